@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * libnvmm-client: shared non-volatile and fabric-attached memory.
+ *
+ * Functions return 0 or a negative errno, unless said otherwise; nvmm_errmsg() has the text of the
+ * last failure of the calling thread. All may be called from any thread at once, unless said
+ * otherwise. Out-parameters are untouched on failure. See nvmm-client(3).
+ */
+#ifndef NVMM_CLIENT_H
+#define NVMM_CLIENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define NVMM_VERSION_MAJOR 0
+#define NVMM_VERSION_MINOR 1
+
+#define NVMM_NAME_MAX 63      /* bytes of a pool's name, without the terminating NUL */
+#define NVMM_ROOT_NAME_MAX 47 /* bytes of a root's name, likewise */
+#define NVMM_SIZE_MAX (UINT64_C(1) << 48) /* bytes of a pool: what a pool's pointers reach */
+
+/* A connection to the node's daemon. */
+struct nvmm;
+/* A pool that is mapped as it is. */
+struct nvmm_region;
+/* A pool with an allocator in it. */
+struct nvmm_heap;
+
+/* 1..65535; 0 where the daemon is to choose. */
+typedef uint16_t nvmm_pool_id;
+
+/*
+ * A global pointer: pool id 16 bits (high), shelf index 8, offset 40 (low). The same in every
+ * process on every node while the pool lives.
+ */
+typedef uint64_t nvmm_ptr;
+#define NVMM_NULL ((nvmm_ptr)0)
+
+static inline nvmm_pool_id nvmm_ptr_pool(nvmm_ptr ptr)
+{
+	return (nvmm_pool_id)(ptr >> 48);
+}
+
+static inline uint8_t nvmm_ptr_shelf(nvmm_ptr ptr)
+{
+	return (uint8_t)(ptr >> 40);
+}
+
+static inline uint64_t nvmm_ptr_offset(nvmm_ptr ptr)
+{
+	return ptr & ((UINT64_C(1) << 40) - 1);
+}
+
+/* Connection */
+
+struct nvmm_options {
+	size_t size;        /* sizeof(struct nvmm_options): set it, later versions append fields */
+	const char *socket; /* path of the daemon's socket; NULL: $NVMM_SOCKET, else the default */
+	const char *name;   /* what `nvmmctl clients` calls this program; NULL: its command name */
+	int timeout_ms;     /* how long a call may wait for the daemon; 0: 30 s; -1: for ever */
+};
+
+/*
+ * Attaches this process to the daemon. `options` may be NULL. The caller owns *ret and gives it to
+ * nvmm_disconnect().
+ * -ENOENT, -ECONNREFUSED: no daemon there; -EACCES: the socket is not for this user;
+ * -EPROTO: not an nvmmd of a version this library knows; -EUSERS: the daemon's limit on clients;
+ * -EDQUOT: its limit for this user; -ETIMEDOUT; -ENOMEM.
+ */
+int nvmm_connect(struct nvmm **ret, const struct nvmm_options *options);
+
+/*
+ * Detaches: closes what is open, unmaps what was mapped through this connection, frees it. No
+ * other thread may be using it or a handle made by it. NULL is allowed.
+ */
+void nvmm_disconnect(struct nvmm *nvmm);
+
+/*
+ * The text of the calling thread's last failure on this connection (NULL: of nvmm_connect()).
+ * Valid until that thread's next call. Never NULL.
+ */
+const char *nvmm_errmsg(const struct nvmm *nvmm);
+
+/* The library's version, "0.1.0". */
+const char *nvmm_version(void);
+
+/* Pools */
+
+enum nvmm_pool_kind {
+	NVMM_POOL_REGION = 1,
+	NVMM_POOL_HEAP = 2,
+};
+
+enum nvmm_durability {
+	NVMM_DURABILITY_DEFAULT = 0, /* as the daemon is configured */
+	NVMM_DURABILITY_PROCESS = 1, /* survives the death of any process */
+	NVMM_DURABILITY_POWER = 2,   /* survives power loss as well: needs persistent memory */
+};
+
+struct nvmm_pool_options {
+	size_t size;      /* sizeof(struct nvmm_pool_options) */
+	const char *name; /* unique, up to NVMM_NAME_MAX bytes, no '/' or control byte; NULL: none */
+	mode_t mode;      /* rw bits for owner, group, others; 0: 0600 */
+	enum nvmm_durability durability;
+	uint32_t smallest_block; /* heaps: 16, 32, 64, 128 or 256 bytes; 0: 16 */
+};
+
+struct nvmm_pool_info {
+	size_t size; /* sizeof(struct nvmm_pool_info): set it before the call */
+	nvmm_pool_id id;
+	enum nvmm_pool_kind kind;
+	enum nvmm_durability durability;
+	uint64_t incarnation; /* tells two pools of one id apart */
+	uint64_t bytes;       /* promised to users */
+	uint64_t file_bytes;  /* reserved in all of its files, metadata included */
+	uint32_t shelves;
+	uint32_t smallest_block; /* heaps */
+	uint32_t openers;        /* sessions that have it open */
+	uid_t uid;
+	gid_t gid;
+	mode_t mode;
+	int64_t created; /* seconds since 1970 */
+	char name[NVMM_NAME_MAX + 1];
+	bool damaged; /* metadata was found rotten: the pool is not served */
+};
+
+/* -ENOENT: no such pool; -EINVAL: not a name. */
+int nvmm_pool_lookup(struct nvmm *nvmm, const char *name, nvmm_pool_id *ret);
+
+/*
+ * Fills up to `n` infos, in the order of their ids, of pools with an id above `after`. Returns how
+ * many (0: no more), or a negative errno. Each info's `size` is set by the call.
+ */
+int nvmm_pool_list(struct nvmm *nvmm, nvmm_pool_id after, struct nvmm_pool_info *infos, size_t n);
+
+int nvmm_pool_stat(struct nvmm *nvmm, nvmm_pool_id id, struct nvmm_pool_info *ret);
+
+/* For opens from now on; the owner or root only: else -EPERM. */
+int nvmm_pool_chmod(struct nvmm *nvmm, nvmm_pool_id id, mode_t mode);
+/* Root; the owner, to a group of his. (uid_t)-1, (gid_t)-1: as it is. Else -EPERM. */
+int nvmm_pool_chown(struct nvmm *nvmm, nvmm_pool_id id, uid_t uid, gid_t gid);
+
+/*
+ * Grows a pool to `bytes`, in place where its last shelf can, else by a further shelf; others go on
+ * using it. -EINVAL: smaller than it is, or out of range; -ENOSPC: the shelf base is full;
+ * -EDQUOT; -EPERM: not the owner.
+ */
+int nvmm_pool_resize(struct nvmm *nvmm, nvmm_pool_id id, uint64_t bytes);
+
+/* Regions */
+
+/*
+ * Creates a region of `bytes` (rounded up to pages), all zero, its space reserved. *id: the wanted
+ * pool id, or 0 and the chosen one is returned. `options` may be NULL.
+ * -EEXIST: id or name is taken; -EBUSY: the id's old pool is still open somewhere; -ENOSPC;
+ * -EDQUOT; -EINVAL; -EOPNOTSUPP: durability `power` on a medium that has none.
+ */
+int nvmm_region_create(struct nvmm *nvmm, nvmm_pool_id *id, uint64_t bytes,
+		       const struct nvmm_pool_options *options);
+
+/* `flags`: O_RDONLY or O_RDWR. -ENOENT; -EACCES; -EINVAL: not a region; -EUCLEAN: damaged. */
+int nvmm_region_open(struct nvmm_region **ret, struct nvmm *nvmm, nvmm_pool_id id, int flags);
+
+/* Unmaps nothing: what nvmm_region_map() mapped stays until nvmm_region_unmap(). NULL allowed. */
+void nvmm_region_close(struct nvmm_region *region);
+
+/* Like mmap(2): `len` bytes from `offset` (a multiple of the page). `prot`: PROT_READ or with
+ * PROT_WRITE (-EACCES on a region opened O_RDONLY); `flags`: 0, or MAP_FIXED, MAP_FIXED_NOREPLACE,
+ * MAP_POPULATE, which are passed on. */
+int nvmm_region_map(struct nvmm_region *region, void *hint, size_t len, int prot, int flags,
+		    uint64_t offset, void **ret);
+int nvmm_region_unmap(struct nvmm_region *region, void *addr, size_t len);
+uint64_t nvmm_region_size(struct nvmm_region *region);
+
+/* -EBUSY: others have it open; -EPERM: not the owner; -ENOENT. */
+int nvmm_region_destroy(struct nvmm *nvmm, nvmm_pool_id id);
+
+/* Heaps */
+
+/* As nvmm_region_create(); `bytes` are rounded up to units of 16 KiB. */
+int nvmm_heap_create(struct nvmm *nvmm, nvmm_pool_id *id, uint64_t bytes,
+		     const struct nvmm_pool_options *options);
+
+/* `flags`: O_RDONLY (translate and read) or O_RDWR. Errors as nvmm_region_open(). */
+int nvmm_heap_open(struct nvmm_heap **ret, struct nvmm *nvmm, nvmm_pool_id id, int flags);
+
+/*
+ * Gives back what this process holds in the heap, and the handle. Addresses of its blocks become
+ * invalid with the connection's last handle on it. No other thread may be using the handle. NULL
+ * is allowed.
+ */
+void nvmm_heap_close(struct nvmm_heap *heap);
+
+/* As nvmm_region_destroy(). */
+int nvmm_heap_destroy(struct nvmm *nvmm, nvmm_pool_id id);
+
+struct nvmm_heap_info {
+	size_t size;        /* sizeof(struct nvmm_heap_info): set it before the call */
+	uint64_t bytes;     /* of all shelves */
+	uint64_t used;      /* in allocated blocks, rounded up to their size classes */
+	uint64_t limbo;     /* of `used`: freed with delay, not yet free */
+	uint64_t free;      /* in free runs and in spans' free blocks */
+	uint64_t largest;   /* the largest block that could be had at once, all going well */
+	uint64_t blocks;    /* allocated */
+	uint64_t spans;
+};
+
+/* Counts the heap; beside running allocation it is a near figure, else exact. */
+int nvmm_heap_stat(struct nvmm_heap *heap, struct nvmm_heap_info *ret);
+
+/* Blocks */
+
+/*
+ * Allocates `size` bytes and returns the pointer, or NVMM_NULL with errno: EINVAL: size 0, or more
+ * than a shelf can ever hold; ENOSPC: the heap has no room for it; ENOMEM: the process has none;
+ * EROFS: opened read-only; EDEADLK: called from a signal handler that interrupted the allocator;
+ * ETIMEDOUT, ECONNRESET: the daemon was needed and did not answer.
+ * The content is undefined. A block is aligned to the largest power of two, up to 4096, that
+ * divides its usable size; that is a multiple of 16 whenever `size` is.
+ */
+nvmm_ptr nvmm_alloc(struct nvmm_heap *heap, size_t size);
+
+/* The same, zeroed. */
+nvmm_ptr nvmm_zalloc(struct nvmm_heap *heap, size_t size);
+
+/*
+ * Frees a block, from any process that has the heap open for writing. NVMM_NULL does nothing.
+ * -EINVAL: not the start of a block of this heap; -EALREADY: it is free already; both exact unless
+ * two threads race on one block.
+ */
+int nvmm_free(struct nvmm_heap *heap, nvmm_ptr ptr);
+
+/* The bytes that the block can hold, or 0 if it is not the start of an allocated block. */
+size_t nvmm_usable_size(struct nvmm_heap *heap, nvmm_ptr ptr);
+
+/* Roots: up to 64 named pointers in a heap, changed by the daemon, each change all or nothing. */
+
+/* -ENOENT: no such root. */
+int nvmm_root_get(struct nvmm_heap *heap, const char *name, nvmm_ptr *ret);
+/* Makes or replaces it. -ENOSPC: 64 roots are there; -EACCES: opened read-only. */
+int nvmm_root_set(struct nvmm_heap *heap, const char *name, nvmm_ptr ptr);
+/*
+ * Stores `desired` if the root is `*expected` (NVMM_NULL also matches a root that is not there);
+ * else returns -EAGAIN and the present value in *expected.
+ */
+int nvmm_root_cas(struct nvmm_heap *heap, const char *name, nvmm_ptr *expected, nvmm_ptr desired);
+int nvmm_root_remove(struct nvmm_heap *heap, const char *name);
+
+struct nvmm_root {
+	char name[NVMM_ROOT_NAME_MAX + 1];
+	nvmm_ptr ptr;
+};
+/* Fills up to `n`; returns how many roots there are, or a negative errno. */
+int nvmm_root_list(struct nvmm_heap *heap, struct nvmm_root *roots, size_t n);
+
+/* Pointers */
+
+/*
+ * The local address of a global pointer; NULL for NVMM_NULL, and, with errno, where its pool can't
+ * be opened by this user or its shelf cannot be mapped. Maps a shelf at first use; a pool that has
+ * no handle is opened, for writing if allowed, until nvmm_disconnect().
+ */
+void *nvmm_local_slow(struct nvmm *nvmm, nvmm_ptr ptr);
+
+/* The global pointer of an address in a mapped shelf, or NVMM_NULL if it is in none. */
+nvmm_ptr nvmm_global(struct nvmm *nvmm, const void *addr);
+
+/* First member of struct nvmm, for nvmm_local() alone: shelf addresses by pool. */
+struct nvmm_translation {
+	char *const *const *shelf_base; /* [pool][shelf], NULL at either level: not mapped */
+};
+
+static inline void *nvmm_local(struct nvmm *nvmm, nvmm_ptr ptr)
+{
+	const struct nvmm_translation *t = (const struct nvmm_translation *)(const void *)nvmm;
+	char *const *shelves;
+	char *base;
+
+	/* ordering: consume by data dependency: the table was filled before its pointer was
+	 * stored with release, and a mapping made before its address. */
+	shelves = __atomic_load_n(&t->shelf_base[ptr >> 48], __ATOMIC_RELAXED);
+	if (__builtin_expect(shelves != NULL, 1)) {
+		base = __atomic_load_n(&shelves[(uint8_t)(ptr >> 40)], __ATOMIC_RELAXED);
+		if (__builtin_expect(base != NULL, 1))
+			return base + (ptr & ((UINT64_C(1) << 40) - 1));
+	}
+	return nvmm_local_slow(nvmm, ptr);
+}
+
+/*
+ * Maps one range of a pool for itself, as nvmm_region_map(): `ptr` on a page boundary, within one
+ * shelf. The pool is opened as nvmm_local() does.
+ */
+int nvmm_map(struct nvmm *nvmm, nvmm_ptr ptr, size_t len, void *hint, int prot, int flags,
+	     void **ret);
+int nvmm_unmap(struct nvmm *nvmm, void *addr, size_t len);
+
+/* Persistence: of user bytes at local addresses. For pools of durability `process` not needed. */
+
+/* Starts writing back; done when a later nvmm_drain() of the same thread returns. */
+void nvmm_flush(const void *addr, size_t len);
+void nvmm_drain(void);
+/* Both. */
+void nvmm_persist(const void *addr, size_t len);
+/* Drops this CPU's cached copy, so that the next read sees what another node wrote back. */
+void nvmm_invalidate(const void *addr, size_t len);
+void *nvmm_memcpy_persist(void *dst, const void *src, size_t len);
+void *nvmm_memset_persist(void *dst, int c, size_t len);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

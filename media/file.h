@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Files of a shelf base: made whole or not at all, their space reserved before anybody maps them.
+ * All belong to the daemon's user, mode 0600, and are opened relative to a directory descriptor
+ * with O_NOFOLLOW | O_CLOEXEC. No function here is called by a client.
+ */
+#pragma once
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "media/format.h"
+
+/*
+ * Creates `name` under `dirfd` (-EEXIST if it is there) with `size` bytes reserved by fallocate, all
+ * zero. -ENOSPC and others of open(2), fallocate(2); nothing is left behind on failure. Where the
+ * file system has no fallocate: -EOPNOTSUPP.
+ */
+int file_create(int *ret, int dirfd, const char *name, uint64_t size);
+
+/* Opens an existing one; flags O_RDONLY or O_RDWR. -ENOENT; -ELOOP; -EINVAL: not a regular file. */
+int file_open(int *ret, int dirfd, const char *name, int flags);
+
+/* Reserves bytes [from, to), extending the file if `to` is behind its end. On -ENOSPC the file is
+ * as long as before. */
+int file_reserve(int fd, uint64_t from, uint64_t to);
+
+/* Maps `len` bytes shared; with `reserve` > len, address space of `reserve` bytes is set aside, so
+ * that the mapping serves the file when it has grown. */
+int file_map(void **ret, int fd, uint64_t len, uint64_t reserve, bool write);
+void file_unmap(void *addr, uint64_t reserve);
+
+/* fsync of a descriptor's directory entry and content. */
+int file_sync(int fd);
+
+/* Whether the mapping is persistent memory to libpmem (PMEM_IS_PMEM_FORCE=1 says so in tests). */
+bool file_is_pmem(const void *addr, uint64_t len);
+
+/* Headers. */
+
+struct file_kind {
+	uint64_t magic;
+	const char *what; /* for messages: "span table" */
+};
+
+/* Fills `h` (media or not) and seals it with its CRC. */
+void file_header_seal(struct file_header_df *h, uint64_t magic, uint16_t node, uint16_t pool,
+		      uint64_t incarnation, uint32_t index, uint32_t min_block, uint64_t limit);
+
+/*
+ * Validates a header; a copy is checked, so that nobody changes it meanwhile. 0, or -EUCLEAN with
+ * the reason as a static string in *why: wrong magic, version, CRC, unknown incompat feature,
+ * wrong pool, incarnation or index.
+ */
+int file_header_check(const struct file_header_df *h, uint64_t magic, uint16_t pool,
+		      uint64_t incarnation, uint32_t index, const char **why);

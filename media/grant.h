@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The daemon's side of a heap: it alone writes span words. Types free runs into spans, retires
+ * empty spans, coalesces, settles the lanes of the dead. One thread.
+ *
+ * Its indexes are derived: grant_new() walks the tables and completes what a killed daemon left.
+ * Access to what clients can write goes through media/guard.h: -EIO then means that a file is
+ * shorter than it should be, and the pool is to be marked damaged.
+ */
+#pragma once
+
+#include "media/heap.h"
+
+struct grant;
+
+/* Walks the span tables of `heap` (borrowed, all shelves added, tables writable). -EUCLEAN with
+ * *why and *where (a ref) if a table is rotten; -EIO; -ENOMEM. */
+int grant_new(struct grant **ret, struct heap *heap, const char **why, uint64_t *where);
+void grant_free(struct grant *grant);
+
+/* Brings units [from, to) of a shelf into service; their table and state space is reserved and
+ * zero (whatever a killed attempt left there is overwritten). The caller commits the shelf's size
+ * after it and calls heap_shelf_add() or heap_shelf_grow() before. */
+int grant_grow(struct grant *grant, uint32_t shelf, uint64_t from, uint64_t to);
+
+/* Up to `want` (at most 64) typed, unowned spans of a class with room: first ones that others left
+ * behind, then fresh ones. How many; -ENOSPC; -EINVAL; -EIO; -ENOMEM. */
+int grant_spans(struct grant *grant, unsigned class, uint32_t want, uint64_t *refs);
+
+/* One large span of `units`. 0; -ENOSPC; -EINVAL; -EIO; -ENOMEM. */
+int grant_run(struct grant *grant, uint64_t units, uint64_t *ref);
+
+/* Gives back all that a lane's owner left: after its death or its orderly return. Idempotent. */
+int grant_settle(struct grant *grant, uint32_t lane);
+
+/* Retires every empty span that is unowned. Returns bytes freed, or -errno. */
+int64_t grant_trim(struct grant *grant);
+
+/* Full audit, read-only: every span word, owner and bit. Returns the number of violations; the first
+ * is described in why, where. -EIO. */
+int grant_check(struct grant *grant, const char **why, uint64_t *where);

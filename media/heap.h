@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A heap as one process sees it: addresses of its mapped metadata. Owns nothing; who maps fills it
+ * in and keeps the mappings as long as it is used. Shared by a process's threads: `shelf[i]` is
+ * stored with release once filled, `units` may grow.
+ */
+#pragma once
+
+#include "media/format.h"
+#include "media/span.h"
+
+struct heap_shelf {
+	m64 *table;     /* span words; a client's mapping is read-only */
+	char *state;    /* state record of unit 0 */
+	m64 *hints;     /* hint bitmap: bit u is unit u's */
+	uint64_t units; /* atomic: what is there by now */
+	uint64_t limit; /* units that the mappings provide for */
+};
+
+struct heap {
+	uint16_t pool;
+	uint16_t node;
+	enum durability durability;
+	uint32_t min_block;
+	unsigned first_class; /* class_of(min_block) */
+	struct state_layout layout;
+	uint64_t bytes; /* atomic: of all shelves */
+	struct lanes_file_df *lanes; /* NULL: opened read-only */
+	struct heap_shelf *shelf[POOL_SHELVES_MAX]; /* atomic */
+};
+
+/* -EINVAL: min_block. */
+int heap_init(struct heap *heap, uint16_t pool, uint16_t node, enum durability durability,
+	      uint32_t min_block);
+
+/* Publishes a filled shelf (borrowed) to the other threads. */
+void heap_shelf_add(struct heap *heap, uint32_t index, struct heap_shelf *shelf);
+void heap_shelf_grow(struct heap_shelf *shelf, uint64_t units);
+
+/* A span head, found and read once: what a caller works on. */
+struct span_at {
+	struct heap_shelf *shelf;
+	uint64_t ref;  /* of the head */
+	char *record;  /* its state record */
+	struct span span;
+	uint32_t blocks;
+	uint64_t block_size;
+};
+
+/* The head's span of a ref that names a head. 0; -ENXIO: no such shelf or unit is mapped (the
+ * caller may map more and try again); -EINVAL: not a typed head. */
+int heap_span(struct heap *heap, uint64_t ref, struct span_at *ret);
+
+/* The span and block that `ptr` (its low 48 bits count) starts. Errors as heap_span(); -EINVAL also
+ * if it is not a block's start. */
+int heap_block(struct heap *heap, uint64_t ptr, struct span_at *ret, uint32_t *index);
+
+/* Hints */
+
+/* Says that the span may have something to collect or room to give. */
+void heap_hint(struct heap *heap, const struct span_at *at);
+/* Takes the hint bit away; before what it speaks of is collected. */
+void heap_unhint(const struct span_at *at);
+/* Takes a ref from the class's hint array: 0 if it is empty. */
+uint64_t heap_hint_take(struct heap *heap, unsigned class);
+
+/* Steps; the caller owns the span (its owner word says so) unless noted. */
+
+/* Moves remote frees into `alloc`; idempotent. Returns the blocks that it freed. */
+uint32_t span_collect(struct heap *heap, const struct span_at *at);
+/* Blocks that are allocated, limbo included, remote ones not. Anybody; exact for the owner. */
+uint32_t span_used(struct heap *heap, const struct span_at *at);
+/* Gives the span up, then hints it if it has room or remote bits. */
+void span_disown(struct heap *heap, const struct span_at *at);
+/* Claims an unowned span. */
+bool span_claim(struct heap *heap, const struct span_at *at, uint64_t owner);
+/* Frees block `index` without owning the span. Anybody. -EALREADY. */
+int span_free_remote(struct heap *heap, const struct span_at *at, uint32_t index);
+
+/* Which rule a span breaks, as a static string, or NULL. Exact while nothing runs. */
+const char *span_check(struct heap *heap, const struct span_at *at);
+
+struct heap_totals {
+	uint64_t bytes;
+	uint64_t used;
+	uint64_t limbo;
+	uint64_t free;
+	uint64_t largest; /* bytes of the longest run of free units, empty unowned spans included */
+	uint64_t blocks;
+	uint64_t spans;
+};
+
+/* Counts what is there, by walking the span tables. -EUCLEAN: a table is rotten. */
+int heap_count(struct heap *heap, struct heap_totals *ret);

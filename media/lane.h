@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A lane: one thread's allocator in a heap. Not thread-safe: a lane has one user at a time.
+ *
+ * What is true stands in shelves (state records, the lane's owned-span table); what is here is
+ * derived: the word of free bits being handed out, lists of owned spans with room. It may be lost
+ * at any instruction: the daemon's grant_settle() gives back what the owned-span table names.
+ */
+#pragma once
+
+#include "media/heap.h"
+
+/* What the allocator asks of who embeds it (the client library; a unit test). */
+struct lane_source {
+	/* Up to `want` (at most 64) typed, unowned spans of a class with room: how many, or -errno;
+	 * -ENOSPC: there are none. */
+	int (*spans)(void *ctx, unsigned class, uint32_t want, uint64_t *refs);
+	/* One large span of `units`, unowned and empty. 0 or -errno. */
+	int (*run)(void *ctx, uint64_t units, uint64_t *ref);
+	/* Maps what the ref names, after -ENXIO. 0 or -errno. */
+	int (*resolve)(void *ctx, uint64_t ref);
+};
+
+struct lane;
+
+/* `number`: the lane that the daemon gave, already settled. heap and source are borrowed. -ENOMEM. */
+int lane_new(struct lane **ret, struct heap *heap, uint32_t number,
+	     const struct lane_source *source, void *ctx);
+
+/* Gives up every span and forgets the lane; its number may then be given to another thread. */
+void lane_free(struct lane *lane);
+
+/* Forgets it without touching media: after fork, in the child. */
+void lane_forget(struct lane *lane);
+
+uint32_t lane_number(const struct lane *lane);
+
+/* Allocates `size` bytes (not 0). 0 and *ret (pool, shelf, offset); -ENOSPC; -EINVAL; -EDEADLK; or
+ * what the source returned. */
+int lane_alloc(struct lane *lane, size_t size, uint64_t *ret);
+
+/* Frees a block of any owner. -EINVAL; -EALREADY; -EDEADLK; source's. */
+int lane_dealloc(struct lane *lane, uint64_t ptr);
