@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
-#include <bsd/sys/cdefs.h>
 #include <bsd/sys/tree.h>
 
 #include "common/macro.h"
@@ -37,8 +36,8 @@ static int compare_length(const struct node *a, const struct node *b)
 
 RB_HEAD(place_tree, node);
 RB_HEAD(length_tree, node);
-RB_GENERATE_STATIC(place_tree, node, by_place, compare_place)
-RB_GENERATE_STATIC(length_tree, node, by_length, compare_length)
+RB_GENERATE_INTERNAL(place_tree, node, by_place, compare_place, _unused static)
+RB_GENERATE_INTERNAL(length_tree, node, by_length, compare_length, _unused static)
 
 struct runs {
 	struct place_tree places;
