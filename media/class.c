@@ -49,7 +49,7 @@ uint32_t class_span_units(unsigned class, uint32_t bits)
 	uint64_t size = size_classes[class].size;
 	uint64_t blocks = MIN(SPAN_BLOCKS_WANTED, bits);
 	uint64_t wanted = MIN(size * blocks, (uint64_t)SPAN_BYTES_WANTED);
-	uint32_t first = (uint32_t)DIV_UP(MAX(wanted, size), UNIT_SIZE);
+	uint32_t first = (uint32_t)MAX(wanted / UNIT_SIZE, DIV_UP(size, UNIT_SIZE));
 	uint32_t best = first;
 
 	for (uint32_t units = first; units <= SPAN_UNITS_MAX; units++) {
