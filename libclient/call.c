@@ -150,6 +150,16 @@ static int request_send(struct nvmm *nvmm, const Nvmm__Request *request)
 	return r;
 }
 
+static int late_lock(struct nvmm *nvmm, int r)
+{
+	return nvmm_fail(nvmm, r, "the daemon did not answer another thread's call in time");
+}
+
+static int late_daemon(struct nvmm *nvmm)
+{
+	return nvmm_fail(nvmm, -ETIMEDOUT, "the daemon did not answer in time; is nvmmd stopped?");
+}
+
 /* Closes again in the daemon what a late reply opened and nobody waits for. */
 static int stale_undo_open(struct nvmm *nvmm, const struct stale *stale, const Nvmm__Reply *msg)
 {
@@ -196,6 +206,25 @@ static int stale_settle(struct nvmm *nvmm)
 	if (stale.op == NVMM__REQUEST__OP_POOL_OPEN)
 		return stale_undo_open(nvmm, &stale, reply.msg);
 	return 0;
+}
+
+int call_settle(struct nvmm *nvmm)
+{
+	_unlock *locked = NULL;
+	int r;
+
+	r = lock_until(&nvmm->call_lock, deadline());
+	if (r < 0)
+		return late_lock(nvmm, r);
+	locked = &nvmm->call_lock;
+	if (!nvmm->stale.pending)
+		return 0;
+	r = stale_settle(nvmm);
+	if (r == -ETIMEDOUT)
+		return late_daemon(nvmm);
+	if (r < 0 && !nvmm->lost)
+		connection_detach(nvmm);
+	return r < 0 ? 0 : 1;
 }
 
 static void stale_note(struct nvmm *nvmm, const Nvmm__Request *request)
@@ -245,8 +274,7 @@ static int converse(struct nvmm *nvmm, Nvmm__Request *request, struct nvmm_reply
 			return r;
 		nvmm_reply_deinit(reply);
 		if (r == -ETIMEDOUT)
-			return nvmm_fail(nvmm, r,
-					 "the daemon did not answer in time; is nvmmd stopped?");
+			return late_daemon(nvmm);
 		if (r == -EMFILE)
 			return nvmm_fail(nvmm, r,
 					 "this process has no file descriptor free (ulimit -n)");
@@ -283,8 +311,7 @@ int call_daemon(struct nvmm *nvmm, Nvmm__Request *request, Nvmm__Reply__ResultCa
 
 	r = lock_until(&nvmm->call_lock, deadline());
 	if (r < 0)
-		return nvmm_fail(nvmm, r,
-				 "the daemon did not answer another thread's call in time");
+		return late_lock(nvmm, r);
 	locked = &nvmm->call_lock;
 	request->seq = 0;
 	r = converse(nvmm, request, &reply);

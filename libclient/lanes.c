@@ -313,7 +313,7 @@ static int ask_numbers(struct lanes *l, uint32_t count)
 		return r;
 	lanes = reply.msg->lanes;
 	for (size_t i = 0; i < lanes->n_lanes; i++)
-		if (lanes->lanes[i] >= l->pool->n_lanes)
+		if (lanes->lanes[i] >= LANES_MAX)
 			return nvmm_fail(l->pool->nvmm, -EPROTO, "the daemon names a lane of none");
 	if (lanes->n_lanes == 0)
 		return nvmm_fail(l->pool->nvmm, -EPROTO, "the daemon gave no lane");
@@ -328,9 +328,11 @@ static int get_number(struct lanes *l, uint32_t *ret)
 	uint32_t more;
 	int r;
 
-	/* Another thread may take what this one asked for. */
+	/* Another thread may take what this one asked for; a late reply may bring what is wanted. */
 	while ((r = take_number(l, ret, &more)) == -EAGAIN) {
-		r = ask_numbers(l, more);
+		r = call_settle(l->pool->nvmm);
+		if (r == 0)
+			r = ask_numbers(l, more);
 		/* Near the daemon's limit the last ones come one by one. */
 		if (r < 0 && more > 1 && (r == -EDQUOT || r == -EUSERS || r == -ENOSPC))
 			r = ask_numbers(l, 1);

@@ -14,7 +14,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "libclient/pool.h"
 
@@ -43,6 +42,11 @@ static void pool_unset(struct pool *pool)
 	process_lock();
 	pool->nvmm->pools[pool->id] = NULL;
 	process_unlock();
+}
+
+static bool pool_sync(const struct pool *pool)
+{
+	return pool->durability == NVMM_DURABILITY_POWER;
 }
 
 /* Forgets a pool in this process; the daemon knows, or will not be told. */
@@ -103,7 +107,7 @@ void pool_add_lanes(struct nvmm *nvmm, nvmm_pool_id id, const Nvmm__Lanes *lanes
 	if (pool && pool->lanes) {
 		size_t n = 0;
 
-		while (n < lanes->n_lanes && lanes->lanes[n] < pool->n_lanes)
+		while (n < lanes->n_lanes && lanes->lanes[n] < LANES_MAX)
 			n++;
 		lanes_add_numbers(pool->lanes, lanes->lanes, n);
 	}
@@ -133,36 +137,18 @@ static void pool_end(struct pool *pool)
 	pool_free(pool);
 }
 
-static struct area map_lanes(struct pool *pool, int fd)
-{
-	struct area area = { .addr = NULL };
-	struct stat st;
-	int r;
-
-	if (fstat(fd, &st) < 0 || st.st_size < (off_t)(sizeof(struct lanes_file_df))) {
-		(void)nvmm_fail(pool->nvmm, -EUCLEAN, "the lanes file of heap %u is too short",
-				pool->id);
-		return area;
-	}
-	r = area_map(&area, fd, (size_t)st.st_size, MEDIA_PAGE, true,
-		     pool->durability == NVMM_DURABILITY_POWER, NULL);
-	if (r < 0)
-		(void)nvmm_fail(pool->nvmm, r, "cannot map the lanes of heap %u: %s", pool->id,
-				strerror(-r));
-	return area;
-}
-
+/* The lanes file grows as lanes come into use; the mapping provides for all that there can be. */
 static int take_lanes_file(struct pool *pool, struct nvmm_reply *reply)
 {
-	uint64_t n;
+	int r;
 
 	if (pool->lanes_area.addr)
 		return 0;
-	pool->lanes_area = map_lanes(pool, reply->fds[0]);
-	if (!pool->lanes_area.addr)
-		return -ENOMEM;
-	n = (pool->lanes_area.len - sizeof(struct lanes_file_df)) / sizeof(struct lane_df);
-	pool->n_lanes = (uint32_t)MIN(n, (uint64_t)LANES_MAX);
+	r = area_map(&pool->lanes_area, reply->fds[0], lanes_file_size(LANES_MAX), MEDIA_PAGE, true,
+		     pool_sync(pool), NULL);
+	if (r < 0)
+		return nvmm_fail(pool->nvmm, r, "cannot map the lanes of heap %u: %s", pool->id,
+				 strerror(-r));
 	pool->heap.lanes = (struct lanes_file_df *)(void *)pool->lanes_area.addr;
 	return 0;
 }
@@ -245,7 +231,7 @@ int pool_ask_shelf(struct pool *pool, unsigned index, bool write, struct nvmm_re
 	int r;
 
 	if (index >= POOL_SHELVES_MAX)
-		return nvmm_fail(pool->nvmm, -ENOENT, "a pool has at most 256 shelves");
+		return nvmm_fail(pool->nvmm, -ENXIO, "a pool has at most 256 shelves");
 	op.id = pool->id;
 	op.index = index;
 	op.write = write;
@@ -262,11 +248,6 @@ int pool_ask_shelf(struct pool *pool, unsigned index, bool write, struct nvmm_re
 	}
 	pool->shelves = MAX(pool->shelves, index + 1);
 	return 0;
-}
-
-static bool pool_sync(const struct pool *pool)
-{
-	return pool->durability == NVMM_DURABILITY_POWER;
 }
 
 static int map_new(struct pool *pool, unsigned index, const Nvmm__Shelf *s, const int *fds)

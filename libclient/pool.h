@@ -27,7 +27,6 @@ struct pool {
 	/* Heaps. */
 	struct heap heap;
 	struct area lanes_area;
-	uint32_t n_lanes;
 	struct lanes *lanes; /* while there are writers; the process lock, too */
 };
 

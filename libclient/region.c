@@ -125,7 +125,7 @@ static int plan_make(struct plan *plan, struct pool *pool, bool write, uint64_t 
 
 	for (unsigned i = 0; len > 0; i++) {
 		r = plan_shelf(plan, pool, i, write, &offset, &len);
-		if (r == -ENOENT)
+		if (r == -ENXIO)
 			return nvmm_fail(pool->nvmm, -EINVAL, "the range ends behind the region");
 		if (r < 0)
 			return r;

@@ -73,7 +73,7 @@ static int source_resolve(void *ctx, uint64_t ref)
 		r = pool_lock(pool->nvmm, &locked);
 	if (r == 0)
 		r = pool_map_shelf(pool, ref_shelf(ref), &map);
-	if (r == -ENOENT || r == -ENXIO || r == -ERANGE)
+	if (r == -ENXIO)
 		return -EINVAL;
 	if (r < 0)
 		return r;
