@@ -136,6 +136,7 @@ enum ctl_exit ctl_fail(struct ctl *ctl, int error)
 {
 	const char *text = nvmm_errmsg(ctl->nvmm);
 
+	ctl->failed = true;
 	print_prefix(ctl);
 	print_message(ctl->err, *text ? text : strerror(-error));
 	return exit_of(error);
@@ -338,12 +339,12 @@ enum ctl_exit ctl_connect(struct ctl *ctl)
 	return r == -ENOENT ? CTL_UNREACHABLE : exit_of(r);
 }
 
-/* Damage is a finding, not a failure: what was found is shown. */
+/* Damage is a finding, not a failure: what was found is shown. Of what failed half-way, nothing. */
 static enum ctl_exit finish(struct ctl *ctl, enum ctl_exit code)
 {
 	int r;
 
-	if (!ctl->writer || (code != CTL_DONE && code != CTL_DAMAGED))
+	if (!ctl->writer || ctl->failed || code == CTL_USAGE)
 		return code;
 	r = writer_finish(ctl->writer);
 	if (r == 0)

@@ -58,6 +58,7 @@ struct ctl {
 	size_t n_args;
 	struct nvmm *nvmm;     /* after ctl_connect() */
 	struct writer *writer; /* likewise */
+	bool failed;           /* ctl_fail() was called: nothing is put out */
 };
 
 /* The whole program. */

@@ -2,10 +2,10 @@
 /*
  * Text and JSON of a command's output.
  *
- * JSON is a tree that grows with each field and is dumped at the end: all or nothing, so a reader
- * never gets half a document. Text is grids of cells, kept until their widths are known: the fields
- * between two lists are a grid of labels and values, a list is a grid with its labels above. A
- * column is set flush right when any of its values is a number.
+ * All is put out at the end or not at all, so that what failed half-way leaves no half of it. JSON is
+ * a tree that grows with each field. Text is grids of cells, kept until their widths are known: the
+ * fields between two lists are a grid of labels and values, a list is a grid with its labels above.
+ * A column is set flush right when any of its values is a number.
  *
  * After a first failure every call does nothing; nobody has to check each of them.
  */
@@ -48,7 +48,10 @@ struct writer {
 	enum writer_format format;
 	FILE *out;
 	int error; /* the first failure */
-	bool begun; /* something was printed: a blank line goes before the next grid */
+	FILE *text; /* of grids that are done, kept in memory until the end */
+	char *text_data;
+	size_t text_len;
+	bool begun; /* there is text: a blank line goes before the next grid */
 	bool in_list;
 	struct grid fields, table;
 	json_t *root;
@@ -208,7 +211,7 @@ static void grid_print_rows(FILE *out, const struct grid *grid)
 static void writer_begin_block(struct writer *writer)
 {
 	if (writer->begun)
-		fputc('\n', writer->out);
+		fputc('\n', writer->text);
 	writer->begun = true;
 }
 
@@ -217,7 +220,7 @@ static void writer_flush_fields(struct writer *writer)
 	if (writer->fields.n_cells == 0 || writer->error < 0)
 		return;
 	writer_begin_block(writer);
-	grid_print_rows(writer->out, &writer->fields);
+	grid_print_rows(writer->text, &writer->fields);
 	grid_clear(&writer->fields);
 }
 
@@ -459,11 +462,11 @@ void writer_list_end(struct writer *writer, const char *empty)
 		return;
 	writer_begin_block(writer);
 	if (writer->table.n_cells == 0) {
-		fprintf(writer->out, "%s\n", empty);
+		fprintf(writer->text, "%s\n", empty);
 		return;
 	}
-	grid_print_header(writer->out, &writer->table);
-	grid_print_rows(writer->out, &writer->table);
+	grid_print_header(writer->text, &writer->table);
+	grid_print_rows(writer->text, &writer->table);
 	grid_clear(&writer->table);
 }
 
@@ -477,11 +480,12 @@ int writer_new(struct writer **ret, enum writer_format format, FILE *out)
 		return -ENOMEM;
 	writer->format = format;
 	writer->out = out;
-	if (format == WRITER_JSON) {
+	if (format == WRITER_JSON)
 		writer->root = json_object();
-		if (!writer->root)
-			return -ENOMEM;
-	}
+	else
+		writer->text = open_memstream(&writer->text_data, &writer->text_len);
+	if (!writer->root && !writer->text)
+		return -ENOMEM;
 	*ret = take(writer);
 	return 0;
 }
@@ -493,20 +497,46 @@ void writer_free(struct writer *writer)
 	grid_clear(&writer->fields);
 	grid_clear(&writer->table);
 	json_decref(writer->root);
+	if (writer->text)
+		fclose(writer->text);
+	free(writer->text_data);
 	free(writer);
+}
+
+static int writer_put_out_text(struct writer *writer)
+{
+	writer_flush_fields(writer);
+	if (writer->error < 0)
+		return writer->error;
+	if (fflush(writer->text) != 0 || ferror(writer->text))
+		return -ENOMEM;
+	fwrite(writer->text_data, 1, writer->text_len, writer->out);
+	return 0;
+}
+
+static int writer_put_out_json(struct writer *writer)
+{
+	char *data = json_dumps(writer->root, JSON_FORMAT);
+
+	if (!data)
+		return -ENOMEM;
+	fprintf(writer->out, "%s\n", data);
+	free(data);
+	return 0;
 }
 
 int writer_finish(struct writer *writer)
 {
+	int r;
+
 	if (writer->error < 0)
 		return writer->error;
-	if (writer->format == WRITER_TEXT) {
-		writer_flush_fields(writer);
-	} else {
-		if (json_dumpf(writer->root, writer->out, JSON_FORMAT) < 0)
-			return -EIO;
-		fputc('\n', writer->out);
-	}
+	if (writer->format == WRITER_TEXT)
+		r = writer_put_out_text(writer);
+	else
+		r = writer_put_out_json(writer);
+	if (r < 0)
+		return r;
 	errno = 0;
 	if (fflush(writer->out) != 0 || ferror(writer->out))
 		return errno ? -errno : -EIO;
