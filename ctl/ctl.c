@@ -127,8 +127,20 @@ static enum ctl_exit exit_of(int error)
 /* The text may have come from elsewhere: one line of it, without what steers a terminal. */
 static void print_message(FILE *err, const char *text)
 {
-	for (; *text; text++)
-		fputc((unsigned char)*text < ' ' || *text == 0x7f ? '?' : *text, err);
+	size_t left = strlen(text);
+	uint32_t c;
+
+	while (left > 0) {
+		size_t n = text_utf8(&c, text, left);
+
+		if (n == 0 || text_is_control(c))
+			fputc('?', err);
+		else
+			fwrite(text, 1, n, err);
+		n = MAX(n, (size_t)1);
+		text += n;
+		left -= n;
+	}
 	fputc('\n', err);
 }
 

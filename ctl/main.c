@@ -7,6 +7,11 @@
 
 int main(int argc, char **argv)
 {
+	enum ctl_exit code;
+
 	setlocale(LC_CTYPE, "");
-	return (int)ctl_main(argc, argv, stdout, stderr);
+	code = ctl_main(argc, argv, stdout, stderr);
+	if (fflush(stdout) != 0 && code == CTL_DONE) /* help, version: they have no writer */
+		code = CTL_FAILED;
+	return (int)code;
 }

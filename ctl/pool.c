@@ -238,6 +238,10 @@ enum ctl_exit pool_write_changed(struct ctl *ctl, nvmm_pool_id id)
 	int r;
 
 	r = nvmm_pool_stat(ctl->nvmm, id, &info);
+	if (r == -EACCES || r == -EPERM) { /* it was given away */
+		writer_count(ctl->writer, "id", "id", id);
+		return CTL_DONE;
+	}
 	if (r < 0)
 		return ctl_fail(ctl, r);
 	code = pool_write(ctl, &info);

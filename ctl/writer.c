@@ -2,10 +2,10 @@
 /*
  * Text and JSON of a command's output.
  *
- * All is put out at the end or not at all, so that what failed half-way leaves no half of it. JSON is
- * a tree that grows with each field. Text is grids of cells, kept until their widths are known: the
- * fields between two lists are a grid of labels and values, a list is a grid with its labels above.
- * A column is set flush right when any of its values is a number.
+ * All is put out at the end or not at all, so that what failed half-way leaves no half of it. JSON
+ * is a tree that grows with each field. Text is grids of cells, kept until their widths are known:
+ * the fields between two lists are a grid of labels and values, a list is a grid with its labels
+ * above. A column is set flush right when any of its values is a number.
  *
  * After a first failure every call does nothing; nobody has to check each of them.
  */

@@ -135,17 +135,28 @@ static bool key_is_text(const struct key *key)
 	return key->type == KEY_TEXT || key->type == KEY_PATH;
 }
 
+static bool is_printable(const char *text, size_t len)
+{
+	uint32_t c;
+	size_t n;
+
+	for (size_t i = 0; i < len; i += n) {
+		n = text_utf8(&c, text + i, len - i);
+		if (n == 0 || text_is_control(c))
+			return false;
+	}
+	return true;
+}
+
 static int key_set_text(char **field, const struct key *key, const char *text)
 {
 	size_t len = strlen(text);
 	char *copy;
 
-	if (len < key->min || len > key->max || (key->type == KEY_PATH && text[0] != '/'))
+	if (len < key->min || len > key->max || !is_printable(text, len))
 		return -EINVAL;
-	for (size_t i = 0; i < len; i++) {
-		if ((unsigned char)text[i] < ' ' || text[i] == 0x7f)
-			return -EINVAL;
-	}
+	if (key->type == KEY_PATH && text[0] != '/')
+		return -EINVAL;
 	copy = strdup(text);
 	if (!copy)
 		return -ENOMEM;
@@ -236,7 +247,7 @@ void key_print_expected(FILE *out, const struct key *key)
 		}
 		break;
 	case KEY_TEXT:
-		fprintf(out, "a text of at most %" PRIu64 " bytes", key->max);
+		fprintf(out, "a printable text of at most %" PRIu64 " bytes", key->max);
 		break;
 	case KEY_PATH:
 		fprintf(out, "an absolute path of at most %" PRIu64 " bytes", key->max);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * nvmmctl over a library that answers from memory: arguments, exit codes, what each command asks for
- * and shows.
+ * nvmmctl over a library that answers from memory: arguments, exit codes, what each command asks
+ * for and shows.
  */
 #include "ctl/ctl.h"
 
