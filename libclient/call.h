@@ -26,7 +26,17 @@ struct nvmm_reply {
 /* Closes what is left of the descriptors, frees the message. */
 void nvmm_reply_deinit(struct nvmm_reply *reply);
 
-#define _reply_cleanup _cleanup(nvmm_reply_deinit)
+#define _reply _cleanup(nvmm_reply_deinit) struct nvmm_reply
+
+/* A request: NVMM_REQUEST(POOL_STAT, pool_stat, &op). */
+#define NVMM_REQUEST(OP, member, op)                                       \
+	{                                                                  \
+		.base = PROTOBUF_C_MESSAGE_INIT(&nvmm__request__descriptor), \
+		.op_case = NVMM__REQUEST__OP_##OP, .member = (op)          \
+	}
+
+/* For n_fds of nvmm_call(): the caller looks itself. */
+#define NVMM_ANY_FDS SIZE_MAX
 
 /*
  * Sends `request` (its seq is set here) and waits for its reply. 0: *ret holds it (the caller gives
