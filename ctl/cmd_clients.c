@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* nvmmctl clients: the processes that the daemon knows. */
-#include "ctl/pool.h"
+#include "ctl/poolview.h"
 #include "libclient/call.h"
 
 #define CLIENTS_AT_ONCE 64u
@@ -12,7 +12,7 @@ static void write_row(struct writer *w, const Nvmm__ClientInfo *client)
 	writer_item(w);
 	writer_count(w, "session", "session", client->session);
 	writer_count(w, "pid", "pid", client->pid);
-	writer_text(w, "user", "user", pool_user(user, sizeof(user), client->uid));
+	writer_text(w, "user", "user", poolview_user(user, sizeof(user), client->uid));
 	writer_count(w, "uid", NULL, client->uid);
 	writer_count(w, "gid", NULL, client->gid);
 	writer_text(w, "name", "program", client->name);

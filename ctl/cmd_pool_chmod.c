@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* nvmmctl pool chmod. */
-#include "ctl/pool.h"
+#include "ctl/poolview.h"
 
 static enum ctl_exit run(struct ctl *ctl)
 {
@@ -13,13 +13,13 @@ static enum ctl_exit run(struct ctl *ctl)
 	if (code == CTL_DONE)
 		code = ctl_connect(ctl);
 	if (code == CTL_DONE)
-		code = pool_find(ctl, ctl->args[0], &id);
+		code = poolview_find(ctl, ctl->args[0], &id);
 	if (code != CTL_DONE)
 		return code;
 	r = nvmm_pool_chmod(ctl->nvmm, id, mode);
 	if (r < 0)
 		return ctl_fail(ctl, r);
-	return pool_write_changed(ctl, id);
+	return poolview_write_changed(ctl, id);
 }
 
 static const char help[] =

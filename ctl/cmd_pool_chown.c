@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "common/text.h"
-#include "ctl/pool.h"
+#include "ctl/poolview.h"
 
 #define ID_KEPT UINT32_MAX
 
@@ -74,13 +74,13 @@ static enum ctl_exit run(struct ctl *ctl)
 	if (code == CTL_DONE)
 		code = ctl_connect(ctl);
 	if (code == CTL_DONE)
-		code = pool_find(ctl, ctl->args[0], &id);
+		code = poolview_find(ctl, ctl->args[0], &id);
 	if (code != CTL_DONE)
 		return code;
 	r = nvmm_pool_chown(ctl->nvmm, id, uid, gid);
 	if (r < 0)
 		return ctl_fail(ctl, r);
-	return pool_write_changed(ctl, id);
+	return poolview_write_changed(ctl, id);
 }
 
 static const char help[] =

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "common/text.h"
-#include "ctl/pool.h"
+#include "ctl/poolview.h"
 
 struct request {
 	nvmm_pool_id id;
@@ -135,7 +135,7 @@ static enum ctl_exit run(struct ctl *ctl)
 		r = nvmm_region_create(ctl->nvmm, &request.id, request.bytes, &request.options);
 	if (r < 0)
 		return ctl_fail(ctl, r);
-	return pool_write_changed(ctl, request.id);
+	return poolview_write_changed(ctl, request.id);
 }
 
 static const char help[] =

@@ -3,7 +3,7 @@
  * nvmmctl pool destroy. By the daemon's own request: the public calls have no force, and ask for
  * the kind, which a damaged pool may not tell.
  */
-#include "ctl/pool.h"
+#include "ctl/poolview.h"
 #include "libclient/call.h"
 
 static enum ctl_exit run(struct ctl *ctl)
@@ -17,7 +17,7 @@ static enum ctl_exit run(struct ctl *ctl)
 
 	code = ctl_connect(ctl);
 	if (code == CTL_DONE)
-		code = pool_find(ctl, ctl->args[0], &id);
+		code = poolview_find(ctl, ctl->args[0], &id);
 	if (code != CTL_DONE)
 		return code;
 	op.id = id;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* nvmmctl pool resize: to a size, or by one. */
-#include "ctl/pool.h"
+#include "ctl/poolview.h"
 
 static enum ctl_exit run(struct ctl *ctl)
 {
@@ -14,7 +14,7 @@ static enum ctl_exit run(struct ctl *ctl)
 	if (code == CTL_DONE)
 		code = ctl_connect(ctl);
 	if (code == CTL_DONE)
-		code = pool_find_info(ctl, ctl->args[0], &info);
+		code = poolview_find_info(ctl, ctl->args[0], &info);
 	if (code != CTL_DONE)
 		return code;
 	if (*text == '+')
@@ -22,7 +22,7 @@ static enum ctl_exit run(struct ctl *ctl)
 	r = nvmm_pool_resize(ctl->nvmm, info.id, bytes);
 	if (r < 0)
 		return ctl_fail(ctl, r);
-	return pool_write_changed(ctl, info.id);
+	return poolview_write_changed(ctl, info.id);
 }
 
 static const char help[] =

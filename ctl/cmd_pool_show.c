@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* nvmmctl pool show: all that is known of one. */
-#include "ctl/pool.h"
+#include "ctl/poolview.h"
 
 static enum ctl_exit run(struct ctl *ctl)
 {
@@ -9,10 +9,10 @@ static enum ctl_exit run(struct ctl *ctl)
 
 	code = ctl_connect(ctl);
 	if (code == CTL_DONE)
-		code = pool_find_info(ctl, ctl->args[0], &info);
+		code = poolview_find_info(ctl, ctl->args[0], &info);
 	if (code != CTL_DONE)
 		return code;
-	return pool_write(ctl, &info);
+	return poolview_write(ctl, &info);
 }
 
 static const char help[] =

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* nvmmctl pools: a table of them. */
-#include "ctl/pool.h"
+#include "ctl/poolview.h"
 
 static enum ctl_exit run(struct ctl *ctl)
 {
@@ -9,7 +9,7 @@ static enum ctl_exit run(struct ctl *ctl)
 	code = ctl_connect(ctl);
 	if (code != CTL_DONE)
 		return code;
-	return pool_write_all(ctl);
+	return poolview_write_all(ctl);
 }
 
 static const char help[] =

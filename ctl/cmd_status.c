@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* nvmmctl status: the daemon, its memory, its pools. */
-#include "ctl/pool.h"
+#include "ctl/poolview.h"
 #include "libclient/call.h"
 
 static void write_daemon(struct writer *w, const Nvmm__StatusReply *status)
@@ -65,7 +65,7 @@ static enum ctl_exit run(struct ctl *ctl)
 		return ctl_fail(ctl, r);
 	write_daemon(ctl->writer, reply.msg->status);
 	write_memory(ctl->writer, reply.msg->status);
-	code = pool_write_all(ctl);
+	code = poolview_write_all(ctl);
 	write_counters(ctl, reply.msg->status);
 	if (code == CTL_DONE && reply.msg->status->pools_damaged > 0)
 		code = CTL_DAMAGED;

@@ -6,7 +6,7 @@
  * damaged, what is in a heap that we have not opened) from the daemon's own requests. A pool may
  * go while it is looked at: then its usage is unknown, and that is no error.
  */
-#include "ctl/pool.h"
+#include "ctl/poolview.h"
 
 #include <ctype.h>
 #include <grp.h>
@@ -25,7 +25,7 @@ static bool is_number(const char *text)
 	return *text && text[strspn(text, "0123456789")] == 0;
 }
 
-enum ctl_exit pool_find(struct ctl *ctl, const char *text, nvmm_pool_id *ret)
+enum ctl_exit poolview_find(struct ctl *ctl, const char *text, nvmm_pool_id *ret)
 {
 	uint64_t id;
 	int r;
@@ -40,14 +40,14 @@ enum ctl_exit pool_find(struct ctl *ctl, const char *text, nvmm_pool_id *ret)
 	return CTL_DONE;
 }
 
-enum ctl_exit pool_find_info(struct ctl *ctl, const char *text, struct nvmm_pool_info *ret)
+enum ctl_exit poolview_find_info(struct ctl *ctl, const char *text, struct nvmm_pool_info *ret)
 {
 	struct nvmm_pool_info info = { .size = sizeof(info) };
 	enum ctl_exit code;
 	nvmm_pool_id id;
 	int r;
 
-	code = pool_find(ctl, text, &id);
+	code = poolview_find(ctl, text, &id);
 	if (code != CTL_DONE)
 		return code;
 	r = nvmm_pool_stat(ctl->nvmm, id, &info);
@@ -57,7 +57,7 @@ enum ctl_exit pool_find_info(struct ctl *ctl, const char *text, struct nvmm_pool
 	return CTL_DONE;
 }
 
-const char *pool_user(char *buf, size_t len, uid_t uid)
+const char *poolview_user(char *buf, size_t len, uid_t uid)
 {
 	const struct passwd *passwd = getpwuid(uid);
 
@@ -177,7 +177,7 @@ static void write_access(struct writer *w, const struct nvmm_pool_info *info)
 {
 	char user[64], group[64], owner[160];
 
-	snprintf(owner, sizeof(owner), "%s:%s", pool_user(user, sizeof(user), info->uid),
+	snprintf(owner, sizeof(owner), "%s:%s", poolview_user(user, sizeof(user), info->uid),
 		 pool_group(group, sizeof(group), info->gid));
 	writer_text(w, NULL, "owner", owner);
 	writer_text(w, "owner", NULL, user);
@@ -204,7 +204,7 @@ static void write_usage(struct writer *w, const struct heap_usage *usage)
 	writer_count(w, "heap_lanes", "lanes in use", usage->lanes);
 }
 
-enum ctl_exit pool_write(struct ctl *ctl, const struct nvmm_pool_info *info)
+enum ctl_exit poolview_write(struct ctl *ctl, const struct nvmm_pool_info *info)
 {
 	struct writer *w = ctl->writer;
 	struct heap_usage usage;
@@ -231,7 +231,7 @@ enum ctl_exit pool_write(struct ctl *ctl, const struct nvmm_pool_info *info)
 	return info->damaged ? CTL_DAMAGED : CTL_DONE;
 }
 
-enum ctl_exit pool_write_changed(struct ctl *ctl, nvmm_pool_id id)
+enum ctl_exit poolview_write_changed(struct ctl *ctl, nvmm_pool_id id)
 {
 	struct nvmm_pool_info info = { .size = sizeof(info) };
 	enum ctl_exit code;
@@ -244,7 +244,7 @@ enum ctl_exit pool_write_changed(struct ctl *ctl, nvmm_pool_id id)
 	}
 	if (r < 0)
 		return ctl_fail(ctl, r);
-	code = pool_write(ctl, &info);
+	code = poolview_write(ctl, &info);
 	return code == CTL_DAMAGED ? CTL_DONE : code;
 }
 
@@ -292,7 +292,7 @@ static int write_rows(struct ctl *ctl, bool *damaged)
 	}
 }
 
-enum ctl_exit pool_write_all(struct ctl *ctl)
+enum ctl_exit poolview_write_all(struct ctl *ctl)
 {
 	bool damaged = false;
 	int r;
