@@ -17,6 +17,7 @@
 #include <yaml.h>
 
 #include "common/macro.h"
+#include "common/text.h"
 #include "daemon/config_key.h"
 
 #define CONFIG_FILE_MAX (1u << 18) /* bytes: far over what the grammar can need */
@@ -84,12 +85,22 @@ static int reader_refuse(const struct reader *reader, yaml_mark_t mark, const ch
 static void print_quoted(FILE *out, const char *text)
 {
 	enum { SHOWN_MAX = 120 };
-	size_t i;
+	size_t left = strlen(text), shown = 0, n;
+	uint32_t c;
 
 	fputc('\'', out);
-	for (i = 0; text[i] && i < SHOWN_MAX; i++)
-		fputc((unsigned char)text[i] < ' ' || text[i] == 0x7f ? '?' : text[i], out);
-	fputs(text[i] ? "...'" : "'", out);
+	while (left > 0 && shown < SHOWN_MAX) {
+		n = text_utf8(&c, text, left);
+		if (n == 0 || text_is_control(c))
+			fputc('?', out);
+		else
+			fwrite(text, 1, n, out);
+		n = MAX(n, (size_t)1);
+		text += n;
+		left -= n;
+		shown += n;
+	}
+	fputs(left > 0 ? "...'" : "'", out);
 }
 
 static const char *event_text(const yaml_event_t *event)
