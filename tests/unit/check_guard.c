@@ -42,8 +42,10 @@ START_TEST(fault_is_an_error)
 {
 	char *map = short_map();
 	const void *fault = NULL;
+	sigset_t before, after;
 
 	ck_assert_int_eq(guard_init(), 0);
+	pthread_sigmask(SIG_SETMASK, NULL, &before);
 	for (int i = 0; i < 3; i++) {
 		ck_assert_int_eq(guard_run(touch, map, &fault), 7);
 		ck_assert_ptr_null(fault);
@@ -51,6 +53,9 @@ START_TEST(fault_is_an_error)
 		ck_assert_ptr_eq(fault, map + PAGE + 5);
 		ck_assert_int_eq(guard_run(touch, map + PAGE, NULL), -EIO);
 		fault = NULL;
+		pthread_sigmask(SIG_SETMASK, NULL, &after);
+		for (int sig = 1; sig < SIGRTMAX; sig++)
+			ck_assert_int_eq(sigismember(&after, sig), sigismember(&before, sig));
 	}
 }
 END_TEST

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Built with NVMM_MEDIA_POINTS: children are killed at each store of what they do, and the file
- * that they leave is opened anew.
+ * that they leave is opened anew. check_registry_power.sh runs the same with the file taken for
+ * persistent memory.
  */
 #include "media/registry.h"
 
@@ -87,7 +88,7 @@ START_TEST(records_last)
 	struct registry *registry;
 	const char *why = "";
 
-	dir = tempdir_new(NULL);
+	dir = _i == 0 ? tempdir_new(NULL) : tempdir_on_disk();
 	registry = open_registry();
 	for (size_t i = 0; i < ARRAY_SIZE(ids); i++) {
 		ck_assert_int_eq(registry_get(registry, ids[i], &record, &why), 0);
@@ -405,9 +406,19 @@ static void kill_point(enum media_point kind, const void *addr, size_t len)
 		_exit(KILLED);
 }
 
+static void flush(const void *addr, size_t len)
+{
+	media_backend_pmem.flush(addr, len);
+}
+
+static void drain(void)
+{
+	media_backend_pmem.drain();
+}
+
 static const struct media_backend killer = {
-	.flush = NULL, /* not reached: the file is on tmpfs */
-	.drain = NULL,
+	.flush = flush,
+	.drain = drain,
 	.point = kill_point,
 };
 
@@ -439,7 +450,9 @@ START_TEST(killed_while_creating)
 		dir = tempdir_new(NULL);
 		kill_at = k;
 		done = finished(tempdir_child(child_create, NULL));
-		ck_assert_int_eq(faccessat(dir, "registry", F_OK, 0), done ? 0 : -1);
+		/* the stores are all to the draft */
+		if (k < sizeof(struct file_header_df) / 8)
+			ck_assert_int_ne(faccessat(dir, "registry", F_OK, 0), 0);
 		registry_free(open_registry());
 		ck_assert_uint_eq(tempdir_count(dir), 1);
 		close(dir);
@@ -467,8 +480,8 @@ START_TEST(killed_while_putting)
 	struct pool_record record, got;
 	struct registry *registry;
 	const char *why = NULL;
+	unsigned k, seen_new = 0;
 	bool done = false;
-	unsigned k;
 	int r;
 
 	for (k = 0; !done; k++) {
@@ -484,9 +497,13 @@ START_TEST(killed_while_putting)
 		done = finished(tempdir_child(child_put, &record));
 		registry = open_registry();
 		r = registry_get(registry, 150, &got, &why);
-		ck_assert_int_eq(r, _i > 0 || done);
+		if (r == 1 && got.incarnation == (uint64_t)_i + 1)
+			seen_new++;
+		else
+			ck_assert_int_eq(r, _i > 0);
+		ck_assert(seen_new > 0 || !done);
 		if (r == 1)
-			expect(registry, 150, (uint64_t)_i + done);
+			expect(registry, 150, (uint64_t)_i + (seen_new > 0));
 		record = sample(150, 50);
 		ck_assert_int_eq(registry_put(registry, &record), 0);
 		expect(registry, 150, 50);
@@ -503,7 +520,7 @@ int main(void)
 	Suite *suite = suite_create("registry");
 	TCase *tc = tcase_create("registry");
 
-	tcase_add_test(tc, records_last);
+	tcase_add_loop_test(tc, records_last, 0, 2);
 	tcase_add_test(tc, last_follows_the_chunks);
 	tcase_add_test(tc, ids_far_apart_take_two_chunks);
 	tcase_add_test(tc, wrong_values_are_refused);

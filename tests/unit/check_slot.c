@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 #include <zlib.h>
 
 #include "common/macro.h"
@@ -337,6 +339,38 @@ START_TEST(sizes_are_checked)
 }
 END_TEST
 
+/* This program's msync(2) fails at its n-th call. */
+static int fail_at = -1;
+
+int msync(void *addr, size_t len, int flags)
+{
+	ck_assert_uint_eq((uintptr_t)addr % (uintptr_t)sysconf(_SC_PAGESIZE), 0);
+	if (fail_at-- != 0)
+		return 0;
+	errno = EIO;
+	return -1;
+}
+
+START_TEST(failed_medium_leaves_the_old)
+{
+	unsigned n;
+
+	for (n = 0;; n++) {
+		prepare((unsigned)_i);
+		fail_at = (int)n;
+		if (put(DURABILITY_SYNC, 99) == 0)
+			break;
+		ck_assert_int_eq(fail_at, -1);
+		ck_assert_int_eq(get(), _i);
+		ck_assert_int_eq(put(DURABILITY_SYNC, 98), 0);
+		ck_assert_int_eq(get(), 98);
+	}
+	/* the current slot if there is one, the blank word, the body, the commit word */
+	ck_assert_uint_eq(n, _i == 0 ? 3 : 4);
+	ck_assert_int_eq(get(), 99);
+}
+END_TEST
+
 static unsigned flushes, drains;
 
 static void count_flush(const void *addr, size_t len)
@@ -385,6 +419,7 @@ int main(void)
 	tcase_add_loop_test(tc, flipped_bit_is_rot_or_harmless, 0, 4);
 	tcase_add_test(tc, impossible_pairs_are_rotten);
 	tcase_add_test(tc, sizes_are_checked);
+	tcase_add_loop_test(tc, failed_medium_leaves_the_old, 0, 4);
 	tcase_add_test(tc, golden_counts);
 	tcase_set_timeout(tc, 60);
 	suite_add_tcase(suite, tc);

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <limits.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,21 +19,30 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static char root[64];
+static char root[PATH_MAX];
+static char root_on_disk[] = "nvmmd-test-XXXXXX"; /* in the directory that the test runs in */
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
 	return remove(path);
 }
 
+static const char *base(void)
+{
+	const char *tmpdir = getenv("TMPDIR");
+
+	if (tmpdir && tmpdir[0] == '/')
+		return tmpdir;
+	return access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+}
+
 int tempdir_run_suite(Suite *suite)
 {
-	const char *base = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
 	SRunner *runner = srunner_create(suite);
 	int failed;
 
-	snprintf(root, sizeof(root), "%s/nvmmd-test-XXXXXX", base);
-	if (!mkdtemp(root)) {
+	snprintf(root, sizeof(root), "%s/nvmmd-test-XXXXXX", base());
+	if (!mkdtemp(root) || !mkdtemp(root_on_disk)) {
 		perror(root);
 		return 99;
 	}
@@ -40,21 +50,32 @@ int tempdir_run_suite(Suite *suite)
 	failed = srunner_ntests_failed(runner);
 	srunner_free(runner);
 	nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	nftw(root_on_disk, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 	return failed == 0 ? 0 : 1;
 }
 
-int tempdir_new(const char **ret_path)
+static int new_under(const char *parent, const char **ret_path)
 {
-	static char path[96];
+	static char path[PATH_MAX + 8];
 	int fd;
 
-	snprintf(path, sizeof(path), "%s/XXXXXX", root);
+	snprintf(path, sizeof(path), "%s/XXXXXX", parent);
 	ck_assert_ptr_nonnull(mkdtemp(path));
 	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	ck_assert_int_ge(fd, 0);
 	if (ret_path)
 		*ret_path = path;
 	return fd;
+}
+
+int tempdir_new(const char **ret_path)
+{
+	return new_under(root, ret_path);
+}
+
+int tempdir_on_disk(void)
+{
+	return new_under(root_on_disk, NULL);
 }
 
 int tempdir_small(size_t bytes)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Throw-away directories of a test program, in memory where there is /dev/shm, and what unit tests
+ * Throw-away directories of a test program, under $TMPDIR, else in memory where there is /dev/shm, and what unit tests
  * share: running a suite, flipping bytes, children that are killed.
  */
 #pragma once
@@ -14,6 +14,9 @@ int tempdir_run_suite(Suite *suite);
 
 /* A new empty directory, open; it goes when the suite ends. Path in ret_path if not NULL. */
 int tempdir_new(const char **ret_path);
+
+/* The same on the file system of the build tree, which is a disk's most often. */
+int tempdir_on_disk(void);
 
 /*
  * A new file system of `bytes` in a mount namespace of this (forked) test, open. -EPERM and others
