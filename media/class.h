@@ -20,8 +20,7 @@
 #define CLASS_SIZE_MAX (UINT32_C(128) << 10)
 
 struct size_class {
-	uint32_t size;  /* bytes of a block */
-	uint32_t inv;   /* unused by 0; see class_index() */
+	uint64_t size;  /* bytes of a block */
 	uint64_t recip; /* ceil(2^40 / size) */
 };
 
@@ -34,12 +33,12 @@ static inline unsigned class_of(size_t size)
 
 	if (size <= 64)
 		return size <= 16 ? 0 : (unsigned)((size - 9) >> 3);
-	/* 2^(shift+2) < size - 1 rounded down to two bits behind its first */
+	/* The two bits behind the highest of size - 1 choose among a doubling's four classes. */
 	shift = 61u - (unsigned)__builtin_clzll(size - 1);
 	return (unsigned)(((size - 1) >> shift) + (shift - 4) * 4 + 3);
 }
 
-/* Which block `offset` bytes into a span lies in: exact for spans up to 2^20 bytes. */
+/* Which block `offset` bytes into a span lies in: exact for spans up to 2^18 bytes. */
 static inline uint32_t class_index(unsigned class, uint64_t offset)
 {
 	return (uint32_t)((offset * size_classes[class].recip) >> 40);

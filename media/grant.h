@@ -13,9 +13,20 @@
 
 struct grant;
 
-/* Walks the span tables of `heap` (borrowed, all shelves added, tables writable). -EUCLEAN with
- * *why and *where (a ref) if a table is rotten; -EIO; -ENOMEM. */
-int grant_new(struct grant **ret, struct heap *heap, const char **why, uint64_t *where);
+/* Which lanes a living session holds: all others are settled when the heap is loaded. */
+struct grant_lanes {
+	bool (*alive)(void *ctx, uint32_t lane);
+	void *ctx;
+	uint32_t count; /* lanes that the lanes file has room for */
+};
+
+/*
+ * Takes a heap into service: walks the span tables of `heap` (borrowed, all shelves added, tables
+ * writable), completes what a killed daemon began, settles every lane that is not alive, sets every
+ * hint anew. -EUCLEAN with *why and *where (a ref) if a table is rotten; -EIO; -ENOMEM.
+ */
+int grant_new(struct grant **ret, struct heap *heap, const struct grant_lanes *lanes,
+	      const char **why, uint64_t *where);
 void grant_free(struct grant *grant);
 
 /* Brings units [from, to) of a shelf into service; their table and state space is reserved and
@@ -30,12 +41,9 @@ int grant_spans(struct grant *grant, unsigned class, uint32_t want, uint64_t *re
 /* One large span of `units`. 0; -ENOSPC; -EINVAL; -EIO; -ENOMEM. */
 int grant_run(struct grant *grant, uint64_t units, uint64_t *ref);
 
-/* Gives back all that a lane's owner left: after its death or its orderly return. Idempotent. */
+/* Gives back all that a lane's owner left: after its death or its orderly return. Idempotent. `lane`
+ * is one that the lanes file has room for. */
 int grant_settle(struct grant *grant, uint32_t lane);
 
 /* Retires every empty span that is unowned. Returns bytes freed, or -errno. */
 int64_t grant_trim(struct grant *grant);
-
-/* Full audit, read-only: every span word, owner and bit. Returns the number of violations; the first
- * is described in why, where. -EIO. */
-int grant_check(struct grant *grant, const char **why, uint64_t *where);

@@ -35,7 +35,7 @@ int heap_init(struct heap *heap, uint16_t pool, uint16_t node, enum durability d
 
 /* Publishes a filled shelf (borrowed) to the other threads. */
 void heap_shelf_add(struct heap *heap, uint32_t index, struct heap_shelf *shelf);
-void heap_shelf_grow(struct heap_shelf *shelf, uint64_t units);
+void heap_shelf_grow(struct heap *heap, struct heap_shelf *shelf, uint64_t units);
 
 /* A span head, found and read once: what a caller works on. */
 struct span_at {

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Size classes and the length of their spans.
+ *
+ * The table is written out by macros, so that it is constant data: size, and the reciprocal that
+ * turns an offset into a block's index without a division. With recip = ceil(2^40 / size) the index
+ * (offset * recip) >> 40 is exact as long as offset * size < 2^40 (Granlund and Montgomery,
+ * "Division by Invariant Integers using Multiplication", 1994): spans are at most 2^18 bytes, blocks
+ * at most 2^17.
+ */
+#include "media/class.h"
+
+#include "common/macro.h"
+#include "media/format.h"
+
+#define CLASS(bytes) { .size = (bytes), .recip = ((UINT64_C(1) << 40) + (bytes) - 1) / (bytes) }
+#define DOUBLING(from) \
+	CLASS((from) / 4 * 5), CLASS((from) / 4 * 6), CLASS((from) / 4 * 7), CLASS((from) * 2)
+
+const struct size_class size_classes[CLASS_COUNT] = {
+	CLASS(16),      CLASS(24),      CLASS(32),       CLASS(40),
+	CLASS(48),      CLASS(56),      CLASS(64),       DOUBLING(64),
+	DOUBLING(128),  DOUBLING(256),  DOUBLING(512),   DOUBLING(1024),
+	DOUBLING(2048), DOUBLING(4096), DOUBLING(8192),  DOUBLING(16384),
+	DOUBLING(32768), DOUBLING(65536),
+};
+
+#define SPAN_UNITS_MAX 16u
+#define SPAN_BYTES_WANTED (64u << 10)
+#define SPAN_BLOCKS_WANTED 64u
+
+uint32_t class_span_blocks(unsigned class, uint32_t units, uint32_t bits)
+{
+	uint64_t fit = (uint64_t)units * UNIT_SIZE / size_classes[class].size;
+
+	return (uint32_t)MIN(fit, (uint64_t)bits);
+}
+
+/* Bytes of a span that no block can have. */
+static uint64_t span_waste(unsigned class, uint32_t units, uint32_t bits)
+{
+	uint64_t blocks = class_span_blocks(class, units, bits);
+
+	return (uint64_t)units * UNIT_SIZE - blocks * size_classes[class].size;
+}
+
+uint32_t class_span_units(unsigned class, uint32_t bits)
+{
+	uint64_t size = size_classes[class].size;
+	uint64_t blocks = MIN(SPAN_BLOCKS_WANTED, bits);
+	uint64_t wanted = MIN(size * blocks, (uint64_t)SPAN_BYTES_WANTED);
+	uint32_t first = (uint32_t)MAX(wanted / UNIT_SIZE, DIV_UP(size, UNIT_SIZE));
+	uint32_t best = first;
+
+	for (uint32_t units = first; units <= SPAN_UNITS_MAX; units++) {
+		uint64_t waste = span_waste(class, units, bits);
+
+		if (waste * 64 <= units * UNIT_SIZE)
+			return units;
+		if (waste * best < span_waste(class, best, bits) * units)
+			best = units;
+	}
+	return best;
+}

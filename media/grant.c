@@ -1,0 +1,607 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Granting and retiring spans.
+ *
+ * The span table is this module's alone. A grant cuts a free run: the remainder's word, interior
+ * words, an empty state record, then the head's word, which is the commit; only then does the owner
+ * word become NONE and the span can be adopted. Retiring goes the other way: claim, collect, verify,
+ * owner NOT_HEAD, word FREE. A typed span whose owner is NOT_HEAD was caught in between, either way,
+ * with all its bits zero: grant_new() completes it as granted.
+ *
+ * State records, hints and lanes can be written, and their files shortened, by clients: every access
+ * is in a function run by guard_run(), which touches media and its argument alone; the index of free
+ * runs changes outside.
+ */
+#include "media/grant.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "common/macro.h"
+#include "media/guard.h"
+#include "media/runs.h"
+
+#define WANT_MAX 64u
+#define SCAN_BUDGET 64u  /* hint words that a request looks at before it takes fresh units */
+#define PROMISED_MAX 4096u
+
+struct grant {
+	struct heap *heap;
+	struct runs *runs;
+	uint32_t cursor_shelf; /* where the scan of the hint bitmaps goes on */
+	uint64_t cursor_word;
+	/*
+	 * Granted lately: these get their hint when they fall out of the ring or when room is short,
+	 * so that nobody snatches a span that its asker is about to adopt. Lost with the daemon:
+	 * loading sets every hint.
+	 */
+	uint64_t promised[PROMISED_MAX];
+	unsigned promised_next;
+};
+
+/* Span words */
+
+static void put_word(struct grant *g, struct heap_shelf *shelf, uint64_t unit, struct span s)
+{
+	s.node = g->heap->node;
+	/* ordering: release; pairs with the acquire of who reads a head. */
+	media_store_release(&shelf->table[unit], span_pack(s));
+}
+
+static void persist_words(struct grant *g, struct heap_shelf *shelf, uint64_t unit, uint64_t n)
+{
+	media_persist(g->heap->durability, &shelf->table[unit], n * sizeof(m64));
+}
+
+static uint32_t next_generation(const struct heap_shelf *shelf, uint64_t unit)
+{
+	return span_unpack(media_load64(&shelf->table[unit])).generation + 1;
+}
+
+static m64 *owner_word(struct grant *g, const struct span_at *at)
+{
+	return &state_tail(&g->heap->layout, at->record)->owner;
+}
+
+/* Granting */
+
+struct typing {
+	struct grant *grant;
+	struct run run; /* the free run that it is cut from */
+	struct span span;
+};
+
+/* Guarded. Types the head of a run. */
+static int type_span(void *arg)
+{
+	struct typing *t = arg;
+	struct grant *g = t->grant;
+	const struct state_layout *l = &g->heap->layout;
+	struct heap_shelf *shelf = g->heap->shelf[t->run.shelf];
+	uint32_t unit = t->run.unit, n = t->span.length;
+	char *record = shelf->state + (uint64_t)unit * l->stride;
+	struct span_at at;
+
+	if (t->run.length > n) {
+		put_word(g, shelf, unit + n,
+			 (struct span){ .kind = SPAN_FREE, .length = (uint32_t)t->run.length - n,
+					.generation = next_generation(shelf, unit + n) });
+		persist_words(g, shelf, unit + n, 1);
+	}
+	for (uint32_t i = 1; i < n && t->span.kind == SPAN_SMALL; i++)
+		put_word(g, shelf, unit + i, (struct span){ .kind = SPAN_INTERIOR, .length = i });
+	media_zero(record, l->stride);
+	media_flush(g->heap->durability, record, l->stride);
+	persist_words(g, shelf, unit, t->span.kind == SPAN_SMALL ? n : 1);
+	/*
+	 * COMMIT: the units are a span.
+	 *   crash before: the head's word still says FREE, for a run at least as long; the remainder's
+	 *                 word lies inside of it, where a walk does not look.
+	 *   crash after:  a span without bits whose owner is NOT_HEAD; grant_new() makes it unowned.
+	 *   ordering:     release; the record is zero for whoever acquires the word.
+	 *   durable:      drained before anybody can adopt it.
+	 */
+	t->span.generation = next_generation(shelf, unit);
+	put_word(g, shelf, unit, t->span);
+	persist_words(g, shelf, unit, 1);
+	if (heap_span(g->heap, ref_make(t->run.shelf, unit), &at) < 0)
+		return -EIO;
+	/* ordering: release; pairs with the adopter's claim. */
+	media_store_release(owner_word(g, &at), OWNER_NONE);
+	return 0;
+}
+
+struct hinting {
+	struct grant *grant;
+	uint64_t ref;
+};
+
+/* Guarded. */
+static int hint_ref(void *arg)
+{
+	struct hinting *h = arg;
+	struct span_at at;
+
+	if (h->ref != 0 && heap_span(h->grant->heap, h->ref, &at) == 0)
+		heap_hint(h->grant->heap, &at);
+	return 0;
+}
+
+/* Keeps the hint of a fresh span back for a while; the oldest one's is set. */
+static int promise(struct grant *g, uint64_t ref)
+{
+	uint64_t *place = &g->promised[g->promised_next++ % PROMISED_MAX];
+	struct hinting h = { .grant = g, .ref = *place };
+
+	*place = ref;
+	return h.ref ? guard_run(hint_ref, &h, NULL) : 0;
+}
+
+/* Sets the hints that were kept back. */
+static int promises_end(struct grant *g)
+{
+	int r = 0;
+
+	for (unsigned i = 0; i < PROMISED_MAX && r == 0; i++)
+		if (g->promised[i])
+			r = promise(g, 0);
+		else
+			g->promised_next++;
+	return r;
+}
+
+/* Grants one fresh span. */
+static int grant_fresh(struct grant *g, struct span span, uint64_t *ref)
+{
+	struct typing t = { .grant = g, .span = span };
+	int r = runs_take(g->runs, span.length, &t.run);
+
+	if (r < 0)
+		return r;
+	r = guard_run(type_span, &t, NULL);
+	if (r < 0)
+		return r;
+	*ref = ref_make(t.run.shelf, t.run.unit);
+	return promise(g, *ref);
+}
+
+/* Retiring */
+
+/* Guarded part: whether the span was empty and is FREE now. Its word is the commit. */
+static bool retire(struct grant *g, const struct span_at *at)
+{
+	struct heap_shelf *shelf = at->shelf;
+	uint32_t unit = ref_unit(at->ref);
+
+	if (media_load64(owner_word(g, at)) != OWNER_NONE || span_used(g->heap, at) != 0 ||
+	    !span_claim(g->heap, at, OWNER_DAEMON))
+		return false;
+	heap_unhint(at);
+	span_collect(g->heap, at);
+	if (span_used(g->heap, at) != 0) {
+		span_disown(g->heap, at);
+		return false;
+	}
+	/* ordering: release; after it no claim of an unowned span can succeed. */
+	media_store_release(owner_word(g, at), OWNER_NOT_HEAD);
+	media_persist(g->heap->durability, owner_word(g, at), sizeof(m64));
+	/*
+	 * COMMIT: the units are free.
+	 *   crash before: a span without bits, owner NOT_HEAD or DAEMON; grant_new() makes it unowned.
+	 *   crash after:  a free run.
+	 *   ordering:     release; who acquires the word no longer takes it for a head.
+	 *   durable:      drained before the units are granted again.
+	 */
+	put_word(g, shelf, unit,
+		 (struct span){ .kind = SPAN_FREE, .length = at->span.length,
+				.generation = at->span.generation });
+	persist_words(g, shelf, unit, 1);
+	return true;
+}
+
+/* Looking for spans by their hint bits */
+
+/* What a scan is for. */
+enum scan_aim {
+	SCAN_ROOMY, /* unowned spans of `class` with an eighth free; freed large ones are retired */
+	SCAN_ROOM,  /* the same with any room */
+	SCAN_EMPTY, /* every empty unowned span is retired */
+};
+
+struct scan {
+	struct grant *grant;
+	enum scan_aim aim;
+	unsigned class;
+	uint32_t shelf;
+	uint64_t word;     /* where it goes on */
+	uint64_t bits;     /* of that word, still to be looked at */
+	uint64_t budget;   /* words */
+	uint64_t found;    /* ref of a span with room */
+	struct run retired;
+};
+
+/* Guarded. Whether the span serves a request of the scan's class. */
+static bool scan_suits(struct scan *s, const struct span_at *at)
+{
+	uint32_t spare = s->aim == SCAN_ROOMY ? at->blocks / 8 : 0;
+
+	return at->span.class == s->class &&
+	       media_load64(owner_word(s->grant, at)) == OWNER_NONE &&
+	       span_used(s->grant->heap, at) + spare < at->blocks;
+}
+
+/* Guarded. Looks at one hinted span; whether it was worth returning for. */
+static bool scan_span(struct scan *s, uint64_t ref)
+{
+	struct grant *g = s->grant;
+	struct span_at at;
+
+	if (heap_span(g->heap, ref, &at) < 0)
+		return false;
+	if (s->aim != SCAN_EMPTY && at.span.kind == SPAN_SMALL) {
+		if (scan_suits(s, &at))
+			s->found = ref;
+		return s->found != 0;
+	}
+	if (!retire(g, &at))
+		return false;
+	s->retired = (struct run){ .shelf = ref_shelf(ref), .unit = ref_unit(ref),
+				   .length = at.span.length };
+	return true;
+}
+
+/* Units of a shelf, 0 if there is none; the daemon's own value. */
+static uint64_t units_of(struct grant *g, uint32_t shelf)
+{
+	return g->heap->shelf[shelf] ? g->heap->shelf[shelf]->units : 0;
+}
+
+/* To the next word, of the next shelf after the last word; round to the first shelf. */
+static void scan_advance(struct scan *s)
+{
+	if (++s->word * 64 < units_of(s->grant, s->shelf))
+		return;
+	s->word = 0;
+	do
+		s->shelf = (s->shelf + 1) % POOL_SHELVES_MAX;
+	while (units_of(s->grant, s->shelf) == 0 && s->shelf != 0);
+}
+
+/* Guarded. Scans until something is found or the budget is used up: 1 or 0. */
+static int scan_step(void *arg)
+{
+	struct scan *s = arg;
+
+	s->found = 0;
+	s->retired.length = 0;
+	for (;;) {
+		while (s->bits) {
+			uint64_t unit = s->word * 64 + (uint64_t)__builtin_ctzll(s->bits);
+
+			s->bits &= s->bits - 1;
+			if (unit < units_of(s->grant, s->shelf) &&
+			    scan_span(s, ref_make(s->shelf, (uint32_t)unit)))
+				return 1;
+		}
+		if (s->budget == 0)
+			return 0;
+		s->budget--;
+		scan_advance(s);
+		if (units_of(s->grant, s->shelf) > 0)
+			s->bits = media_load64(&s->grant->heap->shelf[s->shelf]->hints[s->word]);
+	}
+}
+
+static void scan_init(struct scan *s, struct grant *g, enum scan_aim aim, unsigned class,
+		      uint64_t budget)
+{
+	*s = (struct scan){ .grant = g, .aim = aim, .class = class, .shelf = g->cursor_shelf,
+			    .word = g->cursor_word, .budget = budget };
+}
+
+/* Goes on with a scan and files what it retired: 1 with found or retired set, 0 at its end. */
+static int scan_next(struct scan *s)
+{
+	struct grant *g = s->grant;
+	int r = guard_run(scan_step, s, NULL);
+	int q;
+
+	g->cursor_shelf = s->shelf;
+	g->cursor_word = s->word;
+	if (r > 0 && s->retired.length > 0) {
+		q = runs_add(g->runs, s->retired);
+		if (q < 0)
+			return q;
+	}
+	return r;
+}
+
+/* Hint words of all shelves. */
+static uint64_t all_words(struct grant *g)
+{
+	uint64_t n = 0;
+
+	for (uint32_t i = 0; i < POOL_SHELVES_MAX; i++)
+		n += DIV_UP(units_of(g, i), 64);
+	return n;
+}
+
+/* Spans of a class that others left behind, up to `want`. */
+static int find_spans(struct grant *g, enum scan_aim aim, unsigned class, uint32_t want,
+		      uint64_t budget, uint64_t *refs)
+{
+	struct scan s;
+	uint32_t n = 0;
+	int r = 0;
+
+	scan_init(&s, g, aim, class, budget);
+	while (n < want && (r = scan_next(&s)) > 0)
+		if (s.found)
+			refs[n++] = s.found;
+	return r < 0 ? r : (int)n;
+}
+
+int64_t grant_trim(struct grant *g)
+{
+	uint64_t units = 0;
+	struct scan s;
+	int r = promises_end(g);
+
+	if (r < 0)
+		return r;
+	scan_init(&s, g, SCAN_EMPTY, 0, all_words(g) + 1);
+	while ((r = scan_next(&s)) > 0)
+		units += s.retired.length;
+	return r < 0 ? r : (int64_t)(units << UNIT_SHIFT);
+}
+
+/* Requests */
+
+/* Fresh spans, up to `want`, but no more than a small part of what is free beyond the first. */
+static int fresh_spans(struct grant *g, unsigned class, uint32_t want, uint64_t *refs)
+{
+	struct span span = { .kind = SPAN_SMALL, .class = class,
+			     .length = class_span_units(class, g->heap->layout.bits) };
+	uint64_t most = 1 + runs_units(g->runs) / span.length / 16;
+	uint32_t n;
+
+	want = (uint32_t)MIN((uint64_t)want, most);
+	for (n = 0; n < want; n++) {
+		int r = grant_fresh(g, span, &refs[n]);
+
+		if (r == -ENOSPC)
+			break;
+		if (r < 0)
+			return r;
+	}
+	return (int)n;
+}
+
+int grant_spans(struct grant *g, unsigned class, uint32_t want, uint64_t *refs)
+{
+	int64_t trimmed;
+	int r;
+
+	if (class >= CLASS_COUNT || class < g->heap->first_class || want == 0 || want > WANT_MAX)
+		return -EINVAL;
+	r = find_spans(g, SCAN_ROOMY, class, want, SCAN_BUDGET, refs);
+	if (r != 0)
+		return r;
+	r = fresh_spans(g, class, want, refs);
+	if (r != 0)
+		return r;
+	/* Pressure: all that is hinted, then all that is empty. */
+	r = promises_end(g);
+	if (r == 0)
+		r = find_spans(g, SCAN_ROOM, class, 1, all_words(g) + 1, refs);
+	if (r != 0)
+		return r;
+	trimmed = grant_trim(g);
+	if (trimmed < 0)
+		return (int)trimmed;
+	r = fresh_spans(g, class, 1, refs);
+	return r != 0 ? r : -ENOSPC;
+}
+
+int grant_run(struct grant *g, uint64_t units, uint64_t *ref)
+{
+	struct span span = { .kind = SPAN_LARGE, .class = CLASS_LARGE, .length = (uint32_t)units };
+	int64_t trimmed;
+	int r;
+
+	if (units == 0 || units > SHELF_SIZE_MAX >> UNIT_SHIFT)
+		return -EINVAL;
+	r = grant_fresh(g, span, ref);
+	if (r != -ENOSPC)
+		return r;
+	trimmed = grant_trim(g);
+	if (trimmed < 0)
+		return (int)trimmed;
+	return grant_fresh(g, span, ref);
+}
+
+int grant_grow(struct grant *g, uint32_t shelf, uint64_t from, uint64_t to)
+{
+	struct run run = { .shelf = shelf, .unit = (uint32_t)from, .length = to - from };
+
+	if (shelf >= POOL_SHELVES_MAX || from >= to || to > units_of(g, shelf))
+		return -EINVAL;
+	/*
+	 * Before the COMMIT, which is the shelf record: units behind the shelf's size are walked by
+	 * nobody.
+	 */
+	put_word(g, g->heap->shelf[shelf], from,
+		 (struct span){ .kind = SPAN_FREE, .length = (uint32_t)run.length });
+	persist_words(g, g->heap->shelf[shelf], from, 1);
+	return runs_add(g->runs, run);
+}
+
+/* Settling */
+
+struct settling {
+	struct grant *grant;
+	uint32_t lane;
+};
+
+static bool owned_by(struct grant *g, const struct span_at *at, uint32_t lane)
+{
+	return (media_load64(owner_word(g, at)) & OWNER_WHO_MASK) ==
+	       owner_lane(g->heap->node, lane, 0);
+}
+
+/* A span that a lane may have owned or freed into: takes it from the lane, sets its hint. */
+static void settle_ref(struct grant *g, uint32_t lane, uint64_t ref)
+{
+	struct span_at at;
+
+	if (ref == 0 || heap_span(g->heap, ref, &at) < 0)
+		return;
+	if (owned_by(g, &at, lane)) {
+		span_collect(g->heap, &at);
+		span_disown(g->heap, &at);
+	} else {
+		heap_hint(g->heap, &at);
+	}
+}
+
+/* Guarded. Each step may be done again: an entry is cleared after what it names was settled. */
+static int settle_lane(void *arg)
+{
+	struct settling *s = arg;
+	struct lane_df *lane = &s->grant->heap->lanes->lane[s->lane];
+
+	for (unsigned i = 0; i < LANE_OWNED; i++) {
+		settle_ref(s->grant, s->lane, media_load64(&lane->owned[i]));
+		media_store64(&lane->owned[i], 0);
+	}
+	settle_ref(s->grant, s->lane, media_load64(&lane->freeing));
+	media_store64(&lane->freeing, 0);
+	media_store64(&lane->revoke, 0);
+	/* ordering: release; the lane's next thread starts from an empty lane. */
+	media_store_release(&lane->busy, 0);
+	return 0;
+}
+
+int grant_settle(struct grant *g, uint32_t lane)
+{
+	struct settling s = { .grant = g, .lane = lane };
+
+	return guard_run(settle_lane, &s, NULL);
+}
+
+/* Loading */
+
+struct loading {
+	struct grant *grant;
+	const struct grant_lanes *lanes;
+	uint32_t shelf;
+	uint64_t unit;   /* where the walk goes on */
+	struct run free; /* a free run that was met */
+	const char *why;
+};
+
+/* A typed span whose owner does not live is unowned; an interrupted grant or retirement is done. */
+static void load_span(struct loading *l, const struct span_at *at)
+{
+	struct grant *g = l->grant;
+	uint64_t owner = media_load64(owner_word(g, at));
+	uint32_t lane = (uint32_t)owner;
+
+	if ((owner & OWNER_LANE) && lane < l->lanes->count &&
+	    (owner & OWNER_WHO_MASK) == owner_lane(g->heap->node, lane, 0) &&
+	    l->lanes->alive(l->lanes->ctx, lane))
+		return;
+	if (owner != OWNER_NONE) {
+		span_collect(g->heap, at);
+		span_disown(g->heap, at);
+	} else if (span_used(g->heap, at) < at->blocks) {
+		heap_hint(g->heap, at);
+	}
+}
+
+/* Guarded. Walks to the next free run, 1, or to the shelf's end, 0. */
+static int load_step(void *arg)
+{
+	struct loading *l = arg;
+	struct heap_shelf *shelf = l->grant->heap->shelf[l->shelf];
+
+	while (l->unit < shelf->units) {
+		uint64_t ref = ref_make(l->shelf, (uint32_t)l->unit);
+		struct span s = span_unpack(media_load64(&shelf->table[l->unit]));
+		struct span_at at;
+
+		if (s.kind == SPAN_FREE && s.length > 0 && s.length <= shelf->units - l->unit) {
+			l->free = (struct run){ .shelf = l->shelf, .unit = (uint32_t)l->unit,
+						.length = s.length };
+			l->unit += s.length;
+			return 1;
+		}
+		if (heap_span(l->grant->heap, ref, &at) < 0) {
+			l->why = "a span word is neither a free run nor a span";
+			return -EUCLEAN;
+		}
+		load_span(l, &at);
+		l->unit += at.span.length;
+	}
+	return 0;
+}
+
+static int load_shelf(struct loading *l)
+{
+	int r;
+
+	l->unit = 0;
+	while ((r = guard_run(load_step, l, NULL)) > 0) {
+		r = runs_add(l->grant->runs, l->free);
+		if (r < 0)
+			return r;
+	}
+	return r;
+}
+
+/* Lanes that nobody holds: their tables are emptied; the walk has dealt with their spans. */
+static int load_lanes(struct grant *g, const struct grant_lanes *lanes)
+{
+	int r = 0;
+
+	for (uint32_t i = 0; i < lanes->count && r == 0; i++)
+		if (!lanes->alive(lanes->ctx, i))
+			r = grant_settle(g, i);
+	return r;
+}
+
+int grant_new(struct grant **ret, struct heap *heap, const struct grant_lanes *lanes,
+	      const char **why, uint64_t *where)
+{
+	struct grant *g = calloc(1, sizeof(*g));
+	struct loading l = { .grant = g, .lanes = lanes, .why = "" };
+	int r = 0;
+
+	if (!g)
+		return -ENOMEM;
+	g->heap = heap;
+	r = runs_new(&g->runs);
+	for (l.shelf = 0; l.shelf < POOL_SHELVES_MAX && r == 0; l.shelf++)
+		if (heap->shelf[l.shelf])
+			r = load_shelf(&l);
+	if (r == -EUCLEAN) {
+		*why = l.why;
+		*where = ref_make(l.shelf - 1, (uint32_t)l.unit);
+	}
+	if (r == 0)
+		r = load_lanes(g, lanes);
+	if (r < 0) {
+		grant_free(g);
+		return r;
+	}
+	*ret = g;
+	return 0;
+}
+
+void grant_free(struct grant *g)
+{
+	if (!g)
+		return;
+	runs_free(g->runs);
+	free(g);
+}

@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A heap's mapped metadata: from a pointer to its span and block, hints, counting.
+ *
+ * Nothing read here is trusted before it is bounded: a word is loaded once, unpacked, checked against
+ * the shelf's length, then used. So a rotten or hostile table makes a call fail, never fault. A hint
+ * is a bit in the shelf's bitmap (never lost but to a kill, which lane.freeing and the owned-span
+ * table cover) and, when the bit was newly set, a ref in a small array of the span's class, which
+ * may be overwritten or lost at will.
+ */
+#include "media/heap.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "common/macro.h"
+
+int heap_init(struct heap *heap, uint16_t pool, uint16_t node, enum durability durability,
+	      uint32_t min_block)
+{
+	struct state_layout layout;
+	int r = state_layout_init(&layout, min_block);
+
+	if (r < 0)
+		return r;
+	memset(heap, 0, sizeof(*heap));
+	heap->pool = pool;
+	heap->node = node;
+	heap->durability = durability;
+	heap->min_block = min_block;
+	heap->first_class = class_of(min_block);
+	heap->layout = layout;
+	return 0;
+}
+
+void heap_shelf_add(struct heap *heap, uint32_t index, struct heap_shelf *shelf)
+{
+	/* ordering: the count needs none; who finds the shelf reads `units` with acquire. */
+	__atomic_fetch_add(&heap->bytes, shelf->units << UNIT_SHIFT, __ATOMIC_RELAXED);
+	/* ordering: release; pairs with the acquire in shelf_get(): the shelf is filled before. */
+	__atomic_store_n(&heap->shelf[index], shelf, __ATOMIC_RELEASE);
+}
+
+void heap_shelf_grow(struct heap *heap, struct heap_shelf *shelf, uint64_t units)
+{
+	/* ordering: as in heap_shelf_add(). */
+	__atomic_fetch_add(&heap->bytes, (units - shelf->units) << UNIT_SHIFT, __ATOMIC_RELAXED);
+	/* ordering: release; pairs with the acquire in shelf_units(). */
+	__atomic_store_n(&shelf->units, units, __ATOMIC_RELEASE);
+}
+
+static struct heap_shelf *shelf_get(struct heap *heap, uint32_t index)
+{
+	/* ordering: acquire; pairs with the release in heap_shelf_add(). */
+	return __atomic_load_n(&heap->shelf[index], __ATOMIC_ACQUIRE);
+}
+
+static uint64_t shelf_units(const struct heap_shelf *shelf)
+{
+	/* ordering: acquire; pairs with the release in heap_shelf_grow(). */
+	return __atomic_load_n(&shelf->units, __ATOMIC_ACQUIRE);
+}
+
+/* Unpacks the word of a unit; whether it is a typed head that stays within its shelf. */
+static bool read_head(const struct heap_shelf *shelf, uint64_t units, uint32_t unit,
+		      struct span *ret)
+{
+	/* ordering: acquire; pairs with the release that granted the span: its state record was
+	 * zeroed before. */
+	struct span s = span_unpack(media_load_acquire(&shelf->table[unit]));
+
+	if (s.length == 0 || s.length > units - unit)
+		return false;
+	if (s.kind == SPAN_SMALL ? s.class >= CLASS_COUNT : s.kind != SPAN_LARGE)
+		return false;
+	*ret = s;
+	return true;
+}
+
+static void fill_at(struct heap *heap, struct heap_shelf *shelf, uint64_t ref, struct span span,
+		    struct span_at *ret)
+{
+	ret->shelf = shelf;
+	ret->ref = ref;
+	ret->record = shelf->state + (uint64_t)ref_unit(ref) * heap->layout.stride;
+	ret->span = span;
+	if (span.kind == SPAN_SMALL) {
+		ret->blocks = class_span_blocks(span.class, span.length, heap->layout.bits);
+		ret->block_size = size_classes[span.class].size;
+	} else {
+		ret->blocks = 1;
+		ret->block_size = (uint64_t)span.length << UNIT_SHIFT;
+	}
+}
+
+int heap_span(struct heap *heap, uint64_t ref, struct span_at *ret)
+{
+	struct heap_shelf *shelf = shelf_get(heap, ref_shelf(ref));
+	uint32_t unit = ref_unit(ref);
+	struct span span;
+	uint64_t units;
+
+	if (!shelf)
+		return -ENXIO;
+	units = shelf_units(shelf);
+	if (unit >= units)
+		return -ENXIO;
+	if (!read_head(shelf, units, unit, &span))
+		return -EINVAL;
+	fill_at(heap, shelf, ref, span, ret);
+	return 0;
+}
+
+/* The head of the span that covers a unit: itself, or what its back-offset says, if that is true. */
+static int find_head(struct heap_shelf *shelf, uint64_t units, uint32_t *unit, struct span *ret)
+{
+	struct span s = span_unpack(media_load64(&shelf->table[*unit]));
+	uint32_t back = 0;
+
+	if (s.kind == SPAN_INTERIOR) {
+		back = s.length;
+		if (back > *unit)
+			return -EINVAL;
+	}
+	if (!read_head(shelf, units, *unit - back, &s) || s.length <= back)
+		return -EINVAL;
+	*unit -= back;
+	*ret = s;
+	return 0;
+}
+
+int heap_block(struct heap *heap, uint64_t ptr, struct span_at *ret, uint32_t *index)
+{
+	uint64_t ref = ref_of_ptr(ptr);
+	struct heap_shelf *shelf = shelf_get(heap, ref_shelf(ref));
+	uint32_t unit = ref_unit(ref);
+	uint64_t units, offset;
+	struct span_at at;
+	struct span span;
+	uint32_t i = 0;
+
+	if (!shelf)
+		return -ENXIO;
+	units = shelf_units(shelf);
+	if (unit >= units)
+		return -ENXIO;
+	if (find_head(shelf, units, &unit, &span) < 0)
+		return -EINVAL;
+	fill_at(heap, shelf, ref_make(ref_shelf(ref), unit), span, &at);
+	offset = (ptr & ((UINT64_C(1) << 40) - 1)) - ((uint64_t)unit << UNIT_SHIFT);
+	if (span.kind == SPAN_SMALL)
+		i = class_index(span.class, offset);
+	if (i >= at.blocks || i * at.block_size != offset)
+		return -EINVAL;
+	*ret = at;
+	*index = i;
+	return 0;
+}
+
+/* Puts a ref where allocators of the class look first; an occupied place is left alone. */
+static void hint_class(struct heap *heap, const struct span_at *at)
+{
+	m64 *place;
+
+	if (!heap->lanes || at->span.kind != SPAN_SMALL)
+		return;
+	place = &heap->lanes->hint[at->span.class][ref_unit(at->ref) % CLASS_HINTS];
+	if (media_load64(place) == 0)
+		media_cas(place, 0, at->ref);
+}
+
+void heap_hint(struct heap *heap, const struct span_at *at)
+{
+	uint32_t unit = ref_unit(at->ref);
+	m64 *word = &at->shelf->hints[unit / 64];
+	uint64_t bit = UINT64_C(1) << (unit % 64);
+
+	/*
+	 * A bit that is set is left alone: what the caller did before was a full barrier, so if the
+	 * bit was cleared by an adopter after this load, the adopter collects what the caller did.
+	 * ordering: the OR is a full barrier; pairs with heap_unhint().
+	 */
+	if ((media_load64(word) & bit) == 0 && (media_or(word, bit) & bit) == 0)
+		hint_class(heap, at);
+}
+
+void heap_unhint(const struct span_at *at)
+{
+	uint32_t unit = ref_unit(at->ref);
+	m64 *word = &at->shelf->hints[unit / 64];
+	uint64_t bit = UINT64_C(1) << (unit % 64);
+
+	/* ordering: full barrier, before the caller reads the remote bits; pairs with heap_hint(). */
+	if (media_load64(word) & bit)
+		media_and(word, ~bit);
+}
+
+uint64_t heap_hint_take(struct heap *heap, unsigned class)
+{
+	if (!heap->lanes)
+		return 0;
+	for (unsigned i = 0; i < CLASS_HINTS; i++) {
+		m64 *place = &heap->lanes->hint[class][i];
+		uint64_t ref = 0;
+
+		if (media_load64(place) != 0)
+			/* ordering: full barrier; the taker alone has the ref from here on. */
+			ref = media_swap(place, 0);
+		if (ref != 0)
+			return ref;
+	}
+	return 0;
+}
+
+/* Counting */
+
+struct counting {
+	struct heap_totals totals;
+	uint64_t run; /* units free in a row up to here */
+};
+
+static void count_free(struct counting *c, uint64_t units)
+{
+	c->totals.free += units << UNIT_SHIFT;
+	c->run += units;
+	c->totals.largest = MAX(c->totals.largest, c->run << UNIT_SHIFT);
+}
+
+static void count_span(struct heap *heap, struct counting *c, const struct span_at *at)
+{
+	uint32_t used = span_used(heap, at);
+	uint64_t limbo = 0;
+
+	if (used == 0 && media_load64(&state_tail(&heap->layout, at->record)->owner) == OWNER_NONE) {
+		count_free(c, at->span.length);
+		return;
+	}
+	for (uint32_t w = 0; w < DIV_UP(at->blocks, 64u); w++)
+		limbo += (uint64_t)__builtin_popcountll(
+			media_load64(&state_limbo(&heap->layout, at->record)[w]) &
+			~media_load64(&state_remote(&heap->layout, at->record)[w]));
+	c->run = 0;
+	c->totals.spans++;
+	c->totals.blocks += used;
+	c->totals.used += used * at->block_size;
+	c->totals.limbo += limbo * at->block_size;
+	c->totals.free += (at->blocks - MIN(used, at->blocks)) * at->block_size;
+}
+
+/*
+ * Units from `unit`, an interior one of a span that was retired, to the end of the free run that its
+ * head became; 0 if it is none. Only a walk beside a running daemon comes here.
+ */
+static uint64_t free_behind(const struct heap_shelf *shelf, uint64_t units, uint32_t unit)
+{
+	struct span s = span_unpack(media_load64(&shelf->table[unit]));
+	uint32_t back = s.length;
+
+	if (s.kind != SPAN_INTERIOR || back > unit)
+		return 0;
+	s = span_unpack(media_load64(&shelf->table[unit - back]));
+	if (s.kind != SPAN_FREE || s.length <= back || s.length > units - (unit - back))
+		return 0;
+	return s.length - back;
+}
+
+/* One step of the walk: counts what starts at `unit`, returns its length, 0 if nothing can. */
+static uint64_t count_at(struct heap *heap, struct counting *c, uint32_t index, uint32_t unit)
+{
+	struct heap_shelf *shelf = shelf_get(heap, index);
+	uint64_t units = shelf_units(shelf);
+	struct span s = span_unpack(media_load64(&shelf->table[unit]));
+	struct span_at at;
+	uint32_t head = unit;
+
+	if (s.kind == SPAN_FREE && s.length > 0 && s.length <= units - unit) {
+		count_free(c, s.length);
+		return s.length;
+	}
+	/* A run was granted across the place to which the last step led: go to its end. */
+	if (find_head(shelf, units, &head, &s) < 0)
+		return free_behind(shelf, units, unit);
+	fill_at(heap, shelf, ref_make(index, head), s, &at);
+	count_span(heap, c, &at);
+	return s.length - (unit - head);
+}
+
+int heap_count(struct heap *heap, struct heap_totals *ret)
+{
+	struct counting c = { 0 };
+
+	for (uint32_t i = 0; i < POOL_SHELVES_MAX; i++) {
+		struct heap_shelf *shelf = shelf_get(heap, i);
+		uint64_t units = shelf ? shelf_units(shelf) : 0;
+		uint64_t step;
+
+		c.run = 0;
+		c.totals.bytes += units << UNIT_SHIFT;
+		for (uint64_t unit = 0; unit < units; unit += step) {
+			step = count_at(heap, &c, i, (uint32_t)unit);
+			if (step == 0)
+				return -EUCLEAN;
+		}
+	}
+	*ret = c.totals;
+	return 0;
+}

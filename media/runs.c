@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Two red-black trees over the same nodes: by place, to find neighbours, and by length and place, to
+ * find the best fit. Both operations are O(log runs).
+ */
+#include "media/runs.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <bsd/sys/tree.h>
+
+#include "common/macro.h"
+
+struct node {
+	struct run run;
+	RB_ENTRY(node) by_place;
+	RB_ENTRY(node) by_length;
+};
+
+static int compare_place(const struct node *a, const struct node *b)
+{
+	if (a->run.shelf != b->run.shelf)
+		return a->run.shelf < b->run.shelf ? -1 : 1;
+	if (a->run.unit != b->run.unit)
+		return a->run.unit < b->run.unit ? -1 : 1;
+	return 0;
+}
+
+static int compare_length(const struct node *a, const struct node *b)
+{
+	if (a->run.length != b->run.length)
+		return a->run.length < b->run.length ? -1 : 1;
+	return compare_place(a, b);
+}
+
+RB_HEAD(place_tree, node);
+RB_HEAD(length_tree, node);
+RB_GENERATE_INTERNAL(place_tree, node, by_place, compare_place, _unused static)
+RB_GENERATE_INTERNAL(length_tree, node, by_length, compare_length, _unused static)
+
+struct runs {
+	struct place_tree places;
+	struct length_tree lengths;
+	uint64_t units;
+};
+
+int runs_new(struct runs **ret)
+{
+	struct runs *runs = calloc(1, sizeof(*runs));
+
+	if (!runs)
+		return -ENOMEM;
+	RB_INIT(&runs->places);
+	RB_INIT(&runs->lengths);
+	*ret = runs;
+	return 0;
+}
+
+static void unlink_node(struct runs *runs, struct node *n)
+{
+	RB_REMOVE(place_tree, &runs->places, n);
+	RB_REMOVE(length_tree, &runs->lengths, n);
+	runs->units -= n->run.length;
+}
+
+static void link_node(struct runs *runs, struct node *n)
+{
+	RB_INSERT(place_tree, &runs->places, n);
+	RB_INSERT(length_tree, &runs->lengths, n);
+	runs->units += n->run.length;
+}
+
+void runs_free(struct runs *runs)
+{
+	struct node *n;
+
+	if (!runs)
+		return;
+	while ((n = RB_ROOT(&runs->places))) {
+		unlink_node(runs, n);
+		free(n);
+	}
+	free(runs);
+}
+
+static bool touches(const struct run *left, const struct run *right)
+{
+	return left->shelf == right->shelf && left->unit + left->length == right->unit;
+}
+
+int runs_add(struct runs *runs, struct run run)
+{
+	struct node *n = malloc(sizeof(*n));
+	struct node *next, *prev;
+
+	if (!n)
+		return -ENOMEM;
+	n->run = run;
+	next = RB_NFIND(place_tree, &runs->places, n);
+	prev = next ? RB_PREV(place_tree, &runs->places, next)
+		    : RB_MAX(place_tree, &runs->places);
+	if (next && touches(&n->run, &next->run)) {
+		unlink_node(runs, next);
+		n->run.length += next->run.length;
+		free(next);
+	}
+	if (prev && touches(&prev->run, &n->run)) {
+		unlink_node(runs, prev);
+		n->run.unit = prev->run.unit;
+		n->run.length += prev->run.length;
+		free(prev);
+	}
+	link_node(runs, n);
+	return 0;
+}
+
+int runs_take(struct runs *runs, uint64_t length, struct run *ret)
+{
+	struct node key = { .run = { .length = length } };
+	struct node *n = RB_NFIND(length_tree, &runs->lengths, &key);
+
+	if (!n)
+		return -ENOSPC;
+	*ret = n->run;
+	unlink_node(runs, n);
+	if (n->run.length == length) {
+		free(n);
+		return 0;
+	}
+	n->run.unit += (uint32_t)length;
+	n->run.length -= length;
+	link_node(runs, n);
+	return 0;
+}
+
+uint64_t runs_units(const struct runs *runs)
+{
+	return runs->units;
+}
+
+uint64_t runs_longest(const struct runs *runs)
+{
+	const struct node *n = RB_MAX(length_tree, (struct length_tree *)(uintptr_t)&runs->lengths);
+
+	return n ? n->run.length : 0;
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Free runs of a heap's units, coalesced: an index that the daemon derives from the span tables.
+ * Ordered by place and by length. One thread.
+ */
+#pragma once
+
+#include <stdint.h>
+
+struct run {
+	uint32_t shelf;
+	uint32_t unit;
+	uint64_t length; /* units */
+};
+
+struct runs;
+
+int runs_new(struct runs **ret);
+void runs_free(struct runs *runs);
+
+/* Adds a run that overlaps none, joining its neighbours. -ENOMEM: then it is lost to the index until
+ * the heap is loaded again. */
+int runs_add(struct runs *runs, struct run run);
+
+/*
+ * Takes `length` units from the shortest run that has them, of those the one with the lowest place, so
+ * that memory which was touched before is used again. *ret is the whole run as it was; what lies behind
+ * `length` stays in the index. -ENOSPC: no run is as long.
+ */
+int runs_take(struct runs *runs, uint64_t length, struct run *ret);
+
+/* Units in all runs, and in the longest. */
+uint64_t runs_units(const struct runs *runs);
+uint64_t runs_longest(const struct runs *runs);

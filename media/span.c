@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * State records: where their parts stand, and the steps that owner, freer, daemon and settler share.
+ *
+ * Two cache-line groups: alloc and limbo, written by the owner and whoever collects; remote and the
+ * tail with the owner word, written by those who free from outside. For the smallest block 64 each is
+ * one line. In durability `power` every change is flushed and drained where it is made, in the order
+ * that span_collect() needs; in `process` the calls do nothing.
+ */
+#include "media/span.h"
+
+#include <errno.h>
+
+#include "common/macro.h"
+#include "media/heap.h"
+
+int state_layout_init(struct state_layout *ret, uint32_t min_block)
+{
+	struct state_layout l;
+
+	if (min_block < 16 || min_block > 256 || (min_block & (min_block - 1)) != 0)
+		return -EINVAL;
+	l.bits = (uint32_t)UNIT_SIZE / min_block;
+	l.words = l.bits / 64;
+	l.limbo = l.words * (uint32_t)sizeof(m64);
+	l.remote = ALIGN_UP(2 * l.limbo, MEDIA_LINE);
+	l.tail = l.remote + l.limbo;
+	l.stride = ALIGN_UP(l.tail + (uint32_t)sizeof(struct state_tail_df), MEDIA_LINE);
+	*ret = l;
+	return 0;
+}
+
+uint64_t state_records_offset(uint64_t limit_units)
+{
+	uint64_t hints = DIV_UP(limit_units, 64) * sizeof(m64);
+
+	return MEDIA_PAGE + ALIGN_UP(hints, (uint64_t)MEDIA_PAGE);
+}
+
+static uint64_t page_up(uint64_t bytes)
+{
+	return ALIGN_UP(bytes, (uint64_t)MEDIA_PAGE);
+}
+
+uint64_t state_file_size(const struct state_layout *l, uint64_t limit_units, uint64_t units)
+{
+	return page_up(state_records_offset(limit_units) + units * l->stride);
+}
+
+uint64_t table_file_size(uint64_t units)
+{
+	return page_up(sizeof(struct table_file_df) + units * sizeof(m64));
+}
+
+uint64_t lanes_file_size(uint32_t lanes)
+{
+	return sizeof(struct lanes_file_df) + lanes * sizeof(struct lane_df);
+}
+
+/* Words of a map that the span's blocks use. */
+static uint32_t span_words(const struct span_at *at)
+{
+	return DIV_UP(at->blocks, 64u);
+}
+
+/* The bits of word `w` that stand for blocks. */
+static uint64_t span_valid(const struct span_at *at, uint32_t w)
+{
+	uint32_t left = at->blocks - w * 64;
+
+	return left >= 64 ? ~UINT64_C(0) : (UINT64_C(1) << left) - 1;
+}
+
+uint32_t span_used(struct heap *heap, const struct span_at *at)
+{
+	const m64 *alloc = state_alloc(at->record);
+	const m64 *remote = state_remote(&heap->layout, at->record);
+	uint32_t used = 0;
+
+	for (uint32_t w = 0; w < span_words(at); w++) {
+		uint64_t bits = media_load64(&alloc[w]) & ~media_load64(&remote[w]);
+
+		used += (uint32_t)__builtin_popcountll(bits & span_valid(at, w));
+	}
+	return used;
+}
+
+/* Takes the blocks of `freed` out of alloc and limbo, then out of remote. */
+static void collect_word(struct heap *heap, const struct span_at *at, uint32_t w, uint64_t freed)
+{
+	m64 *alloc = &state_alloc(at->record)[w];
+	m64 *limbo = &state_limbo(&heap->layout, at->record)[w];
+	m64 *remote = &state_remote(&heap->layout, at->record)[w];
+
+	if (media_load64(limbo) & freed)
+		media_and(limbo, ~freed);
+	/*
+	 * COMMIT: the block is free when its alloc bit is zero; until then its remote bit says so.
+	 *   crash before: remote still names the blocks; collecting again does the same.
+	 *   crash after:  remote names free blocks; collecting again clears it. Nobody has allocated
+	 *                 one meanwhile: the span is still the dead owner's.
+	 *   ordering:     release; pairs with the acquire of who adopts the span.
+	 *   durable:      alloc and limbo are drained before remote is cleared, and that before any
+	 *                 of the blocks is given again.
+	 */
+	media_store_release(alloc, media_load64(alloc) & ~freed);
+	media_persist(heap->durability, alloc, heap->layout.limbo + sizeof(*alloc));
+	media_and(remote, ~freed);
+	media_persist(heap->durability, remote, sizeof(*remote));
+}
+
+uint32_t span_collect(struct heap *heap, const struct span_at *at)
+{
+	const m64 *alloc = state_alloc(at->record);
+	const m64 *remote = state_remote(&heap->layout, at->record);
+	uint32_t collected = 0;
+
+	for (uint32_t w = 0; w < span_words(at); w++) {
+		/* ordering: acquire; pairs with the OR of who freed: its last use of the block comes
+		 * before our next. */
+		uint64_t freed = media_load_acquire(&remote[w]);
+
+		if (freed == 0)
+			continue;
+		collected += (uint32_t)__builtin_popcountll(media_load64(&alloc[w]) & freed);
+		collect_word(heap, at, w, freed);
+	}
+	return collected;
+}
+
+bool span_claim(struct heap *heap, const struct span_at *at, uint64_t owner)
+{
+	m64 *word = &state_tail(&heap->layout, at->record)->owner;
+
+	/*
+	 * COMMIT: the span is the claimer's.
+	 *   crash before: it is unowned, as it was.
+	 *   crash after:  the settler finds it through the lane's owned-span table, written before;
+	 *                 the daemon's own claim is undone at its next start.
+	 *   ordering:     full barrier; pairs with the swap of span_disown().
+	 */
+	return media_cas(word, OWNER_NONE, owner);
+}
+
+/* Whether anything could be had of the span: a free block, or one to collect. */
+static bool span_has_room(struct heap *heap, const struct span_at *at)
+{
+	return span_used(heap, at) < at->blocks;
+}
+
+void span_disown(struct heap *heap, const struct span_at *at)
+{
+	m64 *word = &state_tail(&heap->layout, at->record)->owner;
+
+	/*
+	 * COMMIT: the span is nobody's.
+	 *   crash before: it is the dead owner's, and its settler's to disown.
+	 *   crash after:  the owned-span entry, cleared later, makes the settler set the hint.
+	 *   ordering:     full barrier: the bits are read after it, so a block freed into the span
+	 *                 while it was ours is either seen here or hinted by its freer.
+	 */
+	media_swap(word, OWNER_NONE);
+	if (span_has_room(heap, at))
+		heap_hint(heap, at);
+}
+
+int span_free_remote(struct heap *heap, const struct span_at *at, uint32_t index)
+{
+	m64 *remote = &state_remote(&heap->layout, at->record)[index / 64];
+	uint64_t alloc = media_load64(&state_alloc(at->record)[index / 64]);
+	uint64_t limbo = media_load64(&state_limbo(&heap->layout, at->record)[index / 64]);
+	uint64_t bit = UINT64_C(1) << (index % 64);
+
+	if (!(alloc & bit) || (limbo & bit))
+		return -EALREADY;
+	/*
+	 * COMMIT: the block is free; whoever owns the span next or now collects it.
+	 *   crash before: it is allocated, as it was.
+	 *   crash after:  lane.freeing, written before, makes the settler set the hint.
+	 *   ordering:     full barrier: our use of the block comes before, the load of the hint bit
+	 *                 in heap_hint() after. Pairs with heap_unhint() and span_collect().
+	 */
+	if (media_or(remote, bit) & bit)
+		return -EALREADY;
+	media_persist(heap->durability, remote, sizeof(*remote));
+	heap_hint(heap, at);
+	return 0;
+}
+
+const char *span_check(struct heap *heap, const struct span_at *at)
+{
+	const struct state_layout *l = &heap->layout;
+	uint64_t owner = media_load64(&state_tail(l, at->record)->owner);
+
+	for (uint32_t w = 0; w < l->words; w++) {
+		uint64_t alloc = media_load64(&state_alloc(at->record)[w]);
+		uint64_t limbo = media_load64(&state_limbo(l, at->record)[w]);
+		uint64_t remote = media_load64(&state_remote(l, at->record)[w]);
+		uint64_t valid = w < span_words(at) ? span_valid(at, w) : 0;
+
+		if ((alloc | limbo | remote) & ~valid)
+			return "a bit stands for no block";
+		if (limbo & ~alloc)
+			return "a block is in limbo and not allocated";
+		if (remote & ~alloc)
+			return "a block is freed and not allocated";
+	}
+	if (owner == OWNER_NOT_HEAD)
+		return "a typed span's owner word says that it is no head";
+	if (owner != OWNER_NONE && owner != OWNER_DAEMON && !(owner & OWNER_LANE))
+		return "an owner word names nobody";
+	return NULL;
+}

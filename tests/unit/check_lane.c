@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The allocator of a thread against a grant: sizes, errors, exhaustion, foreign frees, death.
+ */
+#include <check.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "unit/heap_fixture.h"
+
+static struct fixture fix;
+
+static void setup(void)
+{
+	fixture_init(&fix, 1024, 16); /* 16 MiB */
+}
+
+static void teardown(void)
+{
+	fixture_check(&fix);
+	fixture_deinit(&fix);
+}
+
+static uint64_t must_alloc(struct lane *lane, size_t size)
+{
+	uint64_t ptr = 0;
+	int r = lane_alloc(lane, size, &ptr);
+
+	ck_assert_msg(r == 0, "alloc of %zu: %d", size, r);
+	return ptr;
+}
+
+START_TEST(all_sizes)
+{
+	struct lane *lane = fixture_lane(&fix, 3);
+
+	for (size_t size = 1; size < 1 << 20; size += 1 + size / 7) {
+		uint64_t a = must_alloc(lane, size), b = must_alloc(lane, size);
+		struct span_at at;
+		uint32_t index;
+
+		ck_assert_int_eq(heap_block(&fix.heap, a, &at, &index), 0);
+		ck_assert_uint_ge(at.block_size, size);
+		memset(fixture_at(&fix, a), 1, at.block_size);
+		memset(fixture_at(&fix, b), 2, at.block_size);
+		for (size_t i = 0; i < at.block_size; i++)
+			ck_assert_int_eq(((char *)fixture_at(&fix, a))[i], 1);
+		ck_assert_int_eq(lane_dealloc(lane, a), 0);
+		ck_assert_int_eq(lane_dealloc(lane, b), 0);
+		fixture_check(&fix);
+	}
+	fixture_expect_used(&fix, 0);
+	lane_free(lane);
+}
+END_TEST
+
+START_TEST(wrong_pointers)
+{
+	struct lane *lane = fixture_lane(&fix, 0);
+	uint64_t a = must_alloc(lane, 100), big = must_alloc(lane, 1 << 20), dummy;
+
+	ck_assert_int_eq(lane_dealloc(lane, a + 16), -EINVAL);
+	ck_assert_int_eq(lane_dealloc(lane, a ^ (UINT64_C(1) << 48)), -EINVAL);
+	ck_assert_int_eq(lane_dealloc(lane, a | (UINT64_C(1) << 40)), -EINVAL);
+	ck_assert_int_eq(lane_dealloc(lane, big + UNIT_SIZE), -EINVAL);
+	ck_assert_int_eq(lane_dealloc(lane, big + 16), -EINVAL);
+	ck_assert_int_eq(lane_dealloc(lane, (UINT64_C(7) << 48) | (1023 << UNIT_SHIFT)), -EINVAL);
+	ck_assert_int_eq(lane_dealloc(lane, (UINT64_C(7) << 48) | (UINT64_C(5) << 30)), -EINVAL);
+	ck_assert_int_eq(lane_dealloc(lane, a), 0);
+	ck_assert_int_eq(lane_dealloc(lane, a), -EALREADY);
+	ck_assert_int_eq(lane_dealloc(lane, big), 0);
+	ck_assert_int_eq(lane_dealloc(lane, big), -EALREADY);
+	ck_assert_int_eq(lane_alloc(lane, 0, &dummy), -EINVAL);
+	ck_assert_int_eq(lane_alloc(lane, SIZE_MAX, &dummy), -EINVAL);
+	lane_free(lane);
+}
+END_TEST
+
+/* Fills the heap with blocks of `size`; returns how many, their pointers in *ret. */
+static size_t fill(struct lane *lane, size_t size, uint64_t **ret)
+{
+	size_t n = 0, room = (16 << 20) / size + 1;
+	uint64_t *ptrs = calloc(room, sizeof(*ptrs));
+	int r;
+
+	ck_assert_ptr_nonnull(ptrs);
+	while ((r = lane_alloc(lane, size, &ptrs[n])) == 0)
+		ck_assert_uint_lt(++n, room);
+	ck_assert_int_eq(r, -ENOSPC);
+	*ret = ptrs;
+	return n;
+}
+
+START_TEST(full_then_free_then_full)
+{
+	static const size_t sizes[] = { 16, 64, 100, 1000, 5000, 70000, 200000 };
+	struct lane *lane = fixture_lane(&fix, 1);
+
+	for (unsigned i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+		uint64_t *ptrs, again;
+		size_t n = fill(lane, sizes[i], &ptrs);
+
+		ck_assert_uint_ge(n * sizes[i] * 100, (uint64_t)(16 << 20) * 75);
+		ck_assert_int_eq(lane_dealloc(lane, ptrs[n / 2]), 0);
+		again = must_alloc(lane, sizes[i]);
+		ck_assert_uint_eq(again, ptrs[n / 2]);
+		for (size_t k = 0; k < n; k++)
+			ck_assert_int_eq(lane_dealloc(lane, ptrs[k]), 0);
+		fixture_expect_used(&fix, 0);
+		fixture_check(&fix);
+		free(ptrs);
+	}
+	lane_free(lane);
+}
+END_TEST
+
+START_TEST(whole_heap_comes_back)
+{
+	struct lane *lane = fixture_lane(&fix, 1);
+	uint64_t *ptrs, big;
+	size_t n = fill(lane, 48, &ptrs);
+
+	for (size_t k = 0; k < n; k++)
+		ck_assert_int_eq(lane_dealloc(lane, ptrs[k]), 0);
+	free(ptrs);
+	big = must_alloc(lane, 1024 * UNIT_SIZE);
+	ck_assert_int_eq(lane_dealloc(lane, big), 0);
+	lane_free(lane);
+}
+END_TEST
+
+START_TEST(freed_by_another)
+{
+	struct lane *producer = fixture_lane(&fix, 1), *consumer = fixture_lane(&fix, 2);
+	uint64_t *ptrs, big;
+	size_t n = fill(producer, 256, &ptrs);
+
+	/* The producer sleeps from here on: nothing may be stuck with it. */
+	for (size_t k = 0; k < n; k++)
+		ck_assert_int_eq(lane_dealloc(consumer, ptrs[k]), 0);
+	for (size_t k = 0; k < n; k += 97)
+		ck_assert_int_eq(lane_dealloc(consumer, ptrs[k]), -EALREADY);
+	free(ptrs);
+	fixture_expect_used(&fix, 0);
+	big = must_alloc(consumer, 15 << 20);
+	ck_assert_int_eq(lane_dealloc(consumer, big), 0);
+	lane_free(consumer);
+	lane_free(producer);
+}
+END_TEST
+
+START_TEST(death_gives_spans_back)
+{
+	struct lane *dead = fixture_lane(&fix, 9), *other = fixture_lane(&fix, 10);
+	uint64_t kept = must_alloc(dead, 64), freed = must_alloc(dead, 64), big;
+
+	ck_assert_int_eq(lane_dealloc(other, freed), 0);
+	lane_forget(dead);
+	ck_assert_int_eq(grant_settle(fix.grant, 9), 0);
+	fixture_expect_used(&fix, 64);
+	/* Its span is adopted by the next who needs one of the class. */
+	big = must_alloc(other, 64);
+	ck_assert_uint_eq(big >> UNIT_SHIFT, kept >> UNIT_SHIFT);
+	ck_assert_int_eq(lane_dealloc(other, kept), 0);
+	ck_assert_int_eq(lane_dealloc(other, big), 0);
+	lane_free(other);
+	fixture_expect_used(&fix, 0);
+	ck_assert_int_ge(grant_trim(fix.grant), 0);
+	ck_assert_int_eq(grant_run(fix.grant, 1024, &big), 0);
+}
+END_TEST
+
+START_TEST(reload_keeps_the_living)
+{
+	struct lane *alive = fixture_lane(&fix, 1), *dead = fixture_lane(&fix, 2);
+	uint64_t a = must_alloc(alive, 64), d = must_alloc(dead, 64), b;
+
+	fix.alive[2] = false;
+	lane_forget(dead);
+	fixture_reload(&fix);
+	fixture_check(&fix);
+	b = must_alloc(alive, 64);
+	ck_assert_uint_ne(b, a);
+	ck_assert_uint_ne(b, d);
+	ck_assert_int_eq(lane_dealloc(alive, d), 0);
+	ck_assert_int_eq(lane_dealloc(alive, a), 0);
+	ck_assert_int_eq(lane_dealloc(alive, b), 0);
+	lane_free(alive);
+	fixture_expect_used(&fix, 0);
+}
+END_TEST
+
+START_TEST(second_shelf)
+{
+	struct lane *lane = fixture_lane(&fix, 1);
+	uint64_t *ptrs, *more;
+	size_t n = fill(lane, 4096, &ptrs), m;
+
+	fixture_second_shelf(&fix, 1024);
+	m = fill(lane, 4096, &more);
+	ck_assert_uint_ge(m * 100, n * 90);
+	for (size_t k = 0; k < n; k++)
+		ck_assert_int_eq(lane_dealloc(lane, ptrs[k]), 0);
+	for (size_t k = 0; k < m; k++)
+		ck_assert_int_eq(lane_dealloc(lane, more[k]), 0);
+	free(ptrs);
+	free(more);
+	lane_free(lane);
+	fixture_expect_used(&fix, 0);
+}
+END_TEST
+
+START_TEST(a_rotten_table_is_refused)
+{
+	struct lane *lane = fixture_lane(&fix, 1);
+	uint64_t a = must_alloc(lane, 64);
+	struct grant_lanes lanes = { 0 };
+	uint64_t *word = (uint64_t *)(void *)fix.shelf[0].table, kept = word[0], where = 0;
+	struct grant *g = NULL;
+	const char *why = NULL;
+
+	word[0] = 0x7;
+	ck_assert_int_eq(lane_dealloc(lane, a), -EINVAL);
+	ck_assert_int_eq(grant_new(&g, &fix.heap, &lanes, &why, &where), -EUCLEAN);
+	ck_assert_ptr_null(g);
+	ck_assert_ptr_nonnull(why);
+	ck_assert_uint_eq(where, ref_make(0, 0));
+	word[0] = span_pack((struct span){ .kind = SPAN_LARGE, .length = 1025 });
+	ck_assert_int_eq(grant_new(&g, &fix.heap, &lanes, &why, &where), -EUCLEAN);
+	word[0] = kept;
+	ck_assert_int_eq(lane_dealloc(lane, a), 0);
+	lane_free(lane);
+}
+END_TEST
+
+START_TEST(few_round_trips)
+{
+	struct lane *lane = fixture_lane(&fix, 1);
+
+	for (int i = 0; i < 100000; i++)
+		(void)must_alloc(lane, 64);
+	/* 390 spans: the batches grow. */
+	ck_assert_uint_lt(fix.calls, 60);
+	lane_free(lane);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("lane");
+	TCase *t = tcase_create("lane");
+	SRunner *r = srunner_create(s);
+	int failed;
+
+	tcase_set_timeout(t, 60);
+	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_add_test(t, all_sizes);
+	tcase_add_test(t, wrong_pointers);
+	tcase_add_test(t, full_then_free_then_full);
+	tcase_add_test(t, whole_heap_comes_back);
+	tcase_add_test(t, freed_by_another);
+	tcase_add_test(t, death_gives_spans_back);
+	tcase_add_test(t, reload_keeps_the_living);
+	tcase_add_test(t, second_shelf);
+	tcase_add_test(t, a_rotten_table_is_refused);
+	tcase_add_test(t, few_round_trips);
+	suite_add_tcase(s, t);
+	srunner_run_all(r, CK_NORMAL);
+	failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
