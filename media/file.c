@@ -36,7 +36,10 @@ int file_create(int *ret, int dirfd, const char *name, uint64_t size)
 	fd = openat(dirfd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
-	r = file_reserve(fd, 0, size);
+	/* The mode is a promise (rights of clients rest on it); the umask is the starter's. */
+	r = fchmod(fd, 0600) < 0 ? -errno : 0;
+	if (r == 0)
+		r = file_reserve(fd, 0, size);
 	if (r < 0) {
 		unlinkat(dirfd, name, 0);
 		return r;

@@ -4,8 +4,7 @@
  *
  * Each thread has a stack of frames, one for each guard_run() that it is in; the handler jumps to
  * the innermost. The signal mask is not saved with a frame, which would cost two system calls a
- * run: SA_NODEFER leaves SIGBUS unblocked in the handler, so there is nothing to restore after the
- * jump.
+ * run: the handler restores the one that it interrupted, from its context, before it jumps.
  *
  * Only a fault of the running instruction is the guard's; a SIGBUS that somebody sent, or one
  * without a guard, takes its default course. For a fault, returning from the handler is enough:
@@ -18,6 +17,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
+#include <ucontext.h>
 
 struct guard {
 	struct guard *up;
@@ -36,13 +36,14 @@ static bool is_fault(const siginfo_t *info)
 
 static void guard_handler(int sig, siginfo_t *info, void *context)
 {
+	const ucontext_t *interrupted = context;
 	struct guard *guard = guard_top;
 
-	(void)context;
 	if (info->si_code == BUS_MCEERR_AO)
 		return; /* a page went bad that nobody is reading; who does will fault */
 	if (guard && is_fault(info)) {
 		guard->fault = info->si_addr;
+		pthread_sigmask(SIG_SETMASK, &interrupted->uc_sigmask, NULL);
 		siglongjmp(guard->env, 1);
 	}
 	signal(sig, SIG_DFL);
@@ -56,7 +57,7 @@ int guard_init(void)
 
 	memset(&action, 0, sizeof(action));
 	action.sa_sigaction = guard_handler;
-	action.sa_flags = SA_SIGINFO | SA_NODEFER;
+	action.sa_flags = SA_SIGINFO;
 	sigemptyset(&action.sa_mask);
 	return sigaction(SIGBUS, &action, NULL) < 0 ? -errno : 0;
 }

@@ -24,7 +24,10 @@ struct meta;
 /* Creates meta.<node> of a pool under its directory, durable on return. */
 int meta_create(int pool_fd, uint16_t node, uint16_t pool, uint64_t incarnation);
 
-/* Opens and validates it. -EUCLEAN with *why; -ENOENT. */
+/*
+ * Opens and validates it. -EUCLEAN with *why; -ENOENT. Records are as durable as the file's medium
+ * can make them, and by flush and drain in any case if `durability` is the pool's POWER.
+ */
 int meta_open(struct meta **ret, int pool_fd, uint16_t node, uint16_t pool, uint64_t incarnation,
 	      enum durability durability, const char **why);
 void meta_free(struct meta *meta);

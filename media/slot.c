@@ -134,9 +134,11 @@ static int slot_blank(enum durability d, void *slot)
 	struct slot_head_df *head = slot;
 
 	media_store64(&head->commit, 0);
-	/* ordering: release fence; the body's stores do not pass the blank word. Its reader is
-	 * whoever finds the slot after this process died, or a power cut: see media_sync(). */
-	__atomic_thread_fence(__ATOMIC_RELEASE);
+	/*
+	 * ordering: compiler fence; the body's stores stay behind the blank word. Who reads them after
+	 * this process was killed sees what it executed, in its order; a power cut is media_sync()'s.
+	 */
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	return media_sync(d, &head->commit, sizeof(head->commit));
 }
 
@@ -171,7 +173,7 @@ int slot_put(enum durability d, void *slots, const void *record, size_t size)
 	int r;
 
 	if (state == SLOT_ROTTEN)
-		return -EUCLEAN;
+		return size_ok(size) ? -EUCLEAN : -EINVAL;
 	if (state != SLOT_BLANK) {
 		sequence = (uint32_t)pair[state - SLOT_FIRST].word[0];
 		r = media_sync(d, current, size);

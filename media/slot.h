@@ -33,7 +33,7 @@ enum slot_state slot_read(void *ret, const void *slots, size_t size);
 
 /*
  * Writes `record` (in memory, its slot_head_df ignored) as the next record, durable on return. The
- * COMMIT is the store of the commit word. Refuses a rotten pair: -EUCLEAN. Other errors, of a
- * medium that did not take it, leave the old record.
+ * COMMIT is the store of the commit word. Refuses a rotten pair: -EUCLEAN; a `size` that no
+ * slot has: -EINVAL. Other errors, of a medium that did not take it, leave the old record.
  */
 int slot_put(enum durability d, void *slots, const void *record, size_t size);
