@@ -29,6 +29,18 @@ _public void nvmm_persist(const void *addr, size_t len)
 	pmem_persist(addr, len);
 }
 
+/* Also orders the dropping of lines, which a fence of the language need not. */
+static inline void full_fence(void)
+{
+#if defined(__x86_64__)
+	__builtin_ia32_mfence();
+#elif defined(__aarch64__)
+	__asm__ volatile("dsb sy" : : : "memory");
+#else
+	__sync_synchronize();
+#endif
+}
+
 static inline void drop_line(const char *line)
 {
 #if defined(__x86_64__)
@@ -45,12 +57,12 @@ _public void nvmm_invalidate(const void *addr, size_t len)
 	const char *end = (const char *)addr + len;
 	const char *line = (const char *)((uintptr_t)addr & ~(uintptr_t)(LINE - 1));
 
-	/* ordering: seq_cst; stores before reach the lines before these are dropped. */
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	/* ordering: full; stores before reach the lines before these are dropped. */
+	full_fence();
 	for (; line < end; line += LINE)
 		drop_line(line);
-	/* ordering: seq_cst; no later load is done before the lines are gone. */
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	/* ordering: full; no later load is done before the lines are gone. */
+	full_fence();
 }
 
 _public void *nvmm_memcpy_persist(void *dst, const void *src, size_t len)
