@@ -50,13 +50,15 @@ struct config {
 	} log;
 };
 
-/* Defaults; strings are owned. */
+/* Defaults; strings are owned. 0, or -ENOMEM. */
 int config_init(struct config *config);
 void config_deinit(struct config *config);
 
 /*
- * Reads `path` over the defaults. -EINVAL: it is wrong; then, as for -errno of open, *error (owned by
- * the caller) is "path:line:column: what is wrong, what is expected".
+ * Replaces an initialised configuration by the defaults and what `path` says. -EINVAL: it is wrong;
+ * *error (owned by the caller; NULL or a text of his before, which is freed) is then
+ * "path:line:column: what is wrong, what is expected". Another -errno: it cannot be read; *error
+ * says why, without a place in it, or is untouched for want of memory. On failure `config` stays.
  */
 int config_load(struct config *config, const char *path, char **error);
 

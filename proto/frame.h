@@ -21,8 +21,8 @@ struct frame {
 /*
  * Receives one packet. 1: there is one; 0: the peer closed; -EAGAIN (non-blocking); -EMSGSIZE: longer
  * than FRAME_MAX (dropped); -EPROTO: more descriptors than FRAME_FDS_MAX, or a control message of
- * another kind (all closed); others of recvmsg(2). Received descriptors are close-on-exec.
- * `flags`: of recvmsg(2).
+ * another kind (all closed); -EMFILE: this process has no descriptor free for them (likewise); others
+ * of recvmsg(2). Received descriptors are close-on-exec. `flags`: of recvmsg(2).
  */
 int frame_recv(struct frame *frame, int sock, int flags);
 

@@ -282,11 +282,11 @@ static inline void *nvmm_local(struct nvmm *nvmm, nvmm_ptr ptr)
 	char *const *shelves;
 	char *base;
 
-	/* ordering: consume by data dependency: the table was filled before its pointer was
-	 * stored with release, and a mapping made before its address. */
-	shelves = __atomic_load_n(&t->shelf_base[ptr >> 48], __ATOMIC_RELAXED);
+	/* ordering: acquire, twice: the table was filled before its address was stored with
+	 * release, and the mapping made before its own. */
+	shelves = __atomic_load_n(&t->shelf_base[ptr >> 48], __ATOMIC_ACQUIRE);
 	if (__builtin_expect(shelves != NULL, 1)) {
-		base = __atomic_load_n(&shelves[(uint8_t)(ptr >> 40)], __ATOMIC_RELAXED);
+		base = __atomic_load_n(&shelves[(uint8_t)(ptr >> 40)], __ATOMIC_ACQUIRE);
 		if (__builtin_expect(base != NULL, 1))
 			return base + (ptr & ((UINT64_C(1) << 40) - 1));
 	}

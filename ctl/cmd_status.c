@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* nvmmctl status: the daemon, its memory, its pools. */
+#include "ctl/poolview.h"
+#include "libclient/call.h"
+
+static void write_daemon(struct writer *w, const Nvmm__StatusReply *status)
+{
+	writer_count(w, "node", "node", status->node);
+	writer_text(w, "node_name", "node name", status->node_name);
+	writer_text(w, "version", "version", status->version);
+	writer_count(w, "pid", "pid", status->pid);
+	writer_time(w, "started", "started", status->started);
+	writer_flag(w, "clean_start", "last stop was clean", status->clean_start);
+	writer_text(w, "shelf_base", "shelf base", status->shelf_base);
+	writer_text(w, "runtime", "runtime directory", status->runtime);
+	writer_text(w, "socket", "socket", status->socket);
+}
+
+static void write_memory(struct writer *w, const Nvmm__StatusReply *status)
+{
+	writer_bytes(w, "reserved", "reserved by pools", status->reserved);
+	writer_bytes(w, "available", "available", status->available);
+	if (status->capacity)
+		writer_bytes(w, "capacity", "capacity", status->capacity);
+	else
+		writer_none(w, "capacity", NULL);
+	writer_count(w, "pool_count", "pools", status->pools);
+	writer_count(w, "pools_damaged", "pools damaged", status->pools_damaged);
+	writer_count(w, "clients", "clients", status->clients);
+	writer_count(w, "sessions_detached", "clients detached", status->sessions_detached);
+}
+
+/* Programs get them always, people when they ask. */
+static void write_counters(struct ctl *ctl, const Nvmm__StatusReply *status)
+{
+	struct writer *w = ctl->writer;
+
+	if (!ctl->json && !ctl_option(ctl, "counters"))
+		return;
+	writer_list(w, "counters");
+	for (size_t i = 0; i < status->n_counters; i++) {
+		writer_item(w);
+		writer_text(w, "name", "counter", status->counters[i]->name);
+		writer_count(w, "value", "value", status->counters[i]->value);
+		writer_text(w, "help", "counts", status->counters[i]->help);
+	}
+	writer_list_end(w, "No counters.");
+}
+
+static enum ctl_exit run(struct ctl *ctl)
+{
+	_cleanup(nvmm_reply_deinit) struct nvmm_reply reply = NVMM_REPLY_INIT;
+	Nvmm__Status op = NVMM__STATUS__INIT;
+	Nvmm__Request request = NVMM__REQUEST__INIT;
+	enum ctl_exit code;
+	int r;
+
+	code = ctl_connect(ctl);
+	if (code != CTL_DONE)
+		return code;
+	request.op_case = NVMM__REQUEST__OP_STATUS;
+	request.status = &op;
+	r = nvmm_call(ctl->nvmm, &request, NVMM__REPLY__RESULT_STATUS, 0, &reply);
+	if (r < 0)
+		return ctl_fail(ctl, r);
+	write_daemon(ctl->writer, reply.msg->status);
+	write_memory(ctl->writer, reply.msg->status);
+	code = poolview_write_all(ctl);
+	write_counters(ctl, reply.msg->status);
+	if (code == CTL_DONE && reply.msg->status->pools_damaged > 0)
+		code = CTL_DAMAGED;
+	return code;
+}
+
+static const char help[] =
+	"What is reserved by pools is taken from the shelf base when a pool is created; what is\n"
+	"used is what the blocks of a heap take of it. A detached client is a process that lives\n"
+	"on without its connection. The exit status is 5 if a pool is damaged.\n"
+	"\n"
+	"Examples:\n"
+	"  nvmmctl status\n"
+	"  nvmmctl status --json | jq '.pools[] | select(.heap_used_percent > 90) | .name'\n";
+
+const struct command command_status = {
+	.name = "status",
+	.args = "[--counters]",
+	.summary = "Shows the daemon, its memory and its pools",
+	.help = help,
+	.options = {
+		{ "counters", NULL, "show what the daemon counts as well" },
+	},
+	.run = run,
+};

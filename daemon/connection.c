@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Connections.
+ *
+ * One packet in, one packet out, never more: the daemon reads a request only when the one before was
+ * answered, and a request that comes while the client has not read that answer ends the
+ * connection. So there is no queue to fill, and at most one message with descriptors is on its way
+ * to each client. While a job works on a request nothing is read; the session's pidfd is still
+ * watched.
+ *
+ * A connection is freed when its handles are closed and no request refers to it.
+ */
+#include "daemon/connection.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "daemon/nvmmd.h"
+#include "daemon/request.h"
+
+static void connection_readable(uv_poll_t *poll, int status, int events)
+{
+	struct connection *connection = poll->data;
+	struct nvmmd *nvmmd = connection->nvmmd;
+	int r;
+
+	if (connection->closed || nvmmd->stopping)
+		return;
+	r = status < 0 ? status : frame_recv(nvmmd->frame, connection->fd, MSG_DONTWAIT);
+	if (r == -EAGAIN || r == -EINTR)
+		return;
+	if (r == -EMSGSIZE || r == -EPROTO)
+		request_refuse(connection, r,
+			       r == -EMSGSIZE ? "a message has at most 65536 bytes" :
+						"a message carries no control data");
+	else if (r <= 0)
+		connection_close(connection);
+	else
+		request_receive(connection, nvmmd->frame);
+}
+
+static void connection_silent(uv_timer_t *timer)
+{
+	struct connection *connection = timer->data;
+
+	connection_reject(connection, "it said no Hello within %d seconds", CONNECTION_HELLO_MS / 1000);
+}
+
+int connection_new(struct connection **ret, struct nvmmd *nvmmd, int fd, struct peer *peer)
+{
+	struct connection *connection = calloc(1, sizeof(*connection));
+	int r = connection ? uv_poll_init(&nvmmd->loop, &connection->poll, fd) : -ENOMEM;
+
+	if (r < 0) {
+		free(connection);
+		close(fd);
+		return r;
+	}
+	uv_timer_init(&nvmmd->loop, &connection->hello);
+	connection->nvmmd = nvmmd;
+	connection->refs = 2; /* the handles */
+	connection->fd = fd;
+	connection->peer = *peer;
+	*peer = (struct peer){ .pidfd = -1 };
+	connection->poll.data = connection->hello.data = connection;
+	uv_poll_start(&connection->poll, UV_READABLE, connection_readable);
+	uv_timer_start(&connection->hello, connection_silent, CONNECTION_HELLO_MS, 0);
+	LIST_INSERT_HEAD(&nvmmd->server.connections, connection, of_server);
+	nvmmd->server.n_connections++;
+	nvmmd->server.n_unknown++;
+	*ret = connection;
+	return 0;
+}
+
+struct connection *connection_ref(struct connection *connection)
+{
+	connection->refs++;
+	return connection;
+}
+
+void connection_unref(struct connection *connection)
+{
+	if (!connection || --connection->refs > 0)
+		return;
+	peer_deinit(&connection->peer);
+	free(connection);
+}
+
+void connection_known(struct connection *connection)
+{
+	if (connection->known)
+		return;
+	connection->known = true;
+	connection->nvmmd->server.n_unknown--;
+	uv_timer_stop(&connection->hello);
+}
+
+static void poll_closed(uv_handle_t *handle)
+{
+	struct connection *connection = handle->data;
+
+	/* Only now does libuv watch the descriptor no more. */
+	close(connection->fd);
+	connection_unref(connection);
+}
+
+static void timer_closed(uv_handle_t *handle)
+{
+	connection_unref(handle->data);
+}
+
+void connection_close(struct connection *connection)
+{
+	if (connection->closed)
+		return;
+	connection->closed = true;
+	LIST_REMOVE(connection, of_server);
+	connection->nvmmd->server.n_connections--;
+	if (!connection->known)
+		connection->nvmmd->server.n_unknown--;
+	/* The peer sees the end at once, not when the handle is closed. */
+	shutdown(connection->fd, SHUT_RDWR);
+	uv_close((uv_handle_t *)&connection->poll, poll_closed);
+	uv_close((uv_handle_t *)&connection->hello, timer_closed);
+	if (connection->session)
+		session_detach(connection->session);
+}
+
+const struct peer *connection_peer(const struct connection *connection)
+{
+	return connection->session ? &connection->session->peer : &connection->peer;
+}
+
+void connection_reject(struct connection *connection, const char *fmt, ...)
+{
+	const struct peer *peer = connection_peer(connection);
+	char text[256];
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(text, sizeof(text), fmt, args);
+	va_end(args);
+	connection->nvmmd->counters.protocol_errors++;
+	nvmmd_complain(connection->nvmmd, "client (pid %d, uid %u): %s; its connection is closed",
+		       peer->process.pid, peer->uid, text);
+	connection_close(connection);
+}
+
+void connection_pause(struct connection *connection)
+{
+	if (connection->closed || connection->busy)
+		return;
+	connection->busy = true;
+	uv_poll_stop(&connection->poll);
+}
+
+static void connection_resume(struct connection *connection)
+{
+	if (connection->closed || !connection->busy)
+		return;
+	connection->busy = false;
+	uv_poll_start(&connection->poll, UV_READABLE, connection_readable);
+}
+
+void connection_send(struct connection *connection, const void *data, size_t len, const int *fds,
+		     size_t n_fds)
+{
+	int r;
+
+	if (connection->closed)
+		return;
+	r = frame_send(connection->fd, data, len, fds, n_fds, MSG_DONTWAIT);
+	connection->nvmmd->counters.descriptors_sent += r < 0 ? 0 : n_fds;
+	if (r < 0 && r != -EPIPE && r != -ECONNRESET)
+		connection_reject(connection, "its reply cannot be sent: %s", strerror(-r));
+	else if (r < 0 || connection->closing)
+		connection_close(connection);
+	else
+		connection_resume(connection);
+}
+
+/* Keeps what a mutation was answered, for a repeat of it. Without memory a repeat is done again. */
+static void keep_reply(struct session *session, uint64_t seq, const void *data, size_t len)
+{
+	uint8_t *copy = malloc(len);
+
+	free(session->last.data);
+	session->last.data = copy;
+	session->last.len = copy ? len : 0;
+	session->last.seq = seq;
+	if (copy)
+		memcpy(copy, data, len);
+}
+
+void connection_reply(struct connection *connection, struct request *request)
+{
+	Nvmm__Reply *reply = &request->reply;
+	uint8_t *buffer = connection->nvmmd->reply_buffer;
+	size_t len, n_fds = request->n_fds;
+
+	if (nvmm__reply__get_packed_size(reply) > FRAME_MAX) {
+		reply->result_case = NVMM__REPLY__RESULT__NOT_SET;
+		reply->error = -EMSGSIZE;
+		snprintf(request->text, sizeof(request->text),
+			 "the answer does not fit into one message: ask for less at once");
+		reply->text = request->text;
+		n_fds = 0;
+	}
+	len = nvmm__reply__pack(reply, buffer);
+	if (request->session && request->op && request->op->mutation)
+		keep_reply(request->session, request->msg->seq, buffer, len);
+	connection_send(connection, buffer, len, request->fds, n_fds);
+}

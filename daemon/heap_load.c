@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Loading of heaps.
+ *
+ * Walking a heap's span tables takes a while, so it is done in a thread, while clients that had the
+ * heap open before a restart go on using it. Only then, on the loop, is it known which lanes
+ * are in use: those of the sessions that have the heap open at that moment. All others are
+ * settled, which also finds what sessions left that died since.
+ */
+#include "daemon/heap_load.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/job.h"
+#include "daemon/nvmmd.h"
+#include "daemon/pool_files.h"
+#include "daemon/request.h"
+
+struct heap_load {
+	struct job job;
+	struct pool *pool;
+	int pool_fd;
+	struct pool_record record;
+	struct pool_shelves shelves;
+	struct heap_service *service;
+	char damage[HEAP_DAMAGE_LEN];
+};
+
+static int load_run(struct job *job)
+{
+	struct heap_load *load = container_of(job, struct heap_load, job);
+
+	return heap_service_new(&load->service, load->pool_fd, &load->record, &load->shelves, false,
+				load->damage);
+}
+
+static void claim_lanes(struct pool *pool, struct opening *opening)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < opening->n_lanes; i++) {
+		uint32_t lane = opening->lanes[i];
+
+		if (heap_service_claim(pool->heap, lane, opening->session->id) == 0)
+			opening->lanes[n++] = lane;
+		else
+			log_warning("session %llu claims lane %u of pool %u, which it cannot have",
+				    (unsigned long long)opening->session->id, lane, pool->id);
+	}
+	opening->n_lanes = n;
+}
+
+static void load_commit(struct heap_load *load)
+{
+	struct pool *pool = load->pool;
+	struct opening *opening;
+	int r;
+
+	pool->heap = take(load->service);
+	pool->lanes = heap_service_lanes(pool->heap);
+	pool_recount(pool);
+	pool->nvmmd->counters.heaps_loaded++;
+	LIST_FOREACH(opening, &pool->openings, of_pool)
+		claim_lanes(pool, opening);
+	r = heap_service_settle_unowned(pool->heap);
+	if (r < 0) {
+		pool->load_error = r;
+		pool_judge(pool, r, "settling the lanes of the dead");
+		heap_service_unref(take(pool->heap));
+	}
+}
+
+static void load_done(struct job *job, int r)
+{
+	struct heap_load *load = container_of(job, struct heap_load, job);
+	struct pool *pool = load->pool;
+
+	pool->busy = POOL_IDLE;
+	pool->load_error = r;
+	if (r == 0)
+		load_commit(load);
+	else if (load->damage[0] && (r == -EIO || r == -EUCLEAN))
+		pool_damage(pool, "%s", load->damage);
+	else
+		pool_judge(pool, r, "loading the heap");
+	pool_unpark(pool);
+	pool->load_error = 0;
+	pool_rest(pool);
+	pool_unref(pool);
+	close(load->pool_fd);
+	free(load);
+}
+
+static int load_start(struct pool *pool)
+{
+	struct heap_load *load = calloc(1, sizeof(*load));
+	int r;
+
+	if (!load)
+		return -ENOMEM;
+	r = pool_files_dir(&load->pool_fd, pool->nvmmd->base_fd, pool->id);
+	if (r < 0) {
+		free(load);
+		return r;
+	}
+	load->pool = pool_ref(pool);
+	load->record = pool->record;
+	load->shelves = pool->shelves;
+	load->job.run = load_run;
+	load->job.done = load_done;
+	pool->busy = POOL_BUSY_LOADING;
+	job_start(&load->job, pool->nvmmd);
+	return 0;
+}
+
+int heap_need(struct request *request, struct pool *pool)
+{
+	int r;
+
+	if (pool->damage)
+		return request_fail(request, -EUCLEAN, "pool %u is damaged: %s", pool->id,
+				    pool->damage);
+	if (pool->heap)
+		return 0;
+	if (pool->load_error < 0)
+		return request_fail(request, pool->load_error, "pool %u: its heap cannot be loaded: %s",
+				    pool->id, strerror(-pool->load_error));
+	if (pool->busy == POOL_IDLE) {
+		r = load_start(pool);
+		if (r < 0)
+			return request_fail(request, r, "pool %u: its heap cannot be loaded: %s",
+					    pool->id, strerror(-r));
+	}
+	pool_park(pool, request);
+	return REQUEST_PENDING;
+}

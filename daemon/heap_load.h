@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Loading of heaps at their first use.
+ */
+#pragma once
+
+#include "daemon/pool.h"
+
+/* 0: the pool's heap is loaded; REQUEST_PENDING: it will be, and the request begins again then; else
+ * a negative errno with the request's text. */
+int heap_need(struct request *request, struct pool *pool);

@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Requests about heaps: lanes, spans, large blocks, a count.
+ *
+ * Lanes are in the session's file before they are in a reply, so that a restarted daemon never
+ * gives one out twice. Spans and large blocks need no such record: they are granted unowned, and a
+ * reply that is lost leaves them to be found by whoever asks next.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/heap_load.h"
+#include "daemon/job.h"
+#include "daemon/nvmmd.h"
+#include "daemon/pool_files.h"
+#include "daemon/pool_ops.h"
+
+#define TAKE_MAX 64u
+#define SPANS_MAX 64u
+
+/* Finds the opening of a heap that is loaded; `r` of heap_need() else. */
+static int heap_opening(struct request *request, uint32_t id, bool write, struct opening **ret)
+{
+	int r;
+
+	r = opening_need(request, id, write, ret);
+	if (r < 0)
+		return r;
+	if ((*ret)->pool->record.kind != POOL_HEAP)
+		return request_fail(request, -EINVAL, "pool %u is a region, not a heap", id);
+	return heap_need(request, (*ret)->pool);
+}
+
+static int heap_failed(struct request *request, struct pool *pool, int r, const char *what)
+{
+	pool_judge(pool, r, what);
+	if (pool->damage)
+		return request_fail(request, -EUCLEAN, "pool %u is damaged: %s", pool->id, pool->damage);
+	return request_fail(request, r, "pool %u: %s: %s", pool->id, what, strerror(-r));
+}
+
+static int reply_lanes(struct request *request, const uint32_t *lanes, uint32_t n)
+{
+	Nvmm__Lanes *reply = request_alloc(request, sizeof(*reply));
+	uint32_t *copy = request_alloc(request, n * sizeof(*copy));
+
+	if (!reply || !copy)
+		return request_fail(request, -ENOMEM, "the daemon has no memory");
+	nvmm__lanes__init(reply);
+	memcpy(copy, lanes, n * sizeof(*copy));
+	reply->lanes = copy;
+	reply->n_lanes = n;
+	request->reply.result_case = NVMM__REPLY__RESULT_LANES;
+	request->reply.lanes = reply;
+	return 0;
+}
+
+/* Takes the last `n` lanes away from an opening again. */
+static void untake(struct opening *opening, uint32_t n)
+{
+	for (; n > 0; n--)
+		heap_service_settle(opening->pool->heap, opening->lanes[--opening->n_lanes]);
+}
+
+static int take_lanes(struct request *request, struct opening *opening, uint32_t count)
+{
+	struct pool *pool = opening->pool;
+	uint32_t n = opening->n_lanes;
+	uint32_t *lanes = realloc(opening->lanes, (n + count) * sizeof(*lanes));
+	int dir, r;
+
+	if (!lanes)
+		return request_fail(request, -ENOMEM, "the daemon has no memory");
+	opening->lanes = lanes;
+	r = pool_files_dir(&dir, request->nvmmd->base_fd, pool->id);
+	if (r < 0)
+		return heap_failed(request, pool, r, "opening its directory");
+	r = heap_service_take(pool->heap, dir, opening->session->id, count, lanes + n);
+	close(dir);
+	if (r < 0)
+		return heap_failed(request, pool, r, "no more lanes can be had");
+	opening->n_lanes += count;
+	pool->lanes = heap_service_lanes(pool->heap);
+	pool_recount(pool);
+	r = session_save(opening->session);
+	if (r < 0) {
+		untake(opening, count);
+		return request_fail(request, r, "the session's file cannot be written: %s",
+				    strerror(-r));
+	}
+	request->nvmmd->counters.lanes_taken += count;
+	return 0;
+}
+
+int op_lane_take(struct request *request)
+{
+	const Nvmm__LaneTake *m = request->msg->lane_take;
+	uint32_t limit = request->nvmmd->config.limits.lanes_per_client;
+	struct opening *opening;
+	int r;
+
+	if (m->count == 0 || m->count > TAKE_MAX)
+		return request_fail(request, -EINVAL, "%u lanes at once: 1 to %u", m->count, TAKE_MAX);
+	r = heap_opening(request, m->id, true, &opening);
+	if (r != 0)
+		return r;
+	if (limit > 0 && opening->n_lanes + m->count > limit)
+		return request_fail(request, -EDQUOT, "this process has %u lanes in heap %u, and "
+				    "limits.lanes_per_client allows %u: one for each thread that "
+				    "allocates", opening->n_lanes, m->id, limit);
+	r = take_lanes(request, opening, m->count);
+	if (r < 0)
+		return r;
+	return reply_lanes(request, opening->lanes + opening->n_lanes - m->count, m->count);
+}
+
+/* The place of a lane in the opening, or -1. */
+static int64_t lane_place(const struct opening *opening, uint32_t lane)
+{
+	for (uint32_t i = 0; i < opening->n_lanes; i++)
+		if (opening->lanes[i] == lane)
+			return i;
+	return -1;
+}
+
+int op_lane_return(struct request *request)
+{
+	const Nvmm__LaneReturn *m = request->msg->lane_return;
+	struct opening *opening;
+	int r, failed = 0;
+
+	r = heap_opening(request, m->id, true, &opening);
+	if (r != 0)
+		return r;
+	for (size_t i = 0; i < m->n_lanes; i++)
+		if (lane_place(opening, m->lanes[i]) < 0)
+			return request_fail(request, -EINVAL, "lane %u of heap %u is not this session's",
+					    m->lanes[i], m->id);
+	for (size_t i = 0; i < m->n_lanes; i++) {
+		int64_t place = lane_place(opening, m->lanes[i]);
+
+		if (place < 0)
+			continue; /* named twice */
+		r = heap_service_settle(opening->pool->heap, m->lanes[i]);
+		if (r < 0)
+			failed = r;
+		opening->lanes[place] = opening->lanes[--opening->n_lanes];
+		request->nvmmd->counters.lanes_settled++;
+	}
+	if (failed < 0)
+		return heap_failed(request, opening->pool, failed, "settling a lane");
+	r = session_save(opening->session);
+	if (r < 0)
+		log_warning("session %" PRIu64 ": its file cannot be written: %s", opening->session->id,
+			    strerror(-r));
+	return 0;
+}
+
+static int reply_spans(struct request *request, const uint64_t *refs, uint32_t n)
+{
+	Nvmm__Spans *reply = request_alloc(request, sizeof(*reply));
+	uint64_t *copy = request_alloc(request, n * sizeof(*copy));
+
+	if (!reply || !copy)
+		return request_fail(request, -ENOMEM, "the daemon has no memory");
+	nvmm__spans__init(reply);
+	memcpy(copy, refs, n * sizeof(*copy));
+	reply->refs = copy;
+	reply->n_refs = n;
+	request->reply.result_case = NVMM__REPLY__RESULT_SPANS;
+	request->reply.spans = reply;
+	return 0;
+}
+
+int op_span_get(struct request *request)
+{
+	const Nvmm__SpanGet *m = request->msg->span_get;
+	struct opening *opening;
+	uint64_t refs[SPANS_MAX];
+	int r;
+
+	if (m->count == 0 || m->count > SPANS_MAX)
+		return request_fail(request, -EINVAL, "%u spans at once: 1 to %u", m->count, SPANS_MAX);
+	r = heap_opening(request, m->id, true, &opening);
+	if (r != 0)
+		return r;
+	if (!heap_service_class_ok(opening->pool->heap, m->class_))
+		return request_fail(request, -EINVAL, "heap %u has no size class %u", m->id, m->class_);
+	r = heap_service_spans(opening->pool->heap, m->class_, m->count, refs);
+	if (r == 0)
+		r = -ENOSPC;
+	if (r == -ENOSPC)
+		return request_fail(request, r, "heap %u is full: free blocks, or grow it with "
+				    "`nvmmctl pool resize`", m->id);
+	if (r < 0)
+		return heap_failed(request, opening->pool, r, "granting spans");
+	request->nvmmd->counters.spans_granted += (uint64_t)r;
+	return reply_spans(request, refs, (uint32_t)r);
+}
+
+int op_run_get(struct request *request)
+{
+	const Nvmm__RunGet *m = request->msg->run_get;
+	struct opening *opening;
+	uint64_t ref;
+	int r;
+
+	if (m->units == 0 || m->units > SHELF_SIZE_MAX >> UNIT_SHIFT)
+		return request_fail(request, -EINVAL, "a block of %" PRIu64 " units: a shelf has at most "
+				    "%" PRIu64, m->units, SHELF_SIZE_MAX >> UNIT_SHIFT);
+	r = heap_opening(request, m->id, true, &opening);
+	if (r != 0)
+		return r;
+	r = heap_service_run(opening->pool->heap, m->units, &ref);
+	if (r == -ENOSPC)
+		return request_fail(request, r, "heap %u has no %" PRIu64 " bytes in one piece: free "
+				    "blocks, or grow it with `nvmmctl pool resize`", m->id,
+				    m->units << UNIT_SHIFT);
+	if (r < 0)
+		return heap_failed(request, opening->pool, r, "granting a large block");
+	request->nvmmd->counters.runs_granted++;
+	return reply_spans(request, &ref, 1);
+}
+
+struct count_job {
+	struct job job;
+	struct pool *pool;
+	struct request *request;
+	struct heap_service *heap;
+	struct heap_totals totals;
+};
+
+static int count_run(struct job *job)
+{
+	struct count_job *count = container_of(job, struct count_job, job);
+
+	return heap_service_count(count->heap, &count->totals);
+}
+
+static int reply_heap(struct request *request, const struct count_job *count)
+{
+	Nvmm__HeapInfo *info = request_alloc(request, sizeof(*info));
+
+	if (!info)
+		return request_fail(request, -ENOMEM, "the daemon has no memory");
+	nvmm__heap_info__init(info);
+	info->bytes = count->totals.bytes;
+	info->used = count->totals.used;
+	info->limbo = count->totals.limbo;
+	info->free = count->totals.free;
+	info->largest = count->totals.largest;
+	info->blocks = count->totals.blocks;
+	info->spans = count->totals.spans;
+	info->lanes = heap_service_lanes_used(count->heap);
+	request->reply.result_case = NVMM__REPLY__RESULT_HEAP;
+	request->reply.heap = info;
+	return 0;
+}
+
+static void count_done(struct job *job, int r)
+{
+	struct count_job *count = container_of(job, struct count_job, job);
+
+	if (r < 0)
+		r = heap_failed(count->request, count->pool, r, "counting the heap");
+	else
+		r = reply_heap(count->request, count);
+	request_finish(count->request, r);
+	heap_service_unref(count->heap);
+	pool_unref(count->pool);
+	free(count);
+}
+
+int op_heap_stat(struct request *request)
+{
+	struct count_job *count;
+	struct opening *opening;
+	int r;
+
+	r = heap_opening(request, request->msg->heap_stat->id, false, &opening);
+	if (r != 0)
+		return r;
+	count = calloc(1, sizeof(*count));
+	if (!count)
+		return request_fail(request, -ENOMEM, "the daemon has no memory");
+	count->pool = pool_ref(opening->pool);
+	count->heap = heap_service_ref(opening->pool->heap);
+	count->request = request;
+	count->job.run = count_run;
+	count->job.done = count_done;
+	job_start(&count->job, request->nvmmd);
+	return REQUEST_PENDING;
+}

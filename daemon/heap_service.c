@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Heaps in service.
+ *
+ * A heap is loaded when it is first opened for writing and given up when the last writer has
+ * left: all that is here is derived from the files and from the sessions. The mappings set
+ * address space aside for each shelf's limit, so that a resize never moves what the grant engine
+ * and a count beside it point to.
+ *
+ * Which lanes are in use is known from sessions alone. A lane that no session has is settled
+ * before it is given out: at load, at its return, at the death of its session. So a lane given
+ * out is empty, whatever the process that had it left there.
+ *
+ * Clients can write state and lanes files. Their headers are copied inside the guard before they
+ * are checked; the engine guards its own accesses. Sizes come from shelf records, never from there.
+ */
+#include "daemon/heap_service.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "daemon/pool_files.h"
+#include "media/file.h"
+#include "media/guard.h"
+
+struct service_shelf {
+	struct heap_shelf shelf;
+	void *table;
+	uint64_t table_reserve;
+	void *state;
+	uint64_t state_reserve;
+};
+
+struct heap_service {
+	unsigned refs;
+	struct pool_record record;
+	struct heap heap;
+	struct grant *grant;
+	struct service_shelf *shelf[POOL_SHELVES_MAX];
+	void *lanes;
+	uint32_t n_lanes;
+	uint32_t lanes_used;
+	uint64_t *lane_session; /* of n_lanes; 0: nobody's, LANE_BAD: could not be settled */
+};
+
+#define LANE_BAD UINT64_MAX
+
+struct header_copy {
+	const void *from;
+	struct file_header_df to;
+};
+
+static int header_copy(void *arg)
+{
+	struct header_copy *copy = arg;
+
+	/* Volatile: what a client may change meanwhile is read once, into the copy. */
+	for (size_t i = 0; i < sizeof(copy->to) / 8; i++)
+		((uint64_t *)(void *)&copy->to)[i] = ((const volatile uint64_t *)copy->from)[i];
+	return 0;
+}
+
+static int damage_say(char damage[HEAP_DAMAGE_LEN], int r, const char *file, uint32_t index,
+		      const char *why)
+{
+	snprintf(damage, HEAP_DAMAGE_LEN, "%s %u: %s", file, index, why);
+	return r;
+}
+
+static int map_checked(void **ret, int pool_fd, const struct pool_record *record,
+		       enum pool_file file, uint32_t index, uint64_t len, uint64_t reserve,
+		       char damage[HEAP_DAMAGE_LEN])
+{
+	static const uint64_t magics[] = { [POOL_FILE_TABLE] = FILE_MAGIC_TABLE,
+					   [POOL_FILE_STATE] = FILE_MAGIC_STATE,
+					   [POOL_FILE_LANES] = FILE_MAGIC_LANES };
+	static const char *const names[] = { [POOL_FILE_TABLE] = "span table of shelf",
+					     [POOL_FILE_STATE] = "state of shelf",
+					     [POOL_FILE_LANES] = "lanes file" };
+	struct header_copy copy;
+	struct stat st;
+	const char *why;
+	void *addr;
+	int fd, r;
+
+	r = pool_files_open(&fd, pool_fd, record->home, file, index, O_RDWR);
+	if (r < 0)
+		return damage_say(damage, r, names[file], index, strerror(-r));
+	if (fstat(fd, &st) < 0)
+		r = -errno;
+	else if ((uint64_t)st.st_size < len)
+		r = damage_say(damage, -EIO, names[file], index, "is shorter than it should be");
+	else
+		r = file_map(&addr, fd, len, reserve, true);
+	close(fd);
+	if (r < 0)
+		return r;
+	copy.from = addr;
+	why = "cannot be read";
+	r = guard_run(header_copy, &copy, NULL);
+	if (r == 0)
+		r = file_header_check(&copy.to, magics[file], record->pool, record->incarnation,
+				      index, &why);
+	if (r < 0) {
+		file_unmap(addr, reserve);
+		return damage_say(damage, r, names[file], index, why);
+	}
+	*ret = addr;
+	return 0;
+}
+
+static void service_shelf_free(struct service_shelf *s)
+{
+	if (s->table)
+		file_unmap(s->table, s->table_reserve);
+	if (s->state)
+		file_unmap(s->state, s->state_reserve);
+	free(s);
+}
+
+/* Maps a shelf's table and state and makes it the heap's. */
+static int service_shelf_add(struct heap_service *service, int pool_fd, uint32_t index,
+			     const struct shelf_record *record, char damage[HEAP_DAMAGE_LEN])
+{
+	const struct state_layout *layout = &service->heap.layout;
+	uint64_t units = record->size >> UNIT_SHIFT, limit = record->limit >> UNIT_SHIFT;
+	struct service_shelf *s = calloc(1, sizeof(*s));
+	int r;
+
+	if (!s)
+		return -ENOMEM;
+	s->table_reserve = table_file_size(limit);
+	s->state_reserve = state_file_size(layout, limit, limit);
+	r = map_checked(&s->table, pool_fd, &service->record, POOL_FILE_TABLE, index,
+			table_file_size(units), s->table_reserve, damage);
+	if (r == 0)
+		r = map_checked(&s->state, pool_fd, &service->record, POOL_FILE_STATE, index,
+				state_file_size(layout, limit, units), s->state_reserve, damage);
+	if (r < 0) {
+		service_shelf_free(s);
+		return r;
+	}
+	s->shelf = (struct heap_shelf){
+		.table = ((struct table_file_df *)s->table)->word,
+		.hints = (m64 *)(void *)((char *)s->state + MEDIA_PAGE),
+		.state = (char *)s->state + state_records_offset(limit),
+		.units = units,
+		.limit = limit,
+	};
+	service->shelf[index] = s;
+	heap_shelf_add(&service->heap, index, &s->shelf);
+	return 0;
+}
+
+static int service_map_lanes(struct heap_service *service, int pool_fd,
+			     char damage[HEAP_DAMAGE_LEN])
+{
+	int r;
+
+	r = pool_files_lanes(&service->n_lanes, pool_fd, service->record.home);
+	if (r < 0)
+		return damage_say(damage, r, "lanes file", 0, "has no lanes");
+	service->lane_session = calloc(service->n_lanes, sizeof(uint64_t));
+	if (!service->lane_session)
+		return -ENOMEM;
+	r = map_checked(&service->lanes, pool_fd, &service->record, POOL_FILE_LANES, 0,
+			lanes_file_size(service->n_lanes), lanes_file_size(LANES_MAX), damage);
+	if (r == 0)
+		service->heap.lanes = service->lanes;
+	return r;
+}
+
+static int service_grant(struct heap_service *service, char damage[HEAP_DAMAGE_LEN])
+{
+	const char *why = "cannot be read";
+	uint64_t where = 0;
+	int r;
+
+	r = grant_new(&service->grant, &service->heap, &why, &where);
+	if (r == -EUCLEAN || r == -EIO)
+		snprintf(damage, HEAP_DAMAGE_LEN, "span table: %s, at shelf %u unit %u", why,
+			 ref_shelf(where), ref_unit(where));
+	return r;
+}
+
+int heap_service_new(struct heap_service **ret, int pool_fd, const struct pool_record *record,
+		     const struct pool_shelves *shelves, bool fresh,
+		     char damage[HEAP_DAMAGE_LEN])
+{
+	static const struct pool_shelves none;
+	_auto(heap_service_unref) struct heap_service *service = calloc(1, sizeof(*service));
+	int r;
+
+	damage[0] = '\0';
+	if (!service)
+		return -ENOMEM;
+	service->refs = 1;
+	service->record = *record;
+	r = heap_init(&service->heap, record->pool, record->home, record->durability,
+		      record->min_block);
+	if (r < 0)
+		return damage_say(damage, r, "smallest block", record->min_block, "is none");
+	r = service_map_lanes(service, pool_fd, damage);
+	for (uint32_t i = 0; r == 0 && !fresh && i < shelves->n; i++)
+		r = service_shelf_add(service, pool_fd, i, &shelves->shelf[i], damage);
+	if (r == 0)
+		r = service_grant(service, damage);
+	if (r == 0 && fresh)
+		r = heap_service_grow(service, pool_fd, &none, shelves, damage);
+	if (r < 0)
+		return r;
+	*ret = take(service);
+	return 0;
+}
+
+int heap_service_grow(struct heap_service *service, int pool_fd, const struct pool_shelves *now,
+		      const struct pool_shelves *to, char damage[HEAP_DAMAGE_LEN])
+{
+	int r;
+
+	for (uint32_t i = 0; i < to->n; i++) {
+		uint64_t from = i < now->n ? now->shelf[i].size >> UNIT_SHIFT : 0;
+		uint64_t units = to->shelf[i].size >> UNIT_SHIFT;
+
+		if (from == units)
+			continue;
+		if (i < now->n) {
+			heap_shelf_grow(&service->shelf[i]->shelf, units);
+		} else {
+			r = service_shelf_add(service, pool_fd, i, &to->shelf[i], damage);
+			if (r < 0)
+				return r;
+		}
+		r = grant_grow(service->grant, i, from, units);
+		if (r < 0)
+			return damage_say(damage, r, "shelf", i, "new units cannot be used");
+	}
+	return 0;
+}
+
+struct heap_service *heap_service_ref(struct heap_service *service)
+{
+	service->refs++;
+	return service;
+}
+
+void heap_service_unref(struct heap_service *service)
+{
+	if (!service || --service->refs > 0)
+		return;
+	grant_free(service->grant);
+	for (uint32_t i = 0; i < POOL_SHELVES_MAX; i++)
+		if (service->shelf[i])
+			service_shelf_free(service->shelf[i]);
+	if (service->lanes)
+		file_unmap(service->lanes, lanes_file_size(LANES_MAX));
+	free(service->lane_session);
+	free(service);
+}
+
+int heap_service_claim(struct heap_service *service, uint32_t lane, uint64_t session)
+{
+	if (lane >= service->n_lanes)
+		return -EINVAL;
+	if (service->lane_session[lane] != 0)
+		return -EBUSY;
+	service->lane_session[lane] = session;
+	service->lanes_used++;
+	return 0;
+}
+
+int heap_service_settle_unowned(struct heap_service *service)
+{
+	int r;
+
+	for (uint32_t lane = 0; lane < service->n_lanes; lane++) {
+		if (service->lane_session[lane] != 0)
+			continue;
+		r = grant_settle(service->grant, lane);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* Doubles the lanes file. */
+static int service_more_lanes(struct heap_service *service, int pool_fd)
+{
+	uint32_t n = MIN(service->n_lanes * 2, LANES_MAX);
+	uint64_t *sessions;
+	int fd, r;
+
+	if (n == service->n_lanes)
+		return -ENOSPC;
+	sessions = realloc(service->lane_session, n * sizeof(uint64_t));
+	if (!sessions)
+		return -ENOMEM;
+	memset(sessions + service->n_lanes, 0, (n - service->n_lanes) * sizeof(uint64_t));
+	service->lane_session = sessions;
+	r = pool_files_open(&fd, pool_fd, service->record.home, POOL_FILE_LANES, 0, O_RDWR);
+	if (r < 0)
+		return r;
+	r = file_reserve(fd, lanes_file_size(service->n_lanes), lanes_file_size(n));
+	close(fd);
+	if (r == 0)
+		service->n_lanes = n;
+	return r;
+}
+
+int heap_service_take(struct heap_service *service, int pool_fd, uint64_t session, uint32_t count,
+		      uint32_t *lanes)
+{
+	uint32_t n = 0;
+	int r = 0;
+
+	for (uint32_t lane = 0; r == 0 && n < count; lane++) {
+		if (lane == service->n_lanes)
+			r = service_more_lanes(service, pool_fd);
+		if (r == 0 && heap_service_claim(service, lane, session) == 0)
+			lanes[n++] = lane;
+	}
+	while (r < 0 && n > 0) {
+		service->lane_session[lanes[--n]] = 0;
+		service->lanes_used--;
+	}
+	return r;
+}
+
+int heap_service_settle(struct heap_service *service, uint32_t lane)
+{
+	int r;
+
+	if (lane >= service->n_lanes || service->lane_session[lane] == 0)
+		return -EINVAL;
+	r = grant_settle(service->grant, lane);
+	service->lane_session[lane] = r < 0 ? LANE_BAD : 0;
+	service->lanes_used--;
+	return r;
+}
+
+uint32_t heap_service_lanes_used(const struct heap_service *service)
+{
+	return service->lanes_used;
+}
+
+uint32_t heap_service_lanes(const struct heap_service *service)
+{
+	return service->n_lanes;
+}
+
+bool heap_service_class_ok(const struct heap_service *service, unsigned class)
+{
+	return class >= service->heap.first_class && class < CLASS_COUNT;
+}
+
+int heap_service_spans(struct heap_service *service, unsigned class, uint32_t want, uint64_t *refs)
+{
+	return grant_spans(service->grant, class, want, refs);
+}
+
+int heap_service_run(struct heap_service *service, uint64_t units, uint64_t *ref)
+{
+	return grant_run(service->grant, units, ref);
+}
+
+struct count_args {
+	struct heap *heap;
+	struct heap_totals totals;
+};
+
+static int count_guarded(void *arg)
+{
+	struct count_args *args = arg;
+
+	return heap_count(args->heap, &args->totals);
+}
+
+int heap_service_count(struct heap_service *service, struct heap_totals *ret)
+{
+	struct count_args args = { .heap = &service->heap };
+	int r;
+
+	r = guard_run(count_guarded, &args, NULL);
+	if (r == 0)
+		*ret = args.totals;
+	return r;
+}

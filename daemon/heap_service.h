@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A heap in service: its metadata mapped, its span tables walked, its lanes given out.
+ *
+ * Made in a thread of the pool (heap_service_new() walks the heap), used on the loop thread alone,
+ * but for heap_service_count(), which only reads and may run beside it. References are counted on
+ * the loop thread.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "common/macro.h"
+#include "daemon/pool_layout.h"
+#include "media/grant.h"
+
+#define HEAP_DAMAGE_LEN 160u
+
+struct heap_service;
+
+/*
+ * Maps the heap's files and walks its tables. With `fresh`, the shelves are new: nothing in them is in
+ * service yet, and all of their units are brought into it. -EUCLEAN, -EIO: damaged, `damage`
+ * says what and where; -ENOMEM; others of open(2), mmap(2).
+ */
+int heap_service_new(struct heap_service **ret, int pool_fd, const struct pool_record *record,
+		     const struct pool_shelves *shelves, bool fresh,
+		     char damage[HEAP_DAMAGE_LEN]);
+struct heap_service *heap_service_ref(struct heap_service *service);
+void heap_service_unref(struct heap_service *service);
+DEFINE_AUTO(struct heap_service, heap_service_unref)
+
+/*
+ * Brings into service what `to` has and `now` has not; the files are long enough. The caller commits
+ * the shelf records after it, or gives the service up on failure.
+ */
+int heap_service_grow(struct heap_service *service, int pool_fd, const struct pool_shelves *now,
+		      const struct pool_shelves *to, char damage[HEAP_DAMAGE_LEN]);
+
+/* Lanes */
+
+/* Says that a lane is a living session's, which was there before the daemon started. -EINVAL: no
+ * such lane; -EBUSY: it is another's. */
+int heap_service_claim(struct heap_service *service, uint32_t lane, uint64_t session);
+
+/* Settles every lane that no session has: after a start, or a death while the heap was not loaded. */
+int heap_service_settle_unowned(struct heap_service *service);
+
+/* Gives `count` settled lanes to a session, making the file longer if need be. -ENOSPC: there are
+ * LANES_MAX, or no room. */
+int heap_service_take(struct heap_service *service, int pool_fd, uint64_t session, uint32_t count,
+		      uint32_t *lanes);
+
+/* Settles a lane and takes it back. -EIO, -EUCLEAN: the heap is damaged; the lane is not given out
+ * again. */
+int heap_service_settle(struct heap_service *service, uint32_t lane);
+
+uint32_t heap_service_lanes_used(const struct heap_service *service);
+uint32_t heap_service_lanes(const struct heap_service *service); /* in the file */
+
+/* Grants */
+
+/* As grant_spans() and grant_run(). */
+int heap_service_spans(struct heap_service *service, unsigned class, uint32_t want,
+		       uint64_t *refs);
+int heap_service_run(struct heap_service *service, uint64_t units, uint64_t *ref);
+/* Whether the heap has spans of this class. */
+bool heap_service_class_ok(const struct heap_service *service, unsigned class);
+
+/* Counts the heap; any thread. As heap_count(), and -EIO. */
+int heap_service_count(struct heap_service *service, struct heap_totals *ret);

@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Everything else is in libnvmmd, which the unit tests link.
+ */
+#include "daemon/nvmmd.h"
+
+int main(int argc, char **argv)
+{
+	return nvmmd_main(argc, argv);
+}

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The daemon: one object, one loop.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include <uv.h>
+
+#include "daemon/access.h"
+#include "daemon/config.h"
+#include "daemon/counters.h"
+#include "daemon/options.h"
+#include "daemon/pool.h"
+#include "daemon/server.h"
+#include "daemon/session.h"
+#include "media/node.h"
+#include "media/registry.h"
+#include "proto/frame.h"
+
+struct nvmmd {
+	const struct options *options;
+	const char *config_path; /* NULL: the defaults alone */
+	struct config config;
+	struct access_admin admin;
+	uint8_t boot_id[BOOT_ID_LEN];
+	int64_t started;   /* seconds since 1970 */
+	bool clean_start;  /* what was there before had been stopped in order */
+	bool base_is_pmem; /* `power` can be promised */
+	int base_fd;
+	int base_lock;
+	int runtime_fd;
+	int runtime_lock;
+	struct node_file *node_file;
+	struct node_record node;
+	struct registry *registry;
+	struct pools pools;
+	struct sessions sessions;
+	struct server server;
+	struct counters counters;
+	struct frame *frame;   /* what a connection receives into */
+	uint8_t *reply_buffer; /* of FRAME_MAX bytes */
+	bool loop_ready;
+	uv_loop_t loop;
+	uv_signal_t sigterm;
+	uv_signal_t sigint;
+	uv_signal_t sighup;
+	uv_timer_t watchdog;
+	unsigned jobs;
+	bool stopping;
+	bool stopped;           /* nothing is left but to close handles */
+	uint32_t sessions_left; /* that the next daemon will take up */
+	struct { /* how many complaints about clients were logged in this second */
+		uint64_t second;
+		unsigned n;
+		unsigned dropped;
+	} complaints;
+};
+
+/* Does all of it: returns the exit status of the process. */
+int nvmmd_main(int argc, char **argv);
+
+/* Reads the configuration, takes the locks, recovers what is interrupted, listens. Logs what is
+ * wrong. `options` is borrowed. */
+int nvmmd_init(struct nvmmd *nvmmd, const struct options *options);
+/* Serves until it is told to stop. 0 or -errno. */
+int nvmmd_run(struct nvmmd *nvmmd);
+/* Gives up what there is; the clean mark, if it is due, was set by nvmmd_run(). */
+void nvmmd_deinit(struct nvmmd *nvmmd);
+
+/* Begins an orderly stop. */
+void nvmmd_stop(struct nvmmd *nvmmd);
+/* Goes on with it when the last job is done. */
+void nvmmd_stop_if_idle(struct nvmmd *nvmmd);
+
+/* Reads the configuration again (reload.c). */
+void nvmmd_reload(struct nvmmd *nvmmd);
+/* Finds the admin group of the configuration (reload.c). */
+int nvmmd_find_admin(struct nvmmd *nvmmd);
+
+/* Logs a warning about a client, unless too many were logged in this second. */
+void nvmmd_complain(struct nvmmd *nvmmd, const char *fmt, ...) _printf(2, 3);
+
+int64_t nvmmd_now(void); /* seconds since 1970 */

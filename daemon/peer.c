@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Peers of Unix sockets.
+ *
+ * SO_PEERCRED has pid, uid and gid, and SO_PEERGROUPS the groups, of whoever connected, as they were
+ * then. A pid alone is a number that may be given to another process, so the daemon holds a pidfd:
+ * SO_PEERPIDFD gives the one of the very process that connected. Kernels before 6.5 have only
+ * pidfd_open(), which takes whoever has the number now; a process that started after the
+ * accept is certainly another, and is refused.
+ *
+ * The start time makes a process recognisable to a daemon that was restarted. It is read with the
+ * pidfd open, and the pidfd is asked afterwards whether its process still runs: if so, the number
+ * was its own throughout and the start time is its own too.
+ */
+#include "daemon/peer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/macro.h"
+
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77
+#endif
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434
+#endif
+
+#define PEER_GROUPS_MAX 65536u
+
+/* Clock ticks since the boot, the unit of start times. */
+static uint64_t now_ticks(void)
+{
+	struct timespec ts;
+	long hz = sysconf(_SC_CLK_TCK);
+
+	if (clock_gettime(CLOCK_BOOTTIME, &ts) < 0 || hz <= 0)
+		return UINT64_MAX;
+	return (uint64_t)ts.tv_sec * (uint64_t)hz +
+	       (uint64_t)ts.tv_nsec / (UINT64_C(1000000000) / (uint64_t)hz);
+}
+
+static int pidfd_open_pid(pid_t pid)
+{
+	long fd = syscall(SYS_pidfd_open, pid, 0);
+
+	return fd < 0 ? -errno : (int)fd;
+}
+
+bool process_ended(int pidfd)
+{
+	struct pollfd p = { .fd = pidfd, .events = POLLIN };
+
+	return poll(&p, 1, 0) > 0;
+}
+
+int process_parse_start(uint64_t *ret, const char *stat)
+{
+	/* The command name stands in parentheses and may itself hold some: the last one counts. */
+	const char *p = strrchr(stat, ')');
+	unsigned long long start;
+
+	if (!p)
+		return -EBADMSG;
+	/* The start time is field 22; what follows the parenthesis is field 3. */
+	for (int field = 2; field < 22; field++) {
+		p = strchr(p + 1, ' ');
+		if (!p)
+			return -EBADMSG;
+	}
+	if (sscanf(p, " %llu", &start) != 1)
+		return -EBADMSG;
+	*ret = start;
+	return 0;
+}
+
+int process_start(uint64_t *ret, pid_t pid)
+{
+	char path[64], buf[1024];
+	ssize_t len;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT && kill(pid, 0) == 0 ? -EACCES :
+		       errno == ENOENT			    ? -ESRCH :
+							      -errno;
+	len = read(fd, buf, sizeof(buf) - 1);
+	if (len < 0)
+		len = -errno;
+	close(fd);
+	if (len <= 0)
+		return len < 0 ? (int)len : -ESRCH;
+	buf[len] = '\0';
+	return process_parse_start(ret, buf);
+}
+
+int process_open(int *ret_pidfd, struct process_id id)
+{
+	uint64_t start;
+	int fd, r;
+
+	fd = pidfd_open_pid(id.pid);
+	if (fd < 0)
+		return fd;
+	r = process_start(&start, id.pid);
+	if (r == 0 && (start != id.start || process_ended(fd)))
+		r = -ESRCH;
+	if (r < 0) {
+		close(fd);
+		return r;
+	}
+	*ret_pidfd = fd;
+	return 0;
+}
+
+static int peer_read_groups(struct peer *peer, int sock)
+{
+	socklen_t len = 64 * sizeof(gid_t);
+
+	for (;;) {
+		gid_t *groups = realloc(peer->groups, MAX(len, (socklen_t)sizeof(gid_t)));
+
+		if (!groups)
+			return -ENOMEM;
+		peer->groups = groups;
+		if (getsockopt(sock, SOL_SOCKET, SO_PEERGROUPS, groups, &len) == 0)
+			break;
+		if (errno == ERANGE && len <= PEER_GROUPS_MAX * sizeof(gid_t))
+			continue;
+		/* Without supplementary groups there is still the primary one. */
+		if (errno == ENODATA || errno == ENOPROTOOPT)
+			len = 0;
+		else
+			return -errno;
+		break;
+	}
+	peer->n_groups = len / sizeof(gid_t);
+	return 0;
+}
+
+/* Opens the pidfd and finds the start time; see the top of this file. */
+static int peer_identify(struct peer *peer, int sock, uint64_t accepted)
+{
+	socklen_t len = sizeof(peer->pidfd);
+	bool by_number = false;
+	int r;
+
+	if (getsockopt(sock, SOL_SOCKET, SO_PEERPIDFD, &peer->pidfd, &len) < 0) {
+		peer->pidfd = -1;
+		if (errno != ENOPROTOOPT)
+			return errno == EINVAL ? -ESRCH : -errno;
+		r = pidfd_open_pid(peer->process.pid);
+		if (r < 0)
+			return r;
+		peer->pidfd = r;
+		by_number = true;
+	}
+	r = process_start(&peer->process.start, peer->process.pid);
+	if (r < 0)
+		return r;
+	if (process_ended(peer->pidfd) || (by_number && peer->process.start > accepted))
+		return -ESRCH;
+	return 0;
+}
+
+int peer_init(struct peer *peer, int sock, const char **why)
+{
+	uint64_t accepted = now_ticks();
+	struct ucred cred;
+	socklen_t len = sizeof(cred);
+	int r;
+
+	*peer = (struct peer){ .pidfd = -1 };
+	*why = "its credentials cannot be read";
+	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0)
+		return -errno;
+	*why = "it is in another pid namespace, and nothing would tell when it ends";
+	if (cred.pid <= 0)
+		return -ESRCH;
+	peer->process.pid = cred.pid;
+	peer->uid = cred.uid;
+	peer->gid = cred.gid;
+	*why = "its groups cannot be read";
+	r = peer_read_groups(peer, sock);
+	if (r == 0) {
+		r = peer_identify(peer, sock, accepted);
+		*why = r == -EACCES ? "/proc hides it (hidepid=, ProtectProc=): let the daemon see "
+				      "all processes" :
+				      "its process is gone";
+	}
+	if (r < 0)
+		peer_deinit(peer);
+	return r;
+}
+
+void peer_deinit(struct peer *peer)
+{
+	if (peer->pidfd >= 0)
+		close(peer->pidfd);
+	free(peer->groups);
+	*peer = (struct peer){ .pidfd = -1 };
+}
+
+bool peer_in_group(const struct peer *peer, gid_t gid)
+{
+	if (peer->gid == gid)
+		return true;
+	for (size_t i = 0; i < peer->n_groups; i++)
+		if (peer->groups[i] == gid)
+			return true;
+	return false;
+}

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Pools as the daemon has them in memory: the record, the shelves, who has it open.
+ *
+ * Loop thread only. A pool is in the table as long as its id is taken: from CREATING until its record
+ * is FREE and the last session that had it open has let go.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+#include <sys/types.h>
+
+#include <bsd/sys/tree.h>
+
+#include "common/macro.h"
+#include "daemon/heap_service.h"
+#include "daemon/pool_layout.h"
+#include "daemon/session_file.h"
+
+struct nvmmd;
+struct request;
+struct session;
+
+TAILQ_HEAD(request_list, request);
+
+/* One session's hold on a pool. */
+struct opening {
+	struct pool *pool;
+	struct session *session;
+	bool read;
+	bool write;
+	uint32_t n_lanes;
+	uint32_t *lanes; /* of the session in this heap, in no order */
+	LIST_ENTRY(opening) of_pool;
+	LIST_ENTRY(opening) of_session;
+};
+LIST_HEAD(opening_list, opening);
+
+enum pool_busy {
+	POOL_IDLE,
+	POOL_BUSY_CREATING,
+	POOL_BUSY_RESIZING,
+	POOL_BUSY_DESTROYING,
+	POOL_BUSY_LOADING, /* its heap is being walked */
+};
+
+struct pool {
+	struct nvmmd *nvmmd;
+	unsigned refs;
+	uint16_t id;
+	struct pool_record record; /* as in the registry; zero if that is rotten */
+	struct pool_shelves shelves;
+	uint32_t lanes;      /* heaps: in the lanes file */
+	uint64_t file_bytes;
+	enum pool_busy busy; /* a job works on it; what must not run beside it is parked */
+	struct request_list parked;
+	int load_error; /* of the heap, for the requests that waited for it */
+	char *damage; /* what is rotten, and where; NULL: nothing */
+	struct meta *meta;           /* open while somebody has the pool open */
+	struct heap_service *heap;   /* NULL: not loaded */
+	struct opening_list openings;
+	unsigned openers;
+	RB_ENTRY(pool) of_name;
+};
+
+RB_HEAD(pool_names, pool);
+
+struct pools {
+	struct pool *by_id[POOL_ID_MAX + 1];
+	struct pool_names by_name; /* those that live or are being created, and have a name */
+	bool orphan[POOL_ID_MAX + 1]; /* a directory without a record is in the way */
+};
+
+/* What is taken: of everybody, and of one user. Pools being created or destroyed count. */
+struct pools_usage {
+	uint32_t pools;
+	uint32_t damaged;
+	uint64_t bytes; /* of all files */
+	uint32_t user_pools;
+	uint64_t user_bytes;
+};
+
+void pools_init(struct pools *pools);
+void pools_deinit(struct pools *pools);
+void pools_usage(struct pools_usage *ret, const struct pools *pools, uid_t uid);
+
+/* Makes a pool of a record and enters it under its id, which is unused; and its name, if it has one
+ * and nobody else has. The caller borrows it; the table's reference goes with pool_rest(). */
+int pool_add(struct pool **ret, struct nvmmd *nvmmd, uint16_t id, const struct pool_record *record);
+struct pool *pool_ref(struct pool *pool);
+void pool_unref(struct pool *pool);
+DEFINE_AUTO(struct pool, pool_unref)
+
+/* Gives up what a pool needs only while it is in use, if it is not; and takes it out of the table, if
+ * its record is FREE. After the end of a job or an opening; the pool may be gone then. */
+void pool_rest(struct pool *pool);
+
+/* The live pool of an id or name; NULL: none. Damaged ones are found too. */
+struct pool *pool_find(struct nvmmd *nvmmd, uint32_t id);
+struct pool *pool_find_name(struct nvmmd *nvmmd, const char *name);
+bool pool_name_taken(struct nvmmd *nvmmd, const char *name);
+void pool_drop_name(struct pool *pool);
+
+/* Reads shelves and lanes of a LIVE record from the pool's files, marking it damaged if they are. */
+void pool_load(struct pool *pool);
+
+/* Opens meta if it is not open. -EUCLEAN and others: then the pool is damaged. */
+int pool_meta(struct pool *pool, struct meta **ret);
+
+/* Takes the pool out of service, with a reason for status, list and log. The first one stays. */
+void pool_damage(struct pool *pool, const char *fmt, ...) _printf(2, 3);
+
+/* Says `r` (-EIO, -EUCLEAN) of a heap's access as damage; other errors are none. Returns r. */
+int pool_judge(struct pool *pool, int r, const char *what);
+
+/* Writes the record durably, and keeps it on success. */
+int pool_put(struct pool *pool, const struct pool_record *record);
+
+/* Recounts the bytes of its files. */
+void pool_recount(struct pool *pool);
+
+/* Requests that wait until the pool's job is done; pool_unpark() runs them again. */
+void pool_park(struct pool *pool, struct request *request);
+void pool_unpark(struct pool *pool);
+
+/* Openings */
+
+struct opening *opening_find(struct session *session, const struct pool *pool);
+/* Makes one that opens nothing yet. -ENOMEM. */
+int opening_new(struct opening **ret, struct session *session, struct pool *pool);
+/* Settles its lanes and takes it from session and pool; gives up what nobody needs any more. */
+void opening_free(struct opening *opening);
+/* Settles and forgets all lanes of it. */
+void opening_settle(struct opening *opening);

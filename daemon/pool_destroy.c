@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Destroying a pool.
+ *
+ *   loop    record DESTROYING: the commit. Name and pool are gone for all requests from here on
+ *   thread  files removed
+ *   loop    record FREE; the reply
+ *
+ * A crash after the commit is rolled forward at the next start. Sessions that have the pool open
+ * (it was destroyed by force) keep their mappings, whose memory the file system frees with the
+ * last of them, and keep the id from being given out again.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/job.h"
+#include "daemon/nvmmd.h"
+#include "daemon/pool_files.h"
+#include "daemon/pool_ops.h"
+
+struct destroy {
+	struct job job;
+	struct pool *pool;
+	struct request *request;
+	int base_fd;
+	uint16_t id;
+};
+
+static int destroy_run(struct job *job)
+{
+	struct destroy *destroy = container_of(job, struct destroy, job);
+
+	return pool_files_remove(destroy->base_fd, destroy->id);
+}
+
+static void destroy_done(struct job *job, int r)
+{
+	struct destroy *destroy = container_of(job, struct destroy, job);
+	struct pool *pool = destroy->pool;
+	struct pool_record record = pool->record;
+
+	pool->busy = POOL_IDLE;
+	if (r == 0) {
+		record.state = POOL_FREE;
+		record.name[0] = '\0';
+		r = pool_put(pool, &record);
+	}
+	if (r < 0) {
+		/* It is destroyed all the same; the next start removes what is left. */
+		log_warning("pool %u is destroyed, but its files stay until the next start: %s",
+			    pool->id, strerror(-r));
+	}
+	pool->nvmmd->counters.pools_destroyed++;
+	request_finish(destroy->request, 0);
+	pool_unpark(pool);
+	pool_rest(pool);
+	pool_unref(pool);
+	free(destroy);
+}
+
+/* The daemon's own hold on a pool that is destroyed under its users. */
+static void drop_service(struct pool *pool)
+{
+	struct opening *opening;
+
+	heap_service_unref(take(pool->heap));
+	meta_free(take(pool->meta));
+	LIST_FOREACH(opening, &pool->openings, of_pool)
+		opening->n_lanes = 0;
+}
+
+static int destroy_start(struct request *request, struct pool *pool)
+{
+	struct pool_record record = pool->record;
+	struct destroy *destroy = calloc(1, sizeof(*destroy));
+	int r;
+
+	if (!destroy)
+		return request_fail(request, -ENOMEM, "the daemon has no memory");
+	record.state = POOL_DESTROYING;
+	pool_mark_change(request, &record);
+	/*
+	 * COMMIT: the record DESTROYING ends the pool.
+	 *   crash before: the pool is there, nothing was touched.
+	 *   crash after:  the next start removes the files and frees the record.
+	 *   durable:      registry_put() drains before the first file is removed.
+	 */
+	r = pool_put(pool, &record);
+	if (r < 0) {
+		free(destroy);
+		return request_fail(request, r, "pool %u: its record cannot be written: %s", pool->id,
+				    strerror(-r));
+	}
+	log_info("pool %u%s%s destroyed by uid %u%s", pool->id, record.name[0] ? " " : "", record.name,
+		 request_peer(request)->uid, pool->openers ? ", though it is open" : "");
+	pool_drop_name(pool);
+	drop_service(pool);
+	destroy->pool = pool_ref(pool);
+	destroy->request = request;
+	destroy->base_fd = request->nvmmd->base_fd;
+	destroy->id = pool->id;
+	destroy->job.run = destroy_run;
+	destroy->job.done = destroy_done;
+	pool->busy = POOL_BUSY_DESTROYING;
+	job_start(&destroy->job, request->nvmmd);
+	return REQUEST_PENDING;
+}
+
+/* Whether the first attempt of this request destroyed the pool: its record tells. */
+static bool destroyed_before(struct request *request, uint32_t id)
+{
+	struct pool_record record;
+	const char *why;
+
+	return id > 0 && id <= POOL_ID_MAX &&
+	       registry_get(request->nvmmd->registry, (uint16_t)id, &record, &why) > 0 &&
+	       (record.state == POOL_FREE || record.state == POOL_DESTROYING) &&
+	       pool_is_repeat(request, &record);
+}
+
+static int check_openers(struct request *request, const struct pool *pool)
+{
+	const struct opening *own = opening_find(request->session, pool);
+	unsigned others = pool->openers - (own != NULL);
+
+	if (others > 0)
+		return request_fail(request, -EBUSY, "%u other session%s pool %u open: `nvmmctl clients` "
+				    "shows which; force destroys it under them", others,
+				    others == 1 ? " has" : "s have", pool->id);
+	if (own)
+		return request_fail(request, -EBUSY, "this session itself has pool %u open: close it "
+				    "first", pool->id);
+	return 0;
+}
+
+int op_pool_destroy(struct request *request)
+{
+	const Nvmm__PoolDestroy *m = request->msg->pool_destroy;
+	struct pool *pool;
+	int r;
+
+	r = pool_need(request, m->id, &pool);
+	if (r == -ENOENT && destroyed_before(request, m->id))
+		return 0;
+	if (r < 0)
+		return r;
+	if (pool->record.kind == 0)
+		return request_fail(request, -EUCLEAN, "pool %u: its record is damaged, so that nobody can "
+				    "tell whose it is: %s", m->id, pool->damage);
+	if (m->kind != 0 && m->kind != pool->record.kind)
+		return request_fail(request, -EINVAL, "pool %u is a %s", m->id,
+				    pool->record.kind == POOL_HEAP ? "heap" : "region");
+	if (access_change(&request->nvmmd->admin, request_peer(request), &pool->record) < 0)
+		return request_fail(request, -EPERM, "pool %u is user %u's: only its owner or an "
+				    "administrator may destroy it", m->id, pool->record.uid);
+	if (pool->busy != POOL_IDLE) {
+		pool_park(pool, request);
+		return REQUEST_PENDING;
+	}
+	if (!m->force) {
+		r = check_openers(request, pool);
+		if (r < 0)
+			return r;
+	}
+	return destroy_start(request, pool);
+}

@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Files of pools.
+ *
+ * Everything is done relative to a descriptor of the directory, and names come from numbers alone.
+ * Headers are written before a file is synced, so that a record which says LIVE never speaks of a
+ * file without one. Files are removed by reading the directory: whatever is in a pool's
+ * directory is the pool's, a file that a killed daemon had begun as well.
+ */
+#include "daemon/pool_files.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/macro.h"
+#include "media/file.h"
+#include "media/span.h"
+
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+}
+#define _fd _cleanup(close_fd)
+
+static void dir_name(char buf[32], uint16_t id)
+{
+	snprintf(buf, 32, "pool-%u", id);
+}
+
+static void file_name(char buf[64], uint16_t node, enum pool_file file, uint32_t index)
+{
+	switch (file) {
+	case POOL_FILE_SHELF:
+		snprintf(buf, 64, "shelf-%u", index);
+		break;
+	case POOL_FILE_TABLE:
+		snprintf(buf, 64, "table-%u.%u", index, node);
+		break;
+	case POOL_FILE_STATE:
+		snprintf(buf, 64, "state-%u", index);
+		break;
+	case POOL_FILE_LANES:
+		snprintf(buf, 64, "lanes.%u", node);
+		break;
+	}
+}
+
+int pool_files_dir(int *ret, int base_fd, uint16_t id)
+{
+	char name[64];
+	int fd;
+
+	dir_name(name, id);
+	fd = openat(base_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	*ret = fd;
+	return 0;
+}
+
+int pool_files_open(int *ret, int pool_fd, uint16_t node, enum pool_file file, uint32_t index,
+		    int flags)
+{
+	char name[64];
+
+	file_name(name, node, file, index);
+	return file_open(ret, pool_fd, name, flags);
+}
+
+/* A file's length for a shelf of `s`; files of a heap's shelf have lengths of their own. */
+static uint64_t file_length(const struct pool_record *record, enum pool_file file,
+			    const struct shelf_record *s)
+{
+	uint64_t units = s->size >> UNIT_SHIFT;
+	struct state_layout layout;
+
+	switch (file) {
+	case POOL_FILE_TABLE:
+		return table_file_size(units);
+	case POOL_FILE_STATE:
+		if (state_layout_init(&layout, record->min_block) < 0)
+			return 0;
+		return state_file_size(&layout, s->limit >> UNIT_SHIFT, units);
+	case POOL_FILE_LANES:
+		return lanes_file_size(LANES_FIRST);
+	case POOL_FILE_SHELF:
+		break;
+	}
+	return s->size;
+}
+
+/* Writes the header of a fresh file: through a mapping, since that is how media are written. */
+static int write_header(int fd, const struct pool_record *record, enum pool_file file,
+			uint32_t index, const struct shelf_record *s)
+{
+	uint64_t magic = file == POOL_FILE_TABLE ? FILE_MAGIC_TABLE :
+			 file == POOL_FILE_STATE ? FILE_MAGIC_STATE :
+						   FILE_MAGIC_LANES;
+	uint64_t limit = file == POOL_FILE_LANES ? LANES_MAX : s->limit >> UNIT_SHIFT;
+	void *addr;
+	int r;
+
+	r = file_map(&addr, fd, MEDIA_PAGE, 0, true);
+	if (r < 0)
+		return r;
+	file_header_seal(addr, magic, record->home, record->pool, record->incarnation, index,
+			 record->min_block, limit);
+	media_persist(record->durability, addr, sizeof(struct file_header_df));
+	file_unmap(addr, MEDIA_PAGE);
+	return 0;
+}
+
+static int make_file(int pool_fd, const struct pool_record *record, enum pool_file file,
+		     uint32_t index, const struct shelf_record *s)
+{
+	_fd int fd = -1;
+	char name[64];
+	int r;
+
+	file_name(name, record->home, file, index);
+	r = file_create(&fd, pool_fd, name, file_length(record, file, s));
+	if (r < 0)
+		return r;
+	if (file != POOL_FILE_SHELF) {
+		r = write_header(fd, record, file, index, s);
+		if (r < 0)
+			return r;
+	}
+	return file_sync(fd);
+}
+
+static const enum pool_file shelf_files[] = { POOL_FILE_SHELF, POOL_FILE_TABLE, POOL_FILE_STATE };
+
+static size_t n_shelf_files(const struct pool_record *record)
+{
+	return record->kind == POOL_HEAP ? ARRAY_SIZE(shelf_files) : 1;
+}
+
+static int make_shelf(int pool_fd, const struct pool_record *record, uint32_t index,
+		      const struct shelf_record *s)
+{
+	int r;
+
+	for (size_t i = 0; i < n_shelf_files(record); i++) {
+		r = make_file(pool_fd, record, shelf_files[i], index, s);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int pool_files_make(int base_fd, const struct pool_record *record,
+		    const struct pool_shelves *shelves)
+{
+	_fd int pool_fd = -1;
+	char name[64];
+	int r;
+
+	dir_name(name, record->pool);
+	if (mkdirat(base_fd, name, 0700) < 0)
+		return -errno;
+	r = pool_files_dir(&pool_fd, base_fd, record->pool);
+	if (r < 0)
+		return r;
+	if (fchmod(pool_fd, 0700) < 0)
+		return -errno;
+	r = meta_create(pool_fd, record->home, record->pool, record->incarnation);
+	for (uint32_t i = 0; r == 0 && i < shelves->n; i++)
+		r = make_shelf(pool_fd, record, i, &shelves->shelf[i]);
+	if (r == 0 && record->kind == POOL_HEAP)
+		r = make_file(pool_fd, record, POOL_FILE_LANES, 0, &shelves->shelf[0]);
+	if (r < 0)
+		return r;
+	return fsync(pool_fd) < 0 || fsync(base_fd) < 0 ? -errno : 0;
+}
+
+static int lengthen_file(int pool_fd, const struct pool_record *record, enum pool_file file,
+			 uint32_t index, const struct shelf_record *now,
+			 const struct shelf_record *to)
+{
+	_fd int fd = -1;
+	int r;
+
+	r = pool_files_open(&fd, pool_fd, record->home, file, index, O_RDWR);
+	if (r < 0)
+		return r;
+	r = file_reserve(fd, file_length(record, file, now), file_length(record, file, to));
+	return r < 0 ? r : file_sync(fd);
+}
+
+static int lengthen_shelf(int pool_fd, const struct pool_record *record, uint32_t index,
+			  const struct shelf_record *now, const struct shelf_record *to)
+{
+	int r;
+
+	for (size_t i = 0; i < n_shelf_files(record); i++) {
+		r = lengthen_file(pool_fd, record, shelf_files[i], index, now, to);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int pool_files_grow(int pool_fd, const struct pool_record *record, const struct pool_shelves *now,
+		    const struct pool_shelves *to)
+{
+	int r = 0;
+
+	for (uint32_t i = 0; r == 0 && i < to->n; i++) {
+		if (i >= now->n)
+			r = make_shelf(pool_fd, record, i, &to->shelf[i]);
+		else if (now->shelf[i].size != to->shelf[i].size)
+			r = lengthen_shelf(pool_fd, record, i, &now->shelf[i], &to->shelf[i]);
+	}
+	if (r == 0 && fsync(pool_fd) < 0)
+		r = -errno;
+	if (r < 0)
+		pool_files_cut(pool_fd, record, now);
+	return r;
+}
+
+static int cut_file(int pool_fd, const struct pool_record *record, enum pool_file file,
+		    uint32_t index, const struct shelf_record *s)
+{
+	uint64_t length = file_length(record, file, s);
+	_fd int fd = -1;
+	struct stat st;
+	int r;
+
+	r = pool_files_open(&fd, pool_fd, record->home, file, index, O_RDWR);
+	if (r < 0)
+		return r;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if ((uint64_t)st.st_size > length && ftruncate(fd, (off_t)length) < 0)
+		return -errno;
+	return 0;
+}
+
+int pool_files_cut(int pool_fd, const struct pool_record *record,
+		   const struct pool_shelves *shelves)
+{
+	char name[64];
+	int r, first = 0;
+
+	for (uint32_t i = 0; i < POOL_SHELVES_MAX; i++) {
+		for (size_t f = 0; f < n_shelf_files(record); f++) {
+			file_name(name, record->home, shelf_files[f], i);
+			if (i < shelves->n)
+				r = cut_file(pool_fd, record, shelf_files[f], i,
+					     &shelves->shelf[i]);
+			else
+				r = unlinkat(pool_fd, name, 0) < 0 && errno != ENOENT ? -errno : 0;
+			if (r < 0 && first == 0)
+				first = r;
+		}
+	}
+	return first;
+}
+
+/* Removes every file in a directory; takes its descriptor. */
+static int empty_dir(int fd)
+{
+	DIR *dir = fdopendir(fd);
+	struct dirent *e;
+	int r = 0;
+
+	if (!dir) {
+		r = -errno;
+		close(fd);
+		return r;
+	}
+	while ((e = readdir(dir))) {
+		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
+			continue;
+		if (unlinkat(fd, e->d_name, 0) < 0 && errno != ENOENT)
+			r = -errno;
+	}
+	closedir(dir);
+	return r;
+}
+
+int pool_files_remove(int base_fd, uint16_t id)
+{
+	char name[64];
+	int fd, r;
+
+	r = pool_files_dir(&fd, base_fd, id);
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	r = empty_dir(fd);
+	if (r < 0)
+		return r;
+	dir_name(name, id);
+	if (unlinkat(base_fd, name, AT_REMOVEDIR) < 0)
+		return -errno;
+	return fsync(base_fd) < 0 ? -errno : 0;
+}
+
+int pool_files_audit(int pool_fd, const struct pool_record *record,
+		     const struct pool_shelves *shelves, char what[64])
+{
+	struct stat st;
+
+	for (uint32_t i = 0; i < shelves->n; i++) {
+		for (size_t f = 0; f < n_shelf_files(record); f++) {
+			file_name(what, record->home, shelf_files[f], i);
+			if (fstatat(pool_fd, what, &st, AT_SYMLINK_NOFOLLOW) < 0)
+				return -errno;
+			if (!S_ISREG(st.st_mode) ||
+			    (uint64_t)st.st_size <
+				    file_length(record, shelf_files[f], &shelves->shelf[i]))
+				return -EIO;
+		}
+	}
+	return 0;
+}
+
+int pool_files_lanes(uint32_t *ret, int pool_fd, uint16_t node)
+{
+	char name[64];
+	struct stat st;
+	uint64_t lanes;
+
+	file_name(name, node, POOL_FILE_LANES, 0);
+	if (fstatat(pool_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	if ((uint64_t)st.st_size < lanes_file_size(1))
+		return -EUCLEAN;
+	lanes = ((uint64_t)st.st_size - lanes_file_size(0)) / sizeof(struct lane_df);
+	*ret = (uint32_t)MIN(lanes, (uint64_t)LANES_MAX);
+	return 0;
+}

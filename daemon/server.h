@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The listening socket: made here, or passed by systemd.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include <uv.h>
+
+#include "daemon/connection.h"
+
+struct nvmmd;
+
+struct server {
+	int fd;
+	bool bound;     /* the socket file is ours to remove */
+	ino_t inode;    /* of that file */
+	bool watched;
+	uv_poll_t poll;
+	uv_timer_t pause; /* after running out of descriptors */
+	struct connection_list connections;
+	uint32_t n_connections;
+	uint32_t n_unknown; /* that have not said Hello */
+};
+
+void server_init(struct server *server);
+/* Binds or takes over the socket and listens. Logs what is wrong. */
+int server_listen(struct nvmmd *nvmmd);
+/* Begins to accept. */
+int server_start(struct nvmmd *nvmmd);
+/* Accepts no more; removes the socket file. Idempotent. */
+void server_stop(struct nvmmd *nvmmd);
+void server_close_connections(struct nvmmd *nvmmd);
+/* Closes the socket, when the loop has let it go. */
+void server_deinit(struct server *server);

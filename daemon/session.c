@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Sessions.
+ *
+ * A session lives as long as its process, which a pidfd tells; or until Goodbye. Its socket tells
+ * nothing: a forked child may keep a dead peer's socket open, and a process that closed its socket
+ * may still use what it has mapped. So a lost connection detaches the session, and one that has
+ * nothing open ends there, since nothing of it is left to wait for.
+ *
+ * The session's file is written before each reply that grants: what a process may hold is never more
+ * than a restarted daemon knows. The reverse does no harm: a lane that the file names and nobody
+ * uses is settled at the process's end.
+ */
+#include "daemon/session.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/connection.h"
+#include "daemon/nvmmd.h"
+
+static int session_compare(struct session *a, struct session *b)
+{
+	return a->id < b->id ? -1 : a->id > b->id;
+}
+
+RB_GENERATE_STATIC(session_ids, session, of_id, session_compare)
+
+void sessions_init(struct sessions *sessions)
+{
+	*sessions = (struct sessions){ .next_id = 1 };
+	RB_INIT(&sessions->by_id);
+}
+
+static void session_closed(uv_handle_t *handle)
+{
+	session_unref(handle->data);
+}
+
+/* Takes it out of the table and gives up its openings; the last reference frees it. */
+static void session_remove(struct session *session)
+{
+	struct sessions *sessions = &session->nvmmd->sessions;
+	struct connection *connection = session->connection;
+
+	session->ended = true;
+	RB_REMOVE(session_ids, &sessions->by_id, session);
+	sessions->n--;
+	if (connection) {
+		session->connection = NULL;
+		connection->session = NULL;
+		connection_close(connection);
+	} else {
+		sessions->detached--;
+	}
+	while (!LIST_EMPTY(&session->openings))
+		opening_free(LIST_FIRST(&session->openings));
+	uv_close((uv_handle_t *)&session->death, session_closed);
+}
+
+void sessions_deinit(struct sessions *sessions)
+{
+	struct session *session;
+
+	while ((session = RB_MIN(session_ids, &sessions->by_id))) {
+		struct opening *opening;
+
+		/* Their lanes are in use: the processes go on without a daemon. */
+		LIST_FOREACH(opening, &session->openings, of_session)
+			opening->n_lanes = 0;
+		session_remove(session);
+	}
+}
+
+struct session *session_ref(struct session *session)
+{
+	session->refs++;
+	return session;
+}
+
+void session_unref(struct session *session)
+{
+	if (!session || --session->refs > 0)
+		return;
+	peer_deinit(&session->peer);
+	free(session->last.data);
+	free(session);
+}
+
+struct session *session_find(struct nvmmd *nvmmd, uint64_t id)
+{
+	struct session key = { .id = id };
+
+	return RB_FIND(session_ids, &nvmmd->sessions.by_id, &key);
+}
+
+struct session *session_after(struct nvmmd *nvmmd, uint64_t after)
+{
+	struct session key = { .id = after + 1 };
+
+	return after == UINT64_MAX ? NULL : RB_NFIND(session_ids, &nvmmd->sessions.by_id, &key);
+}
+
+uint32_t sessions_of_user(struct nvmmd *nvmmd, uid_t uid)
+{
+	struct session *session;
+	uint32_t n = 0;
+
+	RB_FOREACH(session, session_ids, &nvmmd->sessions.by_id)
+		n += session->peer.uid == uid;
+	return n;
+}
+
+uint32_t session_lanes(const struct session *session)
+{
+	const struct opening *opening;
+	uint32_t n = 0;
+
+	LIST_FOREACH(opening, &session->openings, of_session)
+		n += opening->n_lanes;
+	return n;
+}
+
+static void session_died(uv_poll_t *poll, int status, int events)
+{
+	struct session *session = poll->data;
+
+	if (status < 0 || !process_ended(session->peer.pidfd))
+		return;
+	session->nvmmd->counters.sessions_settled++;
+	session_end(session, "its process is gone");
+}
+
+int session_make(struct session **ret, struct nvmmd *nvmmd, struct peer *peer, uint64_t id)
+{
+	struct session *session = calloc(1, sizeof(*session));
+	int r;
+
+	if (!session)
+		return -ENOMEM;
+	r = uv_poll_init(&nvmmd->loop, &session->death, peer->pidfd);
+	if (r < 0) {
+		free(session);
+		return r;
+	}
+	session->nvmmd = nvmmd;
+	session->refs = 1; /* the table's; then the handle's, until it is closed */
+	session->id = id;
+	session->peer = *peer;
+	*peer = (struct peer){ .pidfd = -1 };
+	LIST_INIT(&session->openings);
+	session->death.data = session;
+	uv_poll_start(&session->death, UV_READABLE, session_died);
+	RB_INSERT(session_ids, &nvmmd->sessions.by_id, session);
+	nvmmd->sessions.n++;
+	nvmmd->sessions.detached++;
+	nvmmd->sessions.next_id = MAX(nvmmd->sessions.next_id, id + 1);
+	*ret = session;
+	return 0;
+}
+
+int session_new(struct session **ret, struct nvmmd *nvmmd, struct peer *peer,
+		const uint8_t cookie[SESSION_COOKIE_LEN], const char *name)
+{
+	struct session *session;
+	int r;
+
+	r = session_make(&session, nvmmd, peer, nvmmd->sessions.next_id);
+	if (r < 0)
+		return r;
+	memcpy(session->cookie, cookie, SESSION_COOKIE_LEN);
+	memcpy(session->name, name, strnlen(name, SESSION_NAME_MAX));
+	session->since = nvmmd_now();
+	r = session_save(session);
+	if (r < 0) {
+		session_end(session, "its file cannot be written");
+		return r;
+	}
+	nvmmd->counters.sessions_started++;
+	*ret = session;
+	return 0;
+}
+
+void session_attach(struct session *session, struct connection *connection, struct peer *peer)
+{
+	struct connection *old = session->connection;
+
+	if (old) {
+		session->connection = NULL;
+		old->session = NULL;
+		connection_close(old);
+	} else {
+		session->nvmmd->sessions.detached--;
+	}
+	if (peer) {
+		/* The same process: its pidfd is watched already, but it may have other rights now. */
+		int pidfd = session->peer.pidfd;
+
+		session->peer.pidfd = -1;
+		peer_deinit(&session->peer);
+		session->peer = *peer;
+		close(session->peer.pidfd);
+		session->peer.pidfd = pidfd;
+		*peer = (struct peer){ .pidfd = -1 };
+	}
+	session->connection = connection;
+	connection->session = session;
+}
+
+void session_detach(struct session *session)
+{
+	session->connection->session = NULL;
+	session->connection = NULL;
+	session->nvmmd->sessions.detached++;
+	if (process_ended(session->peer.pidfd)) {
+		session->nvmmd->counters.sessions_settled++;
+		session_end(session, "its process is gone");
+	} else if (LIST_EMPTY(&session->openings)) {
+		session_end(session, "its connection is closed, and it has nothing open");
+	} else {
+		log_info("session %" PRIu64 " (pid %d) is detached", session->id,
+			 session->peer.process.pid);
+	}
+}
+
+void session_end(struct session *session, const char *why)
+{
+	struct nvmmd *nvmmd = session->nvmmd;
+	uint32_t lanes = session_lanes(session);
+	int r;
+
+	if (session->ended)
+		return;
+	if (lanes > 0 || !LIST_EMPTY(&session->openings))
+		log_info("session %" PRIu64 " (pid %d, uid %u) ends with %u lanes: %s", session->id,
+			 session->peer.process.pid, session->peer.uid, lanes, why);
+	else
+		log_debug("session %" PRIu64 " (pid %d) ends: %s", session->id,
+			  session->peer.process.pid, why);
+	r = session_file_remove(nvmmd->runtime_fd, session->id);
+	if (r < 0)
+		log_warning("session %" PRIu64 ": its file cannot be removed: %s", session->id,
+			    strerror(-r));
+	session_remove(session);
+}
+
+/* What each opening is in the session's file; lanes are borrowed. */
+static uint32_t image_pools(struct session_pool *pools, const struct session *session)
+{
+	const struct opening *opening;
+	uint32_t n = 0;
+
+	LIST_FOREACH(opening, &session->openings, of_session) {
+		if (pools)
+			pools[n] = (struct session_pool){
+				.pool = opening->pool->id,
+				.read = opening->read,
+				.write = opening->write,
+				.incarnation = opening->pool->record.incarnation,
+				.n_lanes = opening->n_lanes,
+				.lanes = opening->lanes,
+			};
+		n++;
+	}
+	return n;
+}
+
+int session_save(struct session *session)
+{
+	struct session_image image = {
+		.id = session->id,	     .process = session->peer.process,
+		.uid = session->peer.uid,    .gid = session->peer.gid,
+		.since = session->since,     .last_seq = session->last_seq,
+	};
+	int r;
+
+	memcpy(image.boot_id, session->nvmmd->boot_id, BOOT_ID_LEN);
+	memcpy(image.cookie, session->cookie, SESSION_COOKIE_LEN);
+	memcpy(image.name, session->name, sizeof(image.name));
+	image.n_pools = image_pools(NULL, session);
+	image.pools = calloc(image.n_pools + 1, sizeof(*image.pools));
+	if (!image.pools)
+		return -ENOMEM;
+	image_pools(image.pools, session);
+	r = session_file_write(session->nvmmd->runtime_fd, &image);
+	free(image.pools);
+	return r;
+}

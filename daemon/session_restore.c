@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Sessions that a daemon before this one left.
+ *
+ * A process is known again by pid, start time and boot; then it may still use what it has mapped,
+ * and keeps its lanes as a detached session, which ends with it or is attached again. Of all
+ * others the file is removed: their lanes belong to nobody and are settled when their heap
+ * is loaded. A pool that was destroyed under a living session keeps its id taken.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/nvmmd.h"
+#include "daemon/session.h"
+
+/* The pool that the session had open, if it is the same still or is gone; NULL: another. */
+static struct pool *restore_pool(struct nvmmd *nvmmd, const struct session_pool *was)
+{
+	struct pool *pool = nvmmd->pools.by_id[was->pool];
+	struct pool_record record;
+	const char *why;
+
+	if (pool)
+		return pool->record.incarnation == was->incarnation ? pool : NULL;
+	if (registry_get(nvmmd->registry, was->pool, &record, &why) <= 0 ||
+	    record.incarnation != was->incarnation || record.state != POOL_FREE)
+		return NULL;
+	record.name[0] = '\0';
+	return pool_add(&pool, nvmmd, was->pool, &record) == 0 ? pool : NULL;
+}
+
+static int restore_opening(struct session *session, struct session_pool *was)
+{
+	struct pool *pool = restore_pool(session->nvmmd, was);
+	struct opening *opening;
+	int r;
+
+	if (!pool) {
+		log_warning("session %" PRIu64 " had pool %u open, which is another or unknown now",
+			    session->id, was->pool);
+		return 0;
+	}
+	r = opening_new(&opening, session, pool);
+	if (r < 0)
+		return r;
+	opening->read = was->read;
+	opening->write = was->write;
+	if (pool->record.state == POOL_FREE)
+		return 0;
+	opening->n_lanes = was->n_lanes;
+	opening->lanes = take(was->lanes);
+	return 0;
+}
+
+static int restore_session(struct nvmmd *nvmmd, struct session_image *image)
+{
+	struct peer peer = { .process = image->process, .uid = image->uid, .gid = image->gid };
+	struct session *session;
+	int r;
+
+	r = process_open(&peer.pidfd, image->process);
+	if (r < 0)
+		return r;
+	r = session_make(&session, nvmmd, &peer, image->id);
+	if (r < 0) {
+		peer_deinit(&peer);
+		return r;
+	}
+	memcpy(session->cookie, image->cookie, SESSION_COOKIE_LEN);
+	memcpy(session->name, image->name, sizeof(session->name));
+	session->since = image->since;
+	session->last_seq = image->last_seq;
+	for (uint32_t i = 0; r == 0 && i < image->n_pools; i++)
+		r = restore_opening(session, &image->pools[i]);
+	if (r < 0)
+		return r;
+	if (LIST_EMPTY(&session->openings))
+		session_end(session, "it has nothing open");
+	else
+		log_info("session %" PRIu64 " (pid %d) is there from before, detached", session->id,
+			 session->peer.process.pid);
+	return 0;
+}
+
+static int restore_file(struct nvmmd *nvmmd, const char *name, uint64_t id)
+{
+	_auto(session_image_free) struct session_image *image = NULL;
+	int r;
+
+	r = session_file_read(&image, nvmmd->runtime_fd, name);
+	if (r == 0 && image->id != id)
+		r = -EUCLEAN;
+	if (r == -EUCLEAN)
+		log_warning("%s/%s is damaged and is removed: what that session held is settled",
+			    nvmmd->config.runtime, name);
+	else if (r < 0)
+		return r;
+	if (r == 0 && memcmp(image->boot_id, nvmmd->boot_id, BOOT_ID_LEN) == 0) {
+		r = restore_session(nvmmd, image);
+		if (r == 0)
+			return 0;
+		if (r != -ESRCH)
+			return r;
+		log_info("session %" PRIu64 " (pid %d) ended while no daemon ran", id,
+			 image->process.pid);
+		nvmmd->counters.sessions_settled++;
+	}
+	return session_file_remove(nvmmd->runtime_fd, id);
+}
+
+int sessions_restore(struct nvmmd *nvmmd)
+{
+	struct dirent *e;
+	uint64_t id;
+	int fd, r = 0;
+	DIR *dir;
+
+	fd = openat(nvmmd->runtime_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	dir = fd < 0 ? NULL : fdopendir(fd);
+	if (!dir) {
+		r = -errno;
+		if (fd >= 0)
+			close(fd);
+		return r;
+	}
+	while (r == 0 && (e = readdir(dir))) {
+		if (session_file_id(&id, e->d_name) < 0)
+			continue;
+		r = restore_file(nvmmd, e->d_name, id);
+		if (r < 0)
+			log_error("%s/%s cannot be taken up: %s", nvmmd->config.runtime, e->d_name,
+				  strerror(-r));
+	}
+	closedir(dir);
+	return r;
+}

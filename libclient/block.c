@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Blocks: allocation and freeing.
+ *
+ * The fast path is a lookup of the thread's lane and the lane's own work, without a lock and without
+ * the daemon. The slow path finds the thread a lane. When a heap is full, idle lanes of this
+ * process (of threads that ended) give up their spans before the program is told.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "libclient/heap.h"
+#include "libclient/source.h"
+
+static int heap_lane(struct nvmm_heap *heap, struct lane **ret)
+{
+	struct nvmm *nvmm = heap->handle.nvmm;
+	_entry entry = ENTRY_NONE;
+	int r;
+
+	r = enter(&entry, nvmm);
+	if (r < 0)
+		return r;
+	if (!heap->handle.write)
+		return nvmm_fail(nvmm, -EROFS, "heap %u was opened O_RDONLY",
+				 heap->handle.pool->id);
+	return lanes_acquire(heap->handle.pool->lanes, ret);
+}
+
+/* The thread's lane: of the fast path, else of the slow one. */
+static int find_lane(struct nvmm_heap *heap, struct lane **ret)
+{
+	struct lane *lane = lanes_find(heap->lanes_id);
+
+	if (_unlikely(!lane))
+		return heap_lane(heap, ret);
+	*ret = lane;
+	return 0;
+}
+
+/* Says what failed; the source's own failures have their text already. */
+static int alloc_text(struct nvmm_heap *heap, size_t size, int r)
+{
+	struct nvmm *nvmm = heap->handle.nvmm;
+	unsigned id = heap->handle.pool->id;
+
+	switch (r) {
+	case -ENOSPC:
+		return nvmm_fail(nvmm, r, "heap %u has no room for %zu bytes: free some, or grow it",
+				 id, size);
+	case -EINVAL:
+		return nvmm_fail(nvmm, r, "a block of %zu bytes cannot be in any heap", size);
+	case -EDEADLK:
+		return nvmm_fail(nvmm, r,
+				 "called from a signal handler that interrupted the allocator");
+	default:
+		return r;
+	}
+}
+
+static int release_idle(struct nvmm_heap *heap)
+{
+	_entry entry = ENTRY_NONE;
+
+	if (enter(&entry, heap->handle.nvmm) < 0)
+		return 0;
+	return (int)lanes_release_idle(heap->handle.pool->lanes);
+}
+
+static int alloc(struct nvmm_heap *heap, size_t size, nvmm_ptr *ret)
+{
+	struct lane *lane;
+	int r;
+
+	if (_unlikely(size == 0))
+		return alloc_text(heap, size, -EINVAL);
+	r = find_lane(heap, &lane);
+	if (_unlikely(r < 0))
+		return r;
+	r = lane_alloc(lane, size, ret);
+	if (_likely(r == 0))
+		return 0;
+	if (r == -ENOSPC && release_idle(heap) > 0)
+		r = lane_alloc(lane, size, ret);
+	return r == 0 ? 0 : alloc_text(heap, size, r);
+}
+
+_public nvmm_ptr nvmm_alloc(struct nvmm_heap *heap, size_t size)
+{
+	nvmm_ptr ptr;
+	int r;
+
+	r = alloc(heap, size, &ptr);
+	if (_likely(r == 0))
+		return ptr;
+	errno = -r;
+	return NVMM_NULL;
+}
+
+_public nvmm_ptr nvmm_zalloc(struct nvmm_heap *heap, size_t size)
+{
+	nvmm_ptr ptr = nvmm_alloc(heap, size);
+	void *p;
+	int error;
+
+	if (_unlikely(ptr == NVMM_NULL))
+		return NVMM_NULL;
+	p = nvmm_local(heap->handle.nvmm, ptr);
+	if (_unlikely(!p)) {
+		error = errno;
+		(void)nvmm_free(heap, ptr);
+		errno = error;
+		return NVMM_NULL;
+	}
+	memset(p, 0, size);
+	return ptr;
+}
+
+static int free_text(struct nvmm_heap *heap, nvmm_ptr ptr, int r)
+{
+	struct nvmm *nvmm = heap->handle.nvmm;
+	unsigned id = heap->handle.pool->id;
+
+	switch (r) {
+	case -EINVAL:
+		return nvmm_fail(nvmm, r, "%#llx is not the start of a block of heap %u",
+				 (unsigned long long)ptr, id);
+	case -EALREADY:
+		return nvmm_fail(nvmm, r, "the block %#llx of heap %u is free already",
+				 (unsigned long long)ptr, id);
+	case -EDEADLK:
+		return nvmm_fail(nvmm, r,
+				 "called from a signal handler that interrupted the allocator");
+	default:
+		return r;
+	}
+}
+
+_public int nvmm_free(struct nvmm_heap *heap, nvmm_ptr ptr)
+{
+	struct lane *lane;
+	int r;
+
+	if (ptr == NVMM_NULL)
+		return 0;
+	r = find_lane(heap, &lane);
+	if (_unlikely(r < 0))
+		return r;
+	r = -EINVAL;
+	if (_likely(nvmm_ptr_pool(ptr) == heap->handle.pool->id))
+		r = lane_dealloc(lane, ptr);
+	return _likely(r == 0) ? 0 : free_text(heap, ptr, r);
+}
+
+/* The block that starts at ptr, mapping its shelf if need be. */
+static int find_block(struct nvmm_heap *heap, nvmm_ptr ptr, struct span_at *at, uint32_t *index)
+{
+	struct pool *pool = heap->handle.pool;
+	int r;
+
+	if (nvmm_ptr_pool(ptr) != pool->id)
+		return -EINVAL;
+	r = heap_block(&pool->heap, ptr, at, index);
+	if (r != -ENXIO)
+		return r;
+	r = lane_source.resolve(pool, ref_of_ptr(ptr));
+	if (r < 0)
+		return r;
+	return heap_block(&pool->heap, ptr, at, index);
+}
+
+static bool bit(const m64 *map, uint32_t index)
+{
+	/* ordering: acquire; a free of this block that happened before is seen. */
+	return media_load_acquire(&map[index / 64]) >> (index % 64) & 1;
+}
+
+_public size_t nvmm_usable_size(struct nvmm_heap *heap, nvmm_ptr ptr)
+{
+	const struct state_layout *l = &heap->handle.pool->heap.layout;
+	struct span_at at;
+	uint32_t index;
+
+	if (find_block(heap, ptr, &at, &index) < 0)
+		return 0;
+	if (!bit(state_alloc(at.record), index) || bit(state_limbo(l, at.record), index) ||
+	    bit(state_remote(l, at.record), index))
+		return 0;
+	return at.block_size;
+}

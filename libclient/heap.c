@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Heaps: opening, closing, counting. Handles of one connection on one heap share everything: its
+ * mappings, and the lanes of its threads.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "libclient/heap.h"
+#include "libclient/options.h"
+#include "libclient/pools.h"
+
+_public int nvmm_heap_create(struct nvmm *nvmm, nvmm_pool_id *id, uint64_t bytes,
+			     const struct nvmm_pool_options *options)
+{
+	return pools_create(nvmm, id, NVMM_POOL_HEAP, bytes, options);
+}
+
+_public int nvmm_heap_destroy(struct nvmm *nvmm, nvmm_pool_id id)
+{
+	return pools_destroy(nvmm, id, NVMM_POOL_HEAP);
+}
+
+_public int nvmm_heap_open(struct nvmm_heap **ret, struct nvmm *nvmm, nvmm_pool_id id, int flags)
+{
+	_entry entry = ENTRY_NONE;
+	_unlock *locked = NULL;
+	struct nvmm_heap *heap;
+	bool write;
+	int r;
+
+	r = enter(&entry, nvmm);
+	if (r == 0)
+		r = open_flags(nvmm, flags, &write);
+	if (r == 0)
+		r = pool_lock(nvmm, &locked);
+	if (r < 0)
+		return r;
+	heap = calloc(1, sizeof(*heap));
+	if (!heap)
+		return nvmm_fail(nvmm, -ENOMEM, "no memory");
+	r = pool_open(&heap->handle.pool, nvmm, id, NVMM_POOL_HEAP, write);
+	if (r < 0) {
+		free(heap);
+		return r;
+	}
+	heap->handle.nvmm = nvmm;
+	heap->handle.write = write;
+	heap->lanes_id = write ? lanes_id(heap->handle.pool->lanes) : 0;
+	handle_add(&heap->handle);
+	*ret = heap;
+	return 0;
+}
+
+_public void nvmm_heap_close(struct nvmm_heap *heap)
+{
+	_entry entry = ENTRY_NONE;
+
+	if (!heap)
+		return;
+	if (enter(&entry, heap->handle.nvmm) == 0) {
+		_unlock *locked = NULL;
+
+		if (pool_lock(heap->handle.nvmm, &locked) == 0)
+			pool_close(heap->handle.pool, heap->handle.write);
+	}
+	handle_remove(&heap->handle);
+	free(heap);
+}
+
+/* Maps all shelves that there are by now. */
+static int map_all(struct pool *pool)
+{
+	_unlock *locked = NULL;
+	struct nvmm_pool_info info;
+	struct shelf_map *map;
+	int r;
+
+	r = pool_lock(pool->nvmm, &locked);
+	if (r == 0)
+		r = pools_ask(pool->nvmm, pool->id, &info);
+	for (unsigned i = 0; r == 0 && i < info.shelves; i++)
+		r = pool_map_shelf(pool, i, &map);
+	return r;
+}
+
+_public int nvmm_heap_stat(struct nvmm_heap *heap, struct nvmm_heap_info *ret)
+{
+	struct nvmm *nvmm = heap->handle.nvmm;
+	struct nvmm_heap_info info = { .size = sizeof(info) };
+	struct heap_totals t;
+	_entry entry = ENTRY_NONE;
+	int r;
+
+	r = enter(&entry, nvmm);
+	if (r < 0)
+		return r;
+	if (!info_size_ok(ret->size))
+		return nvmm_fail(nvmm, -EINVAL, "set nvmm_heap_info.size before the call");
+	r = map_all(heap->handle.pool);
+	if (r < 0)
+		return r;
+	r = heap_count(&heap->handle.pool->heap, &t);
+	if (r < 0)
+		return nvmm_fail(nvmm, r, "heap %u is damaged: its span table cannot be walked",
+				 heap->handle.pool->id);
+	info.bytes = t.bytes;
+	info.used = t.used;
+	info.limbo = t.limbo;
+	info.free = t.free;
+	info.largest = t.largest;
+	info.blocks = t.blocks;
+	info.spans = t.spans;
+	info_write(ret, ret->size, &info, sizeof(info));
+	return 0;
+}

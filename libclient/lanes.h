@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Lanes of this process in one opened heap, and which of them each thread has.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/macro.h"
+#include "media/lane.h"
+
+struct pool;
+
+/* A thread's lane in a heap. Ids of heaps (struct lanes) are never used twice, and never 0. */
+struct lane_ref {
+	uint64_t id;
+	struct lane *lane;
+};
+
+#define LANE_CACHE 4u
+#define _initial_exec __attribute__((__tls_model__("initial-exec"), __visibility__("hidden")))
+
+/* The calling thread's lanes of late: what makes the fast path fast. */
+extern __thread struct lane_ref lane_cache[LANE_CACHE] _initial_exec;
+
+static inline struct lane *lanes_find(uint64_t id)
+{
+	const struct lane_ref *c = &lane_cache[id % LANE_CACHE];
+
+	return _likely(c->id == id) ? c->lane : NULL;
+}
+
+struct lanes;
+
+/* For the process's first writer of a heap; `pool` is borrowed. -ENOMEM. */
+int lanes_new(struct lanes **ret, struct pool *pool);
+uint64_t lanes_id(const struct lanes *lanes);
+
+/*
+ * Gives up what the lanes own. No thread may be using one. Their numbers, up to `max` at a time,
+ * are then left to the caller, to be returned to the daemon.
+ */
+void lanes_stop(struct lanes *lanes);
+size_t lanes_numbers(struct lanes *lanes, uint32_t *ret, size_t max);
+void lanes_free(struct lanes *lanes);
+
+/* The calling thread's lane: its own, an idle one, or a new one from the daemon. Entered. -ENOMEM and
+ * the daemon's errors, text set. */
+int lanes_acquire(struct lanes *lanes, struct lane **ret);
+
+/* Empties idle lanes, whose spans others may then have. Returns how many. */
+unsigned lanes_release_idle(struct lanes *lanes);
+
+/* Keeps numbers that came late. Process lock held. */
+void lanes_add_numbers(struct lanes *lanes, const uint32_t *numbers, size_t n);
+
+int lanes_init(void);
+void lanes_fork_child(void);

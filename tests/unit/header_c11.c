@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The public header as strict C11, twice, and every call of it: all are in the library.
+ */
+#include <nvmm/client.h>
+#include <nvmm/client.h>
+
+#include <stdio.h>
+
+typedef void (*function)(void);
+
+static const function functions[] = {
+	(function)nvmm_connect, (function)nvmm_disconnect, (function)nvmm_errmsg,
+	(function)nvmm_version, (function)nvmm_pool_lookup, (function)nvmm_pool_list,
+	(function)nvmm_pool_stat, (function)nvmm_pool_chmod, (function)nvmm_pool_chown,
+	(function)nvmm_pool_resize, (function)nvmm_region_create, (function)nvmm_region_open,
+	(function)nvmm_region_close, (function)nvmm_region_map, (function)nvmm_region_unmap,
+	(function)nvmm_region_size, (function)nvmm_region_destroy, (function)nvmm_heap_create,
+	(function)nvmm_heap_open, (function)nvmm_heap_close, (function)nvmm_heap_destroy,
+	(function)nvmm_heap_stat, (function)nvmm_alloc, (function)nvmm_zalloc,
+	(function)nvmm_free, (function)nvmm_usable_size, (function)nvmm_root_get,
+	(function)nvmm_root_set, (function)nvmm_root_cas, (function)nvmm_root_remove,
+	(function)nvmm_root_list, (function)nvmm_local_slow, (function)nvmm_global,
+	(function)nvmm_map, (function)nvmm_unmap, (function)nvmm_flush,
+	(function)nvmm_drain, (function)nvmm_persist, (function)nvmm_invalidate,
+	(function)nvmm_memcpy_persist, (function)nvmm_memset_persist,
+};
+
+int main(void)
+{
+	nvmm_ptr ptr = UINT64_C(0x1234560000000042);
+
+	for (size_t i = 0; i < sizeof(functions) / sizeof(functions[0]); i++)
+		if (!functions[i])
+			return 1;
+	if (nvmm_ptr_pool(ptr) != 0x1234 || nvmm_ptr_shelf(ptr) != 0x56 ||
+	    nvmm_ptr_offset(ptr) != 0x42)
+		return 1;
+	printf("%s\n", nvmm_version());
+	return 0;
+}
