@@ -32,7 +32,9 @@ make_scratch() {
 	trap 'exit 143' TERM HUP
 	scratch=$(mktemp -d "${TMPDIR:-/tmp}/$1.XXXXXX")
 	shm=$(mktemp -d "/dev/shm/$1.XXXXXX")
-	mkdir "$scratch/tmp"
+	# Tests become other users, who must get at what is in there.
+	chmod 0711 "$scratch" "$shm"
+	mkdir -m 1777 "$scratch/tmp"
 	export TMPDIR=$scratch/tmp
 }
 
