@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Deaths under load: clients are killed in the middle of whatever they do, and the others go on; what
- * the dead held in spans can be had again; the operator no longer sees them. And with the daemon
- * stopped, a thread that has spans goes on by itself.
+ * Deaths under load: clients are killed in the middle of whatever they do, and the others go on;
+ * what the dead held in spans can be had again; the operator no longer sees them. And with the
+ * daemon stopped, a thread that has spans goes on by itself.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -37,8 +37,8 @@ static void stop(void)
 static bool listed(pid_t pid)
 {
 	static char out[1 << 20];
-	char *const argv[] = { (char *)(uintptr_t)"ctl/nvmmctl", (char *)(uintptr_t)"clients",
-			       (char *)(uintptr_t)"--json", NULL };
+	const char *const argv[] = { "ctl/nvmmctl", "clients",
+			       "--json", NULL };
 	char text[32];
 
 	ck_assert_int_eq(harness_command(&h, out, sizeof(out), argv), 0);

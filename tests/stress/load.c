@@ -4,8 +4,8 @@
  *
  *   word 0: size in bytes   word 1: seed   word i: seed + i * odd constant   tail: low byte of seed
  *
- * so that any process can check one that any other filled. Two blocks that overlap spoil each other's
- * words, whoever is later.
+ * so that any process can check one that any other filled. Two blocks that overlap spoil each
+ * other's words, whoever is later.
  */
 #define _GNU_SOURCE
 #include "tests/stress/load.h"

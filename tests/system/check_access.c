@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Access: who may open what is decided by the kernel's word on the peer against the pool's owner,
- * group and mode; and who may only read gets descriptors that stay so. Needs root, to become others.
+ * group and mode; and who may only read gets descriptors that stay so. Needs root, to become
+ * others.
  */
 #define _GNU_SOURCE
 #include <errno.h>

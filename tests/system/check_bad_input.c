@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What no client of ours would send: the daemon refuses it with a reason or hangs up, and serves on.
- * An honest client has a heap open throughout, and finds it as it was.
+ * What no client of ours would send: the daemon refuses it with a reason or hangs up, and serves
+ * on. An honest client has a heap open throughout, and finds it as it was.
  */
 #define _GNU_SOURCE
 #include <errno.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Many clients: 300 processes in one heap at once, each with a block of its own; and the limits that
- * the administrator set on them.
+ * Many clients: 300 processes in one heap at once, each with a block of its own; and the limits
+ * that the administrator set on them.
  */
 #define _GNU_SOURCE
 #include <errno.h>

@@ -314,8 +314,8 @@ START_TEST(operator_sees_it)
 	static char out[65536];
 	nvmm_pool_id id;
 	struct nvmm_heap *heap = harness_heap(nvmm, &id, MIB, "visible", 0);
-	char *const pools[] = { "ctl/nvmmctl", "pools", NULL };
-	char *const status[] = { "ctl/nvmmctl", "status", "--json", NULL };
+	const char *const pools[] = { "ctl/nvmmctl", "pools", NULL };
+	const char *const status[] = { "ctl/nvmmctl", "status", "--json", NULL };
 
 	ck_assert_int_eq(harness_command(&h, out, sizeof(out), pools), 0);
 	ck_assert_msg(strstr(out, "visible") != NULL, "%s", out);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Space: what a heap's metadata costs, and how many bytes of objects fit into all bytes of its files.
+ * Space: what a heap's metadata costs, and how many bytes of objects fit into all bytes of its
+ * files.
  */
 #define _GNU_SOURCE
 #include <errno.h>

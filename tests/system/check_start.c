@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Starting: one daemon on a base and runtime directory; a registry that cannot be trusted is refused
- * with a reason and left as it is; a configuration that is wrong is refused before anything starts.
+ * Starting: one daemon on a base and runtime directory; a registry that cannot be trusted is
+ * refused with a reason and left as it is; a configuration that is wrong is refused before
+ * anything starts.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -211,8 +212,8 @@ END_TEST
 static int check_config(struct harness *h, char *out, size_t room, const char *text)
 {
 	char path[512];
-	char *const argv[] = { (char *)(uintptr_t)"daemon/nvmmd", (char *)(uintptr_t)"--check-config",
-			       (char *)(uintptr_t)"--config", path, NULL };
+	const char *const argv[] = { "daemon/nvmmd", "--check-config",
+			       "--config", path, NULL };
 	FILE *f;
 
 	snprintf(path, sizeof(path), "%s/wrong.yaml", h->dir);

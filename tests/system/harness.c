@@ -352,7 +352,7 @@ void harness_join(pid_t pid)
 	ck_assert_msg(status == 0, "process %d ended with status 0x%x", (int)pid, status);
 }
 
-static void exec_command(struct harness *h, int out, char *const argv[])
+static void exec_command(struct harness *h, int out, const char *const argv[])
 {
 	char path[4096];
 
@@ -360,11 +360,11 @@ static void exec_command(struct harness *h, int out, char *const argv[])
 		_exit(126);
 	setenv("NVMM_SOCKET", h->socket, 1);
 	format(path, sizeof(path), "%s/%s", BUILD_DIR, argv[0]);
-	execv(path, argv);
+	execv(path, (char *const *)(uintptr_t)argv);
 	_exit(127);
 }
 
-int harness_command(struct harness *h, char *out, size_t room, char *const argv[])
+int harness_command(struct harness *h, char *out, size_t room, const char *const argv[])
 {
 	pid_t self = getpid();
 	size_t length = 0;

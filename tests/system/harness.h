@@ -75,9 +75,9 @@ pid_t harness_fork(void (*fn)(void *arg), void *arg);
 /* Waits for it; asserts that it exited with 0. */
 void harness_join(pid_t pid);
 
-/* Runs a command of the build tree, e.g. "nvmmctl", with the socket in its environment. Its standard
- * output goes to `out`, zero-terminated. Returns its exit code. */
-int harness_command(struct harness *h, char *out, size_t room, char *const argv[]);
+/* Runs a command of the build tree, e.g. "ctl/nvmmctl", with the socket in its environment. Its
+ * standard output goes to `out`, zero-terminated. Returns its exit code. */
+int harness_command(struct harness *h, char *out, size_t room, const char *const argv[]);
 
 /* Memory that forked clients share with the test, zeroed. */
 void *harness_shared(size_t bytes);

@@ -21,8 +21,8 @@ void raw_close(struct raw *raw);
 /* Sends bytes as one packet. 0 or -errno. */
 int raw_send(struct raw *raw, const void *data, size_t len);
 
-/* Waits for the next packet and unpacks it; NULL: the daemon closed the connection. The caller frees
- * it by nvmm__reply__free_unpacked(reply, NULL); descriptors are in raw->frame. */
+/* Waits for the next packet and unpacks it; NULL: the daemon closed the connection. The caller
+ * frees it by nvmm__reply__free_unpacked(reply, NULL); descriptors are in raw->frame. */
 Nvmm__Reply *raw_receive(struct raw *raw);
 
 /* Sends `request` with the next sequence number and waits for its reply. */
