@@ -25,3 +25,12 @@ int text_parse_u64(uint64_t *ret, const char *text, uint64_t max);
 
 /* Copies into a field of `len` bytes, zero-padded. -ENAMETOOLONG: does not fit with its NUL. */
 int text_copy(char *dst, size_t len, const char *src);
+
+/*
+ * Length of the UTF-8 character at text[0..len), its code point in *ret; 0: none that is valid
+ * (overlong, a surrogate, over U+10FFFF, cut short, or len is 0).
+ */
+size_t text_utf8(uint32_t *ret, const char *text, size_t len);
+
+/* Whether a code point is a control character (C0, DEL, C1). */
+bool text_is_control(uint32_t c);

@@ -25,23 +25,28 @@ int file_open(int *ret, int dirfd, const char *name, int flags);
  * as long as before. */
 int file_reserve(int fd, uint64_t from, uint64_t to);
 
-/* Maps `len` bytes shared; with `reserve` > len, address space of `reserve` bytes is set aside, so
- * that the mapping serves the file when it has grown. */
+/*
+ * Maps `len` bytes shared; with `reserve` > len, address space of `reserve` bytes is set aside, so
+ * that the mapping serves the file when it has grown: until then a touch of what is behind the
+ * file's end is a SIGBUS. -ENODATA: the file is shorter than `len`; -EINVAL: len 0; of mmap(2).
+ */
 int file_map(void **ret, int fd, uint64_t len, uint64_t reserve, bool write);
+/* The `reserve` that was given, or `len` if that was more. */
 void file_unmap(void *addr, uint64_t reserve);
 
-/* fsync of a descriptor's directory entry and content. */
+/* fsync: of a file's content, or of the names in a directory. */
 int file_sync(int fd);
 
 /* Whether the mapping is persistent memory to libpmem (PMEM_IS_PMEM_FORCE=1 says so in tests). */
 bool file_is_pmem(const void *addr, uint64_t len);
 
-/* Headers. */
+/*
+ * The strongest durability that a mapped file of this kind can have: POWER on persistent memory
+ * (libpmem's word, or the kernel's by MAP_SYNC), PROCESS on tmpfs, else SYNC.
+ */
+enum durability file_durability(int fd, const void *addr, uint64_t len);
 
-struct file_kind {
-	uint64_t magic;
-	const char *what; /* for messages: "span table" */
-};
+/* Headers. */
 
 /* Fills `h` (media or not) and seals it with its CRC. */
 void file_header_seal(struct file_header_df *h, uint64_t magic, uint16_t node, uint16_t pool,
@@ -49,8 +54,8 @@ void file_header_seal(struct file_header_df *h, uint64_t magic, uint16_t node, u
 
 /*
  * Validates a header; a copy is checked, so that nobody changes it meanwhile. 0, or -EUCLEAN with
- * the reason as a static string in *why: wrong magic, version, CRC, unknown incompat feature,
- * wrong pool, incarnation or index.
+ * the reason as a static string in *why: wrong magic, version, CRC, unknown incompat or ro_compat
+ * feature, wrong pool, incarnation or index.
  */
 int file_header_check(const struct file_header_df *h, uint64_t magic, uint16_t pool,
 		      uint64_t incarnation, uint32_t index, const char **why);

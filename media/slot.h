@@ -2,11 +2,14 @@
 /*
  * Records in two slots: the slot that is not current is made blank, filled, sealed, and its commit
  * word stored last; a crash at any store leaves the old record or the new one.
- * One writer; readers of the same process and thread.
+ * One writer; readers of the same process and thread. A slot is a multiple of 8 bytes, at most
+ * SLOT_SIZE_MAX, 8-byte aligned, and opens with a struct slot_head_df.
  */
 #pragma once
 
 #include "media/format.h"
+
+#define SLOT_SIZE_MAX 512u
 
 /* Which slot holds the record. */
 enum slot_state {
@@ -23,7 +26,14 @@ enum slot_state slot_find(const void *slots, size_t size);
 const void *slot_current(const void *slots, size_t size);
 
 /*
- * Writes `record` (in memory, its slot_head_df ignored) as the next record. The COMMIT is the store
- * of the commit word. Refuses a rotten pair: -EUCLEAN.
+ * Copies the current record to `ret` (`size` bytes, 8-byte aligned), reading it once: what was
+ * checked is what is returned. Blank or rotten: `ret` is untouched.
+ */
+enum slot_state slot_read(void *ret, const void *slots, size_t size);
+
+/*
+ * Writes `record` (in memory, its slot_head_df ignored) as the next record, durable on return. The
+ * COMMIT is the store of the commit word. Refuses a rotten pair: -EUCLEAN; a `size` that no
+ * slot has: -EINVAL. Other errors, of a medium that did not take it, leave the old record.
  */
 int slot_put(enum durability d, void *slots, const void *record, size_t size);

@@ -4,11 +4,15 @@
  *
  * libpmem chooses the flush instruction of the machine (clwb, clflushopt, clflush, or nothing
  * under eADR); a medium that is not persistent memory, an ordinary file, is never asked to flush
- * by instruction alone: what needs `power` on it is refused when the pool is created.
+ * by instruction alone: what needs `power` on it is refused when the pool is created, and its own
+ * records go through media_sync().
  */
 #include "media/store.h"
 
+#include <errno.h>
 #include <libpmem.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 static void backend_flush(const void *addr, size_t len)
 {
@@ -50,4 +54,22 @@ void media_zero(void *dst, size_t len)
 
 	for (size_t i = 0; i < len / sizeof(m64); i++)
 		media_store64(&to[i], 0);
+}
+
+static int sync_pages(const void *addr, size_t len)
+{
+	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+	uintptr_t from = (uintptr_t)addr & ~(page - 1);
+	uintptr_t to = (uintptr_t)addr + len;
+
+	media_point(MEDIA_POINT_FLUSH, addr, len);
+	return msync((void *)from, to - from, MS_SYNC) < 0 ? -errno : 0;
+}
+
+int media_sync(enum durability d, const void *addr, size_t len)
+{
+	if (d == DURABILITY_SYNC)
+		return sync_pages(addr, len);
+	media_persist(d, addr, len);
+	return 0;
 }

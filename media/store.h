@@ -32,6 +32,11 @@ typedef struct { const uint64_t raw; } m64;
 enum durability {
 	DURABILITY_PROCESS = 0, /* survives the death of any process: ordered stores are enough */
 	DURABILITY_POWER = 1,   /* survives power loss: flush and drain */
+	/*
+	 * In memory alone, never a pool's: metadata on an ordinary file system, whose page cache
+	 * no instruction flushes. media_sync() serves it; flush and drain do nothing for it.
+	 */
+	DURABILITY_SYNC = 2,
 };
 
 /* The points at which a test may stop the world. */
@@ -144,7 +149,13 @@ void media_copy(void *dst, const void *src, size_t len);
 /* Zeroes `len` bytes (a multiple of 8, aligned) likewise. */
 void media_zero(void *dst, size_t len);
 
-/* Durability. No-ops for DURABILITY_PROCESS. */
+/*
+ * Makes [addr, addr + len) durable by whatever `d` means, and waits: flush and drain, msync(2), or
+ * nothing. For rare changes of records; -errno if the medium did not take it (SYNC alone).
+ */
+int media_sync(enum durability d, const void *addr, size_t len);
+
+/* Durability of the fast paths: no-ops unless DURABILITY_POWER. */
 
 static inline void media_flush(enum durability d, const void *addr, size_t len)
 {

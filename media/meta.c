@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * meta.<node> of a pool: two-slot records of shelves and roots at fixed places, the file's space
+ * reserved whole when it is made. Each record changes by itself, crash-atomically; nothing here
+ * needs two of them to change at once. Records are copied out and checked before they are used,
+ * and checked before they are written, so that what this daemon wrote it can read again.
+ */
+#include "media/meta.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/macro.h"
+#include "media/recfile.h"
+#include "media/slot.h"
+
+#define META_NAME_MAX 16
+
+struct meta {
+	struct recfile file;
+};
+
+DEFINE_AUTO(struct meta, meta_free)
+
+union shelf_copy {
+	uint64_t word[sizeof(struct shelf_record_df) / sizeof(uint64_t)];
+	struct shelf_record_df df;
+};
+
+union root_copy {
+	uint64_t word[sizeof(struct root_record_df) / sizeof(uint64_t)];
+	struct root_record_df df;
+};
+
+static struct meta_file_df *meta_df(struct meta *meta)
+{
+	return (void *)meta->file.addr;
+}
+
+static void meta_id(struct recfile_id *ret, char name[META_NAME_MAX], uint16_t node,
+		    uint16_t pool, uint64_t incarnation)
+{
+	snprintf(name, META_NAME_MAX, "meta.%u", (unsigned)node);
+	*ret = (struct recfile_id){
+		.name = name,
+		.magic = FILE_MAGIC_META,
+		.node = node,
+		.pool = pool,
+		.incarnation = incarnation,
+		.size = sizeof(struct meta_file_df),
+	};
+}
+
+int meta_create(int pool_fd, uint16_t node, uint16_t pool, uint64_t incarnation)
+{
+	char name[META_NAME_MAX];
+	struct recfile_id id;
+
+	meta_id(&id, name, node, pool, incarnation);
+	return recfile_create(pool_fd, &id);
+}
+
+int meta_open(struct meta **ret, int pool_fd, uint16_t node, uint16_t pool, uint64_t incarnation,
+	      enum durability durability, const char **why)
+{
+	_auto(meta_free) struct meta *meta = NULL;
+	char name[META_NAME_MAX];
+	struct recfile_id id;
+	int r;
+
+	meta = calloc(1, sizeof(*meta));
+	if (!meta)
+		return -ENOMEM;
+	meta->file.fd = -1;
+	meta_id(&id, name, node, pool, incarnation);
+	r = recfile_open(&meta->file, pool_fd, &id, why);
+	if (r < 0)
+		return r;
+	if (durability == DURABILITY_POWER)
+		meta->file.durability = durability;
+	*ret = take(meta);
+	return 0;
+}
+
+void meta_free(struct meta *meta)
+{
+	if (!meta)
+		return;
+	recfile_deinit(&meta->file);
+	free(meta);
+}
+
+static bool shelf_ok(const struct shelf_record *s)
+{
+	return s->size == 0 || (s->size % MEDIA_PAGE == 0 && s->size <= s->limit &&
+				s->limit <= SHELF_SIZE_MAX);
+}
+
+int meta_shelf_get(struct meta *meta, uint32_t index, struct shelf_record *ret)
+{
+	struct shelf_record record = { 0 };
+	union shelf_copy copy;
+
+	if (index >= POOL_SHELVES_MAX)
+		return -EINVAL;
+	switch (slot_read(&copy, &meta_df(meta)->shelf[index], sizeof(copy))) {
+	case SLOT_BLANK:
+		*ret = record;
+		return 0;
+	case SLOT_ROTTEN:
+		return -EUCLEAN;
+	case SLOT_FIRST:
+	case SLOT_SECOND:
+		break;
+	}
+	record.size = copy.df.size.raw;
+	record.limit = copy.df.limit.raw;
+	if (copy.df.index.raw != index || !shelf_ok(&record))
+		return -EUCLEAN;
+	*ret = record;
+	return 0;
+}
+
+int meta_shelf_put(struct meta *meta, uint32_t index, const struct shelf_record *record)
+{
+	const struct shelf_record_df df = {
+		.index = { index },
+		.size = { record->size },
+		.limit = { record->limit },
+	};
+
+	if (index >= POOL_SHELVES_MAX || !shelf_ok(record))
+		return -EINVAL;
+	return slot_put(meta->file.durability, &meta_df(meta)->shelf[index], &df, sizeof(df));
+}
+
+/* Terminated and zero-padded. */
+static bool root_name_ok(const char name[ROOT_NAME_MAX + 1])
+{
+	for (size_t i = strnlen(name, ROOT_NAME_MAX); i <= ROOT_NAME_MAX; i++) {
+		if (name[i] != '\0')
+			return false;
+	}
+	return true;
+}
+
+int meta_root_get(struct meta *meta, uint32_t place, struct root_record *ret)
+{
+	struct root_record record = { 0 };
+	union root_copy copy;
+
+	if (place >= POOL_ROOTS_MAX)
+		return -EINVAL;
+	switch (slot_read(&copy, &meta_df(meta)->root[place], sizeof(copy))) {
+	case SLOT_BLANK:
+		*ret = record;
+		return 0;
+	case SLOT_ROTTEN:
+		return -EUCLEAN;
+	case SLOT_FIRST:
+	case SLOT_SECOND:
+		break;
+	}
+	record.ptr = copy.df.ptr.raw;
+	record.op_seq = copy.df.op_seq.raw;
+	memcpy(record.cookie, copy.df.cookie, sizeof(record.cookie));
+	memcpy(record.name, copy.df.name, sizeof(record.name));
+	if (!root_name_ok(record.name))
+		return -EUCLEAN;
+	*ret = record;
+	return record.name[0] != '\0';
+}
+
+int meta_root_put(struct meta *meta, uint32_t place, const struct root_record *record)
+{
+	const struct root_record_df df = {
+		.ptr = { record->ptr },
+		.op_seq = { record->op_seq },
+	};
+	union root_copy copy;
+	char *bytes = (char *)copy.word;
+
+	if (place >= POOL_ROOTS_MAX || !root_name_ok(record->name))
+		return -EINVAL;
+	memcpy(bytes, &df, sizeof(df));
+	memcpy(bytes + offsetof(struct root_record_df, cookie), record->cookie,
+	       sizeof(record->cookie));
+	memcpy(bytes + offsetof(struct root_record_df, name), record->name, sizeof(record->name));
+	return slot_put(meta->file.durability, &meta_df(meta)->root[place], &copy, sizeof(copy));
+}
+
+int meta_root_find(struct meta *meta, const char *name, int *free_place)
+{
+	struct root_record record;
+	int free = -1, r;
+
+	for (uint32_t i = 0; i < POOL_ROOTS_MAX; i++) {
+		r = meta_root_get(meta, i, &record);
+		if (r < 0)
+			continue; /* a rotten place is neither free nor anybody's */
+		if (r == 0 && free < 0)
+			free = (int)i;
+		if (r == 1 && strcmp(record.name, name) == 0)
+			return (int)i;
+	}
+	if (free_place)
+		*free_place = free;
+	return -ENOENT;
+}
