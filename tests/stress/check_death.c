@@ -4,7 +4,6 @@
  * what the dead held in spans can be had again; the operator no longer sees them. And with the
  * daemon stopped, a thread that has spans goes on by itself.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>

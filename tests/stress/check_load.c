@@ -4,7 +4,6 @@
  * heap. None overlaps another; in the end all is free, and the heap gives one block of nearly its
  * size. Seconds in the ordinary run, a minute with NVMMD_TEST_LONG=1.
  */
-#define _GNU_SOURCE
 #include <stdatomic.h>
 #include <stdio.h>
 

@@ -7,7 +7,6 @@
  * so that any process can check one that any other filled. Two blocks that overlap spoil each
  * other's words, whoever is later.
  */
-#define _GNU_SOURCE
 #include "tests/stress/load.h"
 
 #include <errno.h>

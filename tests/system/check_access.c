@@ -4,7 +4,6 @@
  * group and mode; and who may only read gets descriptors that stay so. Needs root, to become
  * others.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>

@@ -3,7 +3,6 @@
  * What no client of ours would send: the daemon refuses it with a reason or hangs up, and serves
  * on. An honest client has a heap open throughout, and finds it as it was.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>

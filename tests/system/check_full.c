@@ -3,7 +3,6 @@
  * No room: in a heap, under the configured capacity, and on the shelf base's file system. Each time
  * the caller is told ENOSPC at once, nothing is left behind, and what fits afterwards works.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>

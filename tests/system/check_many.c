@@ -3,7 +3,6 @@
  * Many clients: 300 processes in one heap at once, each with a block of its own; and the limits
  * that the administrator set on them.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>

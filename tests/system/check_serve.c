@@ -3,7 +3,6 @@
  * The main path through the real daemon: regions, heaps, roots, names, modes and sizes, seen from
  * other processes, and found again after the daemon was stopped, and after it was killed.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>

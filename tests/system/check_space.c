@@ -3,7 +3,6 @@
  * Space: what a heap's metadata costs, and how many bytes of objects fit into all bytes of its
  * files.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>

@@ -4,7 +4,6 @@
  * refused with a reason and left as it is; a configuration that is wrong is refused before
  * anything starts.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>

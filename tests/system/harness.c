@@ -5,7 +5,6 @@
  * removes the directory. Every process below asks the kernel to be killed with its parent, so an
  * outer process that is killed takes all others with it.
  */
-#define _GNU_SOURCE
 #include "tests/system/harness.h"
 
 #include <errno.h>

@@ -3,7 +3,6 @@
  * One socket, blocking, with a time limit on what is received: a daemon that does not answer fails
  * the test and does not hang it.
  */
-#define _GNU_SOURCE
 #include "tests/system/raw.h"
 
 #include <errno.h>
