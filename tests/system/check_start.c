@@ -61,31 +61,36 @@ START_TEST(second_on_one_runtime)
 }
 END_TEST
 
+/* Waits until one of two has ended; which. It ended by itself, with an error. */
+static int wait_for_loser(struct harness h[2])
+{
+	int status, loser;
+	pid_t ended = waitpid(-1, &status, 0);
+
+	ck_assert(ended == h[0].daemon || ended == h[1].daemon);
+	ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) != 0, "0x%x", status);
+	loser = ended == h[1].daemon;
+	h[loser].daemon = 0;
+	return loser;
+}
+
 /* Both started at once, again and again: one serves, the other says why not. */
 START_TEST(race_for_one_base)
 {
 	for (int round = 0; round < 10; round++) {
-		struct harness h[2];
 		struct harness_options options = { .node = 1 };
-		pid_t ended;
-		int status;
+		struct harness h[2];
+		int loser;
 
 		harness_init(&h[0], NULL);
 		options.base = h[0].base;
 		harness_init(&h[1], &options);
 		harness_spawn(&h[0]);
 		harness_spawn(&h[1]);
-		ended = waitpid(-1, &status, 0);
-		ck_assert(ended == h[0].daemon || ended == h[1].daemon);
-		ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) != 0, "0x%x", status);
-		h[ended == h[1].daemon].daemon = 0;
-		/* The other may still be on its way. */
-		for (int i = 0; i < 2; i++) {
-			if (h[i].daemon) {
-				harness_sleep_ms(50);
-				harness_signal(&h[i], SIGKILL);
-			}
-		}
+		loser = wait_for_loser(h);
+		ck_assert(harness_logged(&h[loser], h[0].base));
+		harness_await(&h[!loser]);
+		harness_signal(&h[!loser], SIGKILL);
 	}
 }
 END_TEST

@@ -237,10 +237,15 @@ static bool serves(void *arg)
 	return true;
 }
 
+void harness_await(struct harness *h)
+{
+	harness_until(serves, h, SERVE_MS);
+}
+
 void harness_start(struct harness *h)
 {
 	harness_spawn(h);
-	harness_until(serves, h, SERVE_MS);
+	harness_await(h);
 }
 
 int harness_wait_daemon(struct harness *h)

@@ -48,8 +48,9 @@ void harness_init(struct harness *h, const struct harness_options *options);
 
 /* Starts nvmmd and waits until it serves. */
 void harness_start(struct harness *h);
-/* Starts it and does not wait: for one that is to refuse. */
+/* The two steps of it; the first alone for a daemon that is to refuse. */
 void harness_spawn(struct harness *h);
+void harness_await(struct harness *h);
 /* Waits for it to end: its exit status, as of waitpid(). */
 int harness_wait_daemon(struct harness *h);
 /* Orderly end; asserts that it says 0. */
