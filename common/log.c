@@ -3,10 +3,10 @@
  * The log. A message is formatted and escaped in a buffer on the stack and leaves by one write(2)
  * or one syslog(3), so that lines of threads do not mix and no lock is held across a slow
  * terminal. Setup may be called again while other threads log (a reload): level and target are
- * words of their own; only the program's name must stay the same from then on.
+ * words of their own; the program's name stays what the first call made it.
  *
- * Priority prefixes are written when stderr is the journal's stream, which $JOURNAL_STREAM proves by
- * device and inode: the variable alone is inherited by programs whose stderr went elsewhere.
+ * Priority prefixes are written when stderr is the journal's stream, which $JOURNAL_STREAM proves
+ * by device and inode: the variable alone is inherited by programs whose stderr went elsewhere.
  */
 #include "common/log.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Log of a program. Thread-safe. To stderr (with systemd's "<N>" priority prefixes when stderr is the
- * journal) or to syslog. Control bytes in what is logged are escaped: a client chooses some of it.
+ * Log of a program. Thread-safe. To stderr (with systemd's "<N>" priority prefixes when stderr is
+ * the journal) or to syslog. Control bytes in what is logged are escaped: a client chooses some of it.
  */
 #pragma once
 

@@ -33,6 +33,9 @@
 	})
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+/* <sys/param.h>, which others' headers include, has its own. */
+#undef MIN
+#undef MAX
 #define MIN(a, b)                                       \
 	({                                              \
 		__typeof__(a) _a = (a);                 \

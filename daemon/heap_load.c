@@ -3,9 +3,9 @@
  * Loading of heaps.
  *
  * Walking a heap's span tables takes a while, so it is done in a thread, while clients that had the
- * heap open before a restart go on using it. Only then, on the loop, is it known which lanes
- * are in use: those of the sessions that have the heap open at that moment. All others are
- * settled, which also finds what sessions left that died since.
+ * heap open before a restart go on using it. The lanes of sessions that live when the job begins
+ * are left alone, all others are settled. A session that dies meanwhile leaves its lanes without an
+ * owner: those are settled on the loop, afterwards.
  */
 #include "daemon/heap_load.h"
 
@@ -25,6 +25,7 @@ struct heap_load {
 	int pool_fd;
 	struct pool_record record;
 	struct pool_shelves shelves;
+	struct lane_set alive; /* when the job began */
 	struct heap_service *service;
 	char damage[HEAP_DAMAGE_LEN];
 };
@@ -33,7 +34,7 @@ static int load_run(struct job *job)
 {
 	struct heap_load *load = container_of(job, struct heap_load, job);
 
-	return heap_service_new(&load->service, load->pool_fd, &load->record, &load->shelves, false,
+	return heap_service_new(&load->service, load->pool_fd, &load->record, &load->shelves, &load->alive,
 				load->damage);
 }
 
@@ -65,7 +66,7 @@ static void load_commit(struct heap_load *load)
 	pool->nvmmd->counters.heaps_loaded++;
 	LIST_FOREACH(opening, &pool->openings, of_pool)
 		claim_lanes(pool, opening);
-	r = heap_service_settle_unowned(pool->heap);
+	r = heap_service_settle_unowned(pool->heap, &load->alive);
 	if (r < 0) {
 		pool->load_error = r;
 		pool_judge(pool, r, "settling the lanes of the dead");
@@ -97,6 +98,7 @@ static void load_done(struct job *job, int r)
 static int load_start(struct pool *pool)
 {
 	struct heap_load *load = calloc(1, sizeof(*load));
+	const struct opening *opening;
 	int r;
 
 	if (!load)
@@ -109,6 +111,9 @@ static int load_start(struct pool *pool)
 	load->pool = pool_ref(pool);
 	load->record = pool->record;
 	load->shelves = pool->shelves;
+	LIST_FOREACH(opening, &pool->openings, of_pool)
+		for (uint32_t i = 0; i < opening->n_lanes; i++)
+			lane_set_add(&load->alive, opening->lanes[i]);
 	load->job.run = load_run;
 	load->job.done = load_done;
 	pool->busy = POOL_BUSY_LOADING;

@@ -175,13 +175,21 @@ static int service_map_lanes(struct heap_service *service, int pool_fd,
 	return r;
 }
 
-static int service_grant(struct heap_service *service, char damage[HEAP_DAMAGE_LEN])
+static bool lane_alive(void *ctx, uint32_t lane)
 {
+	return ctx && lane_set_has(ctx, lane);
+}
+
+static int service_grant(struct heap_service *service, const struct lane_set *alive,
+			 char damage[HEAP_DAMAGE_LEN])
+{
+	struct grant_lanes lanes = { .alive = lane_alive, .ctx = (void *)(uintptr_t)alive,
+				     .count = service->n_lanes };
 	const char *why = "cannot be read";
 	uint64_t where = 0;
 	int r;
 
-	r = grant_new(&service->grant, &service->heap, &why, &where);
+	r = grant_new(&service->grant, &service->heap, &lanes, &why, &where);
 	if (r == -EUCLEAN || r == -EIO)
 		snprintf(damage, HEAP_DAMAGE_LEN, "span table: %s, at shelf %u unit %u", why,
 			 ref_shelf(where), ref_unit(where));
@@ -189,7 +197,7 @@ static int service_grant(struct heap_service *service, char damage[HEAP_DAMAGE_L
 }
 
 int heap_service_new(struct heap_service **ret, int pool_fd, const struct pool_record *record,
-		     const struct pool_shelves *shelves, bool fresh,
+		     const struct pool_shelves *shelves, const struct lane_set *alive,
 		     char damage[HEAP_DAMAGE_LEN])
 {
 	static const struct pool_shelves none;
@@ -206,11 +214,11 @@ int heap_service_new(struct heap_service **ret, int pool_fd, const struct pool_r
 	if (r < 0)
 		return damage_say(damage, r, "smallest block", record->min_block, "is none");
 	r = service_map_lanes(service, pool_fd, damage);
-	for (uint32_t i = 0; r == 0 && !fresh && i < shelves->n; i++)
+	for (uint32_t i = 0; r == 0 && alive && i < shelves->n; i++)
 		r = service_shelf_add(service, pool_fd, i, &shelves->shelf[i], damage);
 	if (r == 0)
-		r = service_grant(service, damage);
-	if (r == 0 && fresh)
+		r = service_grant(service, alive, damage);
+	if (r == 0 && !alive)
 		r = heap_service_grow(service, pool_fd, &none, shelves, damage);
 	if (r < 0)
 		return r;
@@ -230,7 +238,7 @@ int heap_service_grow(struct heap_service *service, int pool_fd, const struct po
 		if (from == units)
 			continue;
 		if (i < now->n) {
-			heap_shelf_grow(&service->shelf[i]->shelf, units);
+			heap_shelf_grow(&service->heap, &service->shelf[i]->shelf, units);
 		} else {
 			r = service_shelf_add(service, pool_fd, i, &to->shelf[i], damage);
 			if (r < 0)
@@ -274,12 +282,12 @@ int heap_service_claim(struct heap_service *service, uint32_t lane, uint64_t ses
 	return 0;
 }
 
-int heap_service_settle_unowned(struct heap_service *service)
+int heap_service_settle_unowned(struct heap_service *service, const struct lane_set *alive)
 {
 	int r;
 
 	for (uint32_t lane = 0; lane < service->n_lanes; lane++) {
-		if (service->lane_session[lane] != 0)
+		if (service->lane_session[lane] != 0 || !lane_set_has(alive, lane))
 			continue;
 		r = grant_settle(service->grant, lane);
 		if (r < 0)

@@ -18,13 +18,30 @@
 
 struct heap_service;
 
+/* Lanes of living sessions, a bit each. */
+struct lane_set {
+	uint64_t word[LANES_MAX / 64];
+};
+
+static inline void lane_set_add(struct lane_set *set, uint32_t lane)
+{
+	if (lane < LANES_MAX)
+		set->word[lane / 64] |= UINT64_C(1) << lane % 64;
+}
+
+static inline bool lane_set_has(const struct lane_set *set, uint32_t lane)
+{
+	return lane < LANES_MAX && (set->word[lane / 64] >> lane % 64 & 1);
+}
+
 /*
- * Maps the heap's files and walks its tables. With `fresh`, the shelves are new: nothing in them is in
- * service yet, and all of their units are brought into it. -EUCLEAN, -EIO: damaged, `damage`
- * says what and where; -ENOMEM; others of open(2), mmap(2).
+ * Maps the heap's files, walks its tables, settles every lane that is not in `alive` (borrowed for the
+ * call). With `alive` NULL the shelves are new: nothing in them is in service yet, and all of
+ * their units are brought into it. -EUCLEAN, -EIO: damaged, `damage` says what and where;
+ * -ENOMEM; others of open(2), mmap(2).
  */
 int heap_service_new(struct heap_service **ret, int pool_fd, const struct pool_record *record,
-		     const struct pool_shelves *shelves, bool fresh,
+		     const struct pool_shelves *shelves, const struct lane_set *alive,
 		     char damage[HEAP_DAMAGE_LEN]);
 struct heap_service *heap_service_ref(struct heap_service *service);
 void heap_service_unref(struct heap_service *service);
@@ -43,8 +60,8 @@ int heap_service_grow(struct heap_service *service, int pool_fd, const struct po
  * such lane; -EBUSY: it is another's. */
 int heap_service_claim(struct heap_service *service, uint32_t lane, uint64_t session);
 
-/* Settles every lane that no session has: after a start, or a death while the heap was not loaded. */
-int heap_service_settle_unowned(struct heap_service *service);
+/* Settles those of `alive` that no session has: it died while the heap was loaded. */
+int heap_service_settle_unowned(struct heap_service *service, const struct lane_set *alive);
 
 /* Gives `count` settled lanes to a session, making the file longer if need be. -ENOSPC: there are
  * LANES_MAX, or no room. */

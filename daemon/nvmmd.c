@@ -36,7 +36,7 @@
 #include "media/file.h"
 #include "media/guard.h"
 
-#define DEFAULT_CONFIG SYSCONFDIR "/nvmmd.yaml"
+#define DEFAULT_CONFIG SYSCONFDIR "/nvmmd/nvmmd.yaml"
 #define COMPLAINTS_PER_SECOND 20u
 #define PROBE_BYTES (UINT64_C(2) << 20)
 
@@ -129,7 +129,7 @@ static bool probe_pmem(int base_fd)
 	if (file_create(&fd, base_fd, name, PROBE_BYTES) < 0)
 		return false;
 	if (file_map(&addr, fd, PROBE_BYTES, 0, true) == 0) {
-		is_pmem = file_is_pmem(addr, PROBE_BYTES);
+		is_pmem = file_durability(fd, addr, PROBE_BYTES) == DURABILITY_POWER;
 		file_unmap(addr, PROBE_BYTES);
 	}
 	close(fd);

@@ -13,7 +13,7 @@ static const char help[] =
 	"Usage: nvmmd [OPTION]...\n"
 	"Serves shelves of non-volatile or fabric-attached memory to the processes of this node.\n"
 	"\n"
-	"  -c, --config FILE   read FILE; default: " SYSCONFDIR "/nvmmd.yaml, if it is there\n"
+	"  -c, --config FILE   read FILE; default: " SYSCONFDIR "/nvmmd/nvmmd.yaml, if it is there\n"
 	"  -C, --check-config  say what is wrong with the configuration, or print it; do not start\n"
 	"  -f, --foreground    log to standard error, whatever log.target says\n"
 	"  -V, --version       print the version\n"

@@ -32,7 +32,7 @@ static int pool_compare_names(struct pool *a, struct pool *b)
 	return strcmp(a->record.name, b->record.name);
 }
 
-RB_GENERATE_STATIC(pool_names, pool, of_name, pool_compare_names)
+RB_GENERATE_INTERNAL(pool_names, pool, of_name, pool_compare_names, _unused static)
 
 void pools_init(struct pools *pools)
 {

@@ -60,7 +60,7 @@ static int make_pool(struct create *create)
 	if (r < 0)
 		return r;
 	if (create->record.kind == POOL_HEAP)
-		r = heap_service_new(&service, pool_fd, &create->record, &create->shelves, true,
+		r = heap_service_new(&service, pool_fd, &create->record, &create->shelves, NULL,
 				     create->damage);
 	heap_service_unref(service);
 	if (r == 0)
@@ -208,7 +208,7 @@ static int id_free(struct nvmmd *nvmmd, uint16_t id, uint64_t *incarnation)
 static int choose_id(struct request *request, uint32_t want, struct pool_record *record)
 {
 	struct nvmmd *nvmmd = request->nvmmd;
-	int r;
+	int r = 0;
 
 	if (want > POOL_ID_MAX)
 		return request_fail(request, -EINVAL, "pool id %u is out of range: 1 to %u, or 0 to have "

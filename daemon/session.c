@@ -27,7 +27,7 @@ static int session_compare(struct session *a, struct session *b)
 	return a->id < b->id ? -1 : a->id > b->id;
 }
 
-RB_GENERATE_STATIC(session_ids, session, of_id, session_compare)
+RB_GENERATE_INTERNAL(session_ids, session, of_id, session_compare, _unused static)
 
 void sessions_init(struct sessions *sessions)
 {

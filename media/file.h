@@ -12,8 +12,8 @@
 #include "media/format.h"
 
 /*
- * Creates `name` under `dirfd` (-EEXIST if it is there) with `size` bytes reserved by fallocate, all
- * zero. -ENOSPC and others of open(2), fallocate(2); nothing is left behind on failure. Where the
+ * Creates `name` under `dirfd` (-EEXIST if it is there) with `size` bytes reserved by fallocate,
+ * all zero. -ENOSPC and others of open(2), fallocate(2); nothing is left behind on failure. Where the
  * file system has no fallocate: -EOPNOTSUPP.
  */
 int file_create(int *ret, int dirfd, const char *name, uint64_t size);

@@ -30,9 +30,9 @@ struct pool_record {
 struct registry;
 
 /*
- * Opens `<base>/registry`, creating it if it is not there; `base` is borrowed. A registry that cannot
- * be trusted as a whole (header) is refused: -EUCLEAN, *why (static) says what; the file is
- * untouched.
+ * Opens `<base>/registry`, creating it if it is not there; `base_fd` is borrowed. A registry that
+ * cannot be trusted as a whole (header, length) is refused: -EUCLEAN, *why (static) says what; the
+ * file is untouched.
  */
 int registry_new(struct registry **ret, int base_fd, uint16_t node, const char **why);
 void registry_free(struct registry *registry);
@@ -48,7 +48,11 @@ int registry_get(struct registry *registry, uint16_t id, struct pool_record *ret
 /* Highest id whose chunk is in use: scans go to it. */
 uint16_t registry_last(struct registry *registry);
 
-/* Writes the record of record->pool; crash-atomic and durable on return. -ENOSPC; -EUCLEAN. */
+/*
+ * Writes the record of record->pool; crash-atomic and durable on return. On failure the record is
+ * as before. -EINVAL: what registry_get() would not accept; -ENOSPC; -EUCLEAN: the record there is
+ * rotten; -EIO.
+ */
 int registry_put(struct registry *registry, const struct pool_record *record);
 
 /* Whether `name` may name a pool: 1..63 bytes, UTF-8 or ASCII without '/' or control bytes, not "."

@@ -135,8 +135,9 @@ static int slot_blank(enum durability d, void *slot)
 
 	media_store64(&head->commit, 0);
 	/*
-	 * ordering: compiler fence; the body's stores stay behind the blank word. Who reads them after
-	 * this process was killed sees what it executed, in its order; a power cut is media_sync()'s.
+	 * ordering: compiler fence; the body's stores stay behind the blank word. Who reads them
+	 * after this process was killed sees what it executed, in its order; media_sync() is for
+	 * the power cut.
 	 */
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	return media_sync(d, &head->commit, sizeof(head->commit));

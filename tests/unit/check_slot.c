@@ -276,7 +276,8 @@ START_TEST(power_cut_after_kill)
 			for (unsigned i = 0; i < 8; i++, images++) {
 				world_cut();
 				now = get();
-				ck_assert_msg(now == 77 || (!done2 && (now == seen || now == (int)old)),
+				ck_assert_msg(now == 77 || (!done2 && (now == seen ||
+								       now == (int)old)),
 					      "points %u, %u: record %d", k, k2 - 1, now);
 			}
 		} while (!done2);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Throw-away directories of a test program, under $TMPDIR, else in memory where there is /dev/shm, and what unit tests
- * share: running a suite, flipping bytes, children that are killed.
+ * Throw-away directories of a test program, under $TMPDIR, else in memory where there is
+ * /dev/shm, and what unit tests share: running a suite, flipping bytes, children that are killed.
  */
 #pragma once
 

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * No room: in a heap, under the configured capacity, and on the shelf base's file system. Each time
+ * the caller is told ENOSPC at once, nothing is left behind, and what fits afterwards works.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tests/system/harness.h"
+
+#define MIB (UINT64_C(1) << 20)
+#define BLOCKS 600000u /* more than fit */
+
+static struct harness h;
+
+/* Allocates until there is no more; how many. */
+static size_t fill(struct nvmm_heap *heap, size_t size, nvmm_ptr *blocks, size_t room)
+{
+	size_t n = 0;
+
+	while (n < room && (blocks[n] = nvmm_alloc(heap, size)) != NVMM_NULL)
+		n++;
+	ck_assert_uint_lt(n, room);
+	ck_assert_msg(errno == ENOSPC, "errno %d", errno);
+	return n;
+}
+
+static void fill_and_go_on(size_t size)
+{
+	static nvmm_ptr blocks[BLOCKS];
+	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_heap_info info = { .size = sizeof(info) };
+	nvmm_pool_id id;
+	struct nvmm_heap *heap = harness_heap(nvmm, &id, 4 * MIB, NULL, 0);
+	size_t n = fill(heap, size, blocks, BLOCKS), again;
+
+	ck_assert_str_ne(nvmm_errmsg(nvmm), "");
+	for (size_t i = 0; i < n; i++)
+		memset(nvmm_local(nvmm, blocks[i]), (int)i, size);
+	ck_assert_int_eq(nvmm_free(heap, blocks[n / 2]), 0);
+	blocks[n / 2] = nvmm_alloc(heap, size);
+	ck_assert_uint_ne(blocks[n / 2], NVMM_NULL);
+	ck_assert_uint_eq(nvmm_alloc(heap, size), NVMM_NULL);
+
+	for (size_t i = 0; i < n; i++)
+		ck_assert_int_eq(nvmm_free(heap, blocks[i]), 0);
+	again = fill(heap, size, blocks, BLOCKS);
+	ck_assert_uint_eq(again, n);
+	for (size_t i = 0; i < n; i++)
+		ck_assert_int_eq(nvmm_free(heap, blocks[i]), 0);
+	ck_assert_int_eq(nvmm_heap_stat(heap, &info), 0);
+	ck_assert_uint_eq(info.blocks, 0);
+	ck_assert_uint_eq(info.used, 0);
+	nvmm_heap_close(heap);
+	nvmm_disconnect(nvmm);
+}
+
+static const size_t sizes[] = { 16, 100, 1000, 5000, 131072, 300000, 2000000 };
+
+START_TEST(full_heap)
+{
+	harness_init(&h, NULL);
+	harness_start(&h);
+	fill_and_go_on(sizes[_i]);
+	harness_stop(&h);
+}
+END_TEST
+
+/* A heap filled with one size, emptied, takes another: spans are given back when room is short. */
+START_TEST(room_moves_between_sizes)
+{
+	static nvmm_ptr blocks[BLOCKS];
+	struct nvmm *nvmm;
+	struct nvmm_heap *heap;
+	nvmm_pool_id id;
+
+	harness_init(&h, NULL);
+	harness_start(&h);
+	nvmm = harness_connect(&h);
+	heap = harness_heap(nvmm, &id, 8 * MIB, NULL, 0);
+	for (size_t s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++) {
+		size_t n = fill(heap, sizes[s], blocks, BLOCKS);
+
+		ck_assert_msg(n * sizes[s] > 5 * MIB, "%zu blocks of %zu", n, sizes[s]);
+		for (size_t i = 0; i < n; i++)
+			ck_assert_int_eq(nvmm_free(heap, blocks[i]), 0);
+	}
+	nvmm_heap_close(heap);
+	nvmm_disconnect(nvmm);
+	harness_stop(&h);
+}
+END_TEST
+
+static void no_room_then_room(uint64_t too_much, uint64_t enough)
+{
+	struct nvmm *nvmm = harness_connect(&h);
+	struct harness_usage before = harness_usage(h.base), after;
+	struct nvmm_pool_options options = { .size = sizeof(options), .name = "tight" };
+	struct nvmm_pool_info info;
+	nvmm_pool_id id;
+
+	for (int round = 0; round < 3; round++) {
+		id = 0;
+		ck_assert_int_eq(nvmm_heap_create(nvmm, &id, too_much, &options), -ENOSPC);
+		ck_assert_str_ne(nvmm_errmsg(nvmm), "");
+		ck_assert_int_eq(nvmm_region_create(nvmm, &id, too_much, &options), -ENOSPC);
+		ck_assert_int_eq(nvmm_pool_list(nvmm, 0, &info, 1), 0);
+		ck_assert_int_eq(nvmm_pool_lookup(nvmm, "tight", &id), -ENOENT);
+		after = harness_usage(h.base);
+		ck_assert_uint_eq(after.files, before.files);
+	}
+	id = 0;
+	ck_assert_int_eq(nvmm_heap_create(nvmm, &id, enough, &options), 0);
+	before = harness_usage(h.base);
+	ck_assert_int_eq(nvmm_pool_resize(nvmm, id, too_much), -ENOSPC);
+	after = harness_usage(h.base);
+	ck_assert_uint_eq(after.files, before.files);
+	ck_assert_uint_eq(after.bytes, before.bytes);
+	ck_assert_int_eq(nvmm_heap_destroy(nvmm, id), 0);
+	nvmm_disconnect(nvmm);
+}
+
+START_TEST(capacity)
+{
+	struct harness_options options = { .capacity = "16MiB" };
+
+	harness_init(&h, &options);
+	harness_start(&h);
+	no_room_then_room(64 * MIB, 4 * MIB);
+	harness_stop(&h);
+}
+END_TEST
+
+/* A file system of its own, in a mount namespace that ends with this test. */
+static bool mount_small_base(void)
+{
+	if (geteuid() != 0 || unshare(CLONE_NEWNS) < 0 ||
+	    mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+	    mount("tmpfs", h.base, "tmpfs", 0, "size=64m,mode=0700") < 0) {
+		fprintf(stderr, "no_room_on_file_system: skipped: mounting is not allowed here\n");
+		return false;
+	}
+	return true;
+}
+
+START_TEST(no_room_on_file_system)
+{
+	harness_init(&h, NULL);
+	if (!mount_small_base())
+		return;
+	harness_start(&h);
+	no_room_then_room(256 * MIB, 4 * MIB);
+	harness_stop(&h);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("full");
+	TCase *tcase = harness_case(suite, "full", 120);
+
+	tcase_add_loop_test(tcase, full_heap, 0, sizeof(sizes) / sizeof(sizes[0]));
+	tcase_add_test(tcase, room_moves_between_sizes);
+	tcase_add_test(tcase, capacity);
+	tcase_add_test(tcase, no_room_on_file_system);
+	return harness_run(suite);
+}

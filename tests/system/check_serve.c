@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The main path through the real daemon: regions, heaps, roots, names, modes and sizes, seen from
+ * other processes, and found again after the daemon was stopped, and after it was killed.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "tests/system/harness.h"
+
+#define MIB (UINT64_C(1) << 20)
+
+static struct harness h;
+
+static void start(void)
+{
+	harness_init(&h, NULL);
+	harness_start(&h);
+}
+
+static void stop(void)
+{
+	if (h.daemon)
+		harness_stop(&h);
+}
+
+static void store_text(struct nvmm *nvmm, nvmm_pool_id id, uint64_t at, const char *text)
+{
+	struct nvmm_region *region;
+	void *addr;
+
+	ck_assert_int_eq(nvmm_region_open(&region, nvmm, id, O_RDWR), 0);
+	ck_assert_int_eq(nvmm_region_map(region, NULL, 4096, PROT_READ | PROT_WRITE, 0, at, &addr),
+			 0);
+	strcpy(addr, text);
+	ck_assert_int_eq(nvmm_region_unmap(region, addr, 4096), 0);
+	nvmm_region_close(region);
+}
+
+static void expect_text(struct nvmm *nvmm, nvmm_pool_id id, uint64_t at, const char *text)
+{
+	struct nvmm_region *region;
+	void *addr;
+
+	ck_assert_int_eq(nvmm_region_open(&region, nvmm, id, O_RDONLY), 0);
+	ck_assert_int_eq(nvmm_region_map(region, NULL, 4096, PROT_READ, 0, at, &addr), 0);
+	ck_assert_str_eq(addr, text);
+	ck_assert_int_eq(nvmm_region_unmap(region, addr, 4096), 0);
+	nvmm_region_close(region);
+}
+
+START_TEST(region_life)
+{
+	struct nvmm *nvmm = harness_connect(&h);
+	nvmm_pool_id id = 0, again;
+	struct nvmm_region *region;
+	struct harness_usage before = harness_usage(h.base), after;
+
+	ck_assert_int_eq(nvmm_region_create(nvmm, &id, 128 * MIB, NULL), 0);
+	after = harness_usage(h.base);
+	ck_assert_msg(after.bytes - before.bytes >= 128 * MIB, "space is not reserved");
+	store_text(nvmm, id, 128 * MIB - 4096, "the last page");
+	expect_text(nvmm, id, 128 * MIB - 4096, "the last page");
+	expect_text(nvmm, id, 0, "");
+
+	ck_assert_int_eq(nvmm_region_open(&region, nvmm, id, O_RDWR), 0);
+	ck_assert_uint_eq(nvmm_region_size(region), 128 * MIB);
+	nvmm_region_close(region);
+
+	again = id;
+	ck_assert_int_eq(nvmm_region_create(nvmm, &again, MIB, NULL), -EEXIST);
+	ck_assert_str_ne(nvmm_errmsg(nvmm), "");
+	ck_assert_int_eq(nvmm_region_destroy(nvmm, id), 0);
+	ck_assert_int_eq(nvmm_region_destroy(nvmm, id), -ENOENT);
+	ck_assert_int_eq(nvmm_region_open(&region, nvmm, id, O_RDWR), -ENOENT);
+	after = harness_usage(h.base);
+	ck_assert_uint_eq(after.files, before.files);
+	nvmm_disconnect(nvmm);
+}
+END_TEST
+
+static nvmm_pool_id shared_id;
+
+static void read_int(void *arg)
+{
+	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_heap *heap = harness_open(nvmm, shared_id);
+	nvmm_ptr ptr;
+	int *number;
+
+	ck_assert_int_eq(nvmm_root_get(heap, "number", &ptr), 0);
+	number = nvmm_local(nvmm, ptr);
+	ck_assert_ptr_nonnull(number);
+	ck_assert_int_eq(*number, 42);
+	*number = 43;
+	nvmm_heap_close(heap);
+	nvmm_disconnect(nvmm);
+}
+
+START_TEST(heap_life)
+{
+	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_heap_info info = { .size = sizeof(info) };
+	struct nvmm_heap *heap = harness_heap(nvmm, &shared_id, 128 * MIB, "numbers", 0);
+	nvmm_ptr ptr = nvmm_alloc(heap, sizeof(int));
+	int *number = nvmm_local(nvmm, ptr);
+
+	ck_assert_uint_ne(ptr, NVMM_NULL);
+	ck_assert_uint_eq(nvmm_ptr_pool(ptr), shared_id);
+	ck_assert_ptr_nonnull(number);
+	ck_assert_uint_eq(nvmm_global(nvmm, number), ptr);
+	ck_assert_uint_eq(nvmm_usable_size(heap, ptr), 16);
+	*number = 42;
+	ck_assert_int_eq(nvmm_root_set(heap, "number", ptr), 0);
+	harness_join(harness_fork(read_int, NULL));
+	ck_assert_int_eq(*number, 43);
+
+	ck_assert_int_eq(nvmm_free(heap, ptr), 0);
+	ck_assert_int_eq(nvmm_free(heap, ptr), -EALREADY);
+	ck_assert_int_eq(nvmm_free(heap, ptr + 8), -EINVAL);
+	ck_assert_int_eq(nvmm_heap_stat(heap, &info), 0);
+	ck_assert_uint_eq(info.blocks, 0);
+	nvmm_heap_close(heap);
+	ck_assert_int_eq(nvmm_heap_destroy(nvmm, shared_id), 0);
+	nvmm_disconnect(nvmm);
+}
+END_TEST
+
+START_TEST(busy_pool_is_not_destroyed)
+{
+	struct nvmm *nvmm = harness_connect(&h), *other = harness_connect(&h);
+	nvmm_pool_id id, same;
+	struct nvmm_heap *heap = harness_heap(nvmm, &id, MIB, "busy", 0);
+
+	ck_assert_int_eq(nvmm_pool_lookup(other, "busy", &same), 0);
+	ck_assert_uint_eq(same, id);
+	ck_assert_int_eq(nvmm_heap_destroy(other, id), -EBUSY);
+	nvmm_heap_close(heap);
+	ck_assert_int_eq(nvmm_heap_destroy(other, id), 0);
+	ck_assert_int_eq(nvmm_pool_lookup(other, "busy", &same), -ENOENT);
+	nvmm_disconnect(other);
+	nvmm_disconnect(nvmm);
+}
+END_TEST
+
+/* What a restart must find: two pools, a root, a chain of blocks. */
+
+struct node {
+	nvmm_ptr next;
+	uint64_t value;
+};
+#define CHAIN 10000u
+
+static nvmm_pool_id fill_base(struct nvmm *nvmm)
+{
+	struct nvmm_pool_options named = { .size = sizeof(named), .name = "text", .mode = 0640 };
+	nvmm_pool_id region = 0, id;
+	struct nvmm_heap *heap = harness_heap(nvmm, &id, 8 * MIB, "chain", 0);
+	nvmm_ptr head = NVMM_NULL;
+
+	ck_assert_int_eq(nvmm_region_create(nvmm, &region, MIB, &named), 0);
+	store_text(nvmm, region, 4096, "still here");
+	for (unsigned i = 0; i < CHAIN; i++) {
+		nvmm_ptr ptr = nvmm_alloc(heap, sizeof(struct node));
+		struct node *node = nvmm_local(nvmm, ptr);
+
+		ck_assert_ptr_nonnull(node);
+		*node = (struct node){ .next = head, .value = i };
+		head = ptr;
+	}
+	ck_assert_int_eq(nvmm_root_set(heap, "head", head), 0);
+	nvmm_heap_close(heap);
+	return id;
+}
+
+static void expect_base(void)
+{
+	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_pool_info info = { .size = sizeof(info) };
+	struct nvmm_heap_info count = { .size = sizeof(count) };
+	nvmm_pool_id region, id;
+	struct nvmm_heap *heap;
+	nvmm_ptr ptr;
+	unsigned left = CHAIN;
+
+	ck_assert_int_eq(nvmm_pool_lookup(nvmm, "text", &region), 0);
+	ck_assert_int_eq(nvmm_pool_stat(nvmm, region, &info), 0);
+	ck_assert_uint_eq(info.mode, 0640);
+	ck_assert_uint_eq(info.uid, getuid());
+	expect_text(nvmm, region, 4096, "still here");
+
+	ck_assert_int_eq(nvmm_pool_lookup(nvmm, "chain", &id), 0);
+	heap = harness_open(nvmm, id);
+	ck_assert_int_eq(nvmm_root_get(heap, "head", &ptr), 0);
+	while (ptr != NVMM_NULL) {
+		struct node *node = nvmm_local(nvmm, ptr);
+
+		ck_assert_ptr_nonnull(node);
+		ck_assert_uint_eq(node->value, --left);
+		ptr = node->next;
+	}
+	ck_assert_uint_eq(left, 0);
+	ck_assert_int_eq(nvmm_heap_stat(heap, &count), 0);
+	ck_assert_uint_eq(count.blocks, CHAIN);
+	nvmm_heap_close(heap);
+	nvmm_disconnect(nvmm);
+}
+
+START_TEST(found_after_stop)
+{
+	struct nvmm *nvmm = harness_connect(&h);
+
+	fill_base(nvmm);
+	nvmm_disconnect(nvmm);
+	harness_stop(&h);
+	harness_start(&h);
+	expect_base();
+}
+END_TEST
+
+START_TEST(found_after_kill)
+{
+	struct nvmm *nvmm = harness_connect(&h);
+
+	fill_base(nvmm);
+	nvmm_disconnect(nvmm);
+	harness_signal(&h, SIGKILL);
+	harness_start(&h);
+	expect_base();
+}
+END_TEST
+
+/* A client that was there when the daemon went is told so, and may connect anew. */
+START_TEST(client_outlives_daemon)
+{
+	struct nvmm *nvmm = harness_connect(&h);
+	nvmm_pool_id id = fill_base(nvmm), other;
+	struct nvmm_heap *heap = harness_open(nvmm, id);
+	nvmm_ptr ptr = nvmm_alloc(heap, 64);
+	int r;
+
+	ck_assert_uint_ne(ptr, NVMM_NULL);
+	harness_signal(&h, SIGKILL);
+	ck_assert_int_eq(nvmm_free(heap, ptr), 0);
+	harness_start(&h);
+	r = nvmm_pool_lookup(nvmm, "chain", &other);
+	ck_assert_msg(r == 0 || nvmm_errmsg(nvmm)[0] != '\0', "an error without text");
+	nvmm_heap_close(heap);
+	nvmm_disconnect(nvmm);
+	expect_base();
+}
+END_TEST
+
+START_TEST(resize_grows_what_is_in_use)
+{
+	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_pool_info info = { .size = sizeof(info) };
+	nvmm_pool_id id;
+	struct nvmm_heap *heap = harness_heap(nvmm, &id, 2 * MIB, NULL, 0);
+	nvmm_ptr first = nvmm_alloc(heap, MIB), second;
+
+	ck_assert_uint_ne(first, NVMM_NULL);
+	strcpy(nvmm_local(nvmm, first), "from before");
+	ck_assert_uint_eq(nvmm_alloc(heap, 4 * MIB), NVMM_NULL);
+	ck_assert_int_eq(errno, ENOSPC);
+	ck_assert_int_eq(nvmm_pool_resize(nvmm, id, 16 * MIB), 0);
+	ck_assert_int_eq(nvmm_pool_resize(nvmm, id, MIB), -EINVAL);
+	second = nvmm_alloc(heap, 8 * MIB);
+	ck_assert_uint_ne(second, NVMM_NULL);
+	memset(nvmm_local(nvmm, second), 1, 8 * MIB);
+	ck_assert_str_eq(nvmm_local(nvmm, first), "from before");
+	ck_assert_int_eq(nvmm_pool_stat(nvmm, id, &info), 0);
+	ck_assert_uint_eq(info.bytes, 16 * MIB);
+	nvmm_heap_close(heap);
+	nvmm_disconnect(nvmm);
+}
+END_TEST
+
+START_TEST(list_pages_through_all)
+{
+	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_pool_info infos[7];
+	nvmm_pool_id last = 0;
+	unsigned seen = 0;
+	int n;
+
+	for (unsigned i = 0; i < 50; i++) {
+		nvmm_pool_id id = 0;
+
+		ck_assert_int_eq(nvmm_region_create(nvmm, &id, 4096, NULL), 0);
+	}
+	while ((n = nvmm_pool_list(nvmm, last, infos, 7)) > 0) {
+		for (int i = 0; i < n; i++) {
+			ck_assert_uint_gt(infos[i].id, last);
+			last = infos[i].id;
+			seen++;
+		}
+	}
+	ck_assert_int_eq(n, 0);
+	ck_assert_uint_eq(seen, 50);
+	nvmm_disconnect(nvmm);
+}
+END_TEST
+
+START_TEST(operator_sees_it)
+{
+	struct nvmm *nvmm = harness_connect(&h);
+	static char out[65536];
+	nvmm_pool_id id;
+	struct nvmm_heap *heap = harness_heap(nvmm, &id, MIB, "visible", 0);
+	const char *const pools[] = { "ctl/nvmmctl", "pools", NULL };
+	const char *const status[] = { "ctl/nvmmctl", "status", "--json", NULL };
+
+	ck_assert_int_eq(harness_command(&h, out, sizeof(out), pools), 0);
+	ck_assert_msg(strstr(out, "visible") != NULL, "%s", out);
+	ck_assert_int_eq(harness_command(&h, out, sizeof(out), status), 0);
+	ck_assert_int_eq(out[0], '{');
+	nvmm_heap_close(heap);
+	nvmm_disconnect(nvmm);
+	harness_stop(&h);
+	ck_assert_int_eq(harness_command(&h, out, sizeof(out), status), 3);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("serve");
+	TCase *tcase = harness_case(suite, "serve", 60);
+
+	tcase_add_checked_fixture(tcase, start, stop);
+	tcase_add_test(tcase, region_life);
+	tcase_add_test(tcase, heap_life);
+	tcase_add_test(tcase, busy_pool_is_not_destroyed);
+	tcase_add_test(tcase, found_after_stop);
+	tcase_add_test(tcase, found_after_kill);
+	tcase_add_test(tcase, client_outlives_daemon);
+	tcase_add_test(tcase, resize_grows_what_is_in_use);
+	tcase_add_test(tcase, list_pages_through_all);
+	tcase_add_test(tcase, operator_sees_it);
+	return harness_run(suite);
+}
