@@ -210,10 +210,10 @@ static int stale_settle(struct nvmm *nvmm)
 
 int call_settle(struct nvmm *nvmm)
 {
-	_unlock *locked = NULL;
+	_gate *locked = NULL;
 	int r;
 
-	r = lock_until(&nvmm->call_lock, deadline());
+	r = gate_enter(&nvmm->call_lock, deadline());
 	if (r < 0)
 		return late_lock(nvmm, r);
 	locked = &nvmm->call_lock;
@@ -306,10 +306,10 @@ int call_daemon(struct nvmm *nvmm, Nvmm__Request *request, Nvmm__Reply__ResultCa
 		size_t n_fds, struct nvmm_reply *ret)
 {
 	_reply reply = NVMM_REPLY_INIT;
-	_unlock *locked = NULL;
+	_gate *locked = NULL;
 	int r;
 
-	r = lock_until(&nvmm->call_lock, deadline());
+	r = gate_enter(&nvmm->call_lock, deadline());
 	if (r < 0)
 		return late_lock(nvmm, r);
 	locked = &nvmm->call_lock;

@@ -259,8 +259,8 @@ static void nvmm_free_memory(struct nvmm *nvmm)
 	unmap_tables(nvmm);
 	if (sock_of(nvmm) >= 0)
 		close(sock_of(nvmm));
-	pthread_mutex_destroy(&nvmm->open_lock);
-	pthread_mutex_destroy(&nvmm->call_lock);
+	gate_deinit(&nvmm->open_lock);
+	gate_deinit(&nvmm->call_lock);
 	free(nvmm->path);
 	free(nvmm);
 }
@@ -283,8 +283,8 @@ static int nvmm_new(struct nvmm **ret, const struct nvmm_options *options)
 	if (!nvmm)
 		return -ENOMEM;
 	nvmm->sock = -1;
-	pthread_mutex_init(&nvmm->call_lock, NULL);
-	pthread_mutex_init(&nvmm->open_lock, NULL);
+	gate_init(&nvmm->call_lock);
+	gate_init(&nvmm->open_lock);
 	nvmm->id = error_source_new();
 	nvmm->generation = process_generation();
 	nvmm->timeout_ms = options->timeout_ms ? options->timeout_ms : DEFAULT_TIMEOUT_MS;

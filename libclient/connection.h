@@ -8,6 +8,7 @@
 
 #include "libclient/call.h"
 #include "libclient/error.h"
+#include "libclient/gate.h"
 #include "libclient/process.h"
 #include "media/format.h"
 
@@ -47,7 +48,7 @@ struct nvmm {
 	uint8_t cookie[16];
 
 	/* Guarded by call_lock. */
-	pthread_mutex_t call_lock;
+	struct gate call_lock;
 	int sock; /* -1: none; atomic, for the forked child */
 	uint64_t session;
 	uint32_t node;
@@ -58,7 +59,7 @@ struct nvmm {
 	struct frame frame;
 
 	/* Held while pools are opened and closed and shelves mapped. */
-	pthread_mutex_t open_lock;
+	struct gate open_lock;
 
 	/* Guarded by the process lock. */
 	struct nvmm *next;

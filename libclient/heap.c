@@ -24,7 +24,7 @@ _public int nvmm_heap_destroy(struct nvmm *nvmm, nvmm_pool_id id)
 _public int nvmm_heap_open(struct nvmm_heap **ret, struct nvmm *nvmm, nvmm_pool_id id, int flags)
 {
 	_entry entry = ENTRY_NONE;
-	_unlock *locked = NULL;
+	_gate *locked = NULL;
 	struct nvmm_heap *heap;
 	bool write;
 	int r;
@@ -59,7 +59,7 @@ _public void nvmm_heap_close(struct nvmm_heap *heap)
 	if (!heap)
 		return;
 	if (enter(&entry, heap->handle.nvmm) == 0) {
-		_unlock *locked = NULL;
+		_gate *locked = NULL;
 
 		if (pool_lock(heap->handle.nvmm, &locked) == 0)
 			pool_close(heap->handle.pool, heap->handle.write);
@@ -71,7 +71,7 @@ _public void nvmm_heap_close(struct nvmm_heap *heap)
 /* Maps all shelves that there are by now. */
 static int map_all(struct pool *pool)
 {
-	_unlock *locked = NULL;
+	_gate *locked = NULL;
 	struct nvmm_pool_info info;
 	struct shelf_map *map;
 	int r;

@@ -19,9 +19,9 @@
 
 #define RETURN_MAX 256u
 
-int pool_lock(struct nvmm *nvmm, pthread_mutex_t **locked)
+int pool_lock(struct nvmm *nvmm, struct gate **locked)
 {
-	int r = lock_until(&nvmm->open_lock, deadline());
+	int r = gate_enter(&nvmm->open_lock, deadline());
 
 	if (r < 0)
 		return nvmm_fail(nvmm, r,

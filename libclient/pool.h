@@ -30,8 +30,8 @@ struct pool {
 	struct lanes *lanes; /* while there are writers; the process lock, too */
 };
 
-/* Takes open_lock until the call's deadline; *locked is for _unlock. -ETIMEDOUT. Text set. */
-int pool_lock(struct nvmm *nvmm, pthread_mutex_t **locked);
+/* Takes open_lock until the call's deadline; *locked is for _gate. -ETIMEDOUT. Text set. */
+int pool_lock(struct nvmm *nvmm, struct gate **locked);
 
 /*
  * All below: open_lock held, entered, texts set.

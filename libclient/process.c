@@ -115,15 +115,3 @@ void deadline_set(uint64_t when)
 {
 	thread_deadline = when;
 }
-
-int lock_until(pthread_mutex_t *mutex, uint64_t when)
-{
-	struct timespec ts = {
-		.tv_sec = (time_t)(when / 1000000000u),
-		.tv_nsec = (long)(when % 1000000000u),
-	};
-
-	if (when == UINT64_MAX)
-		return -pthread_mutex_lock(mutex);
-	return -pthread_mutex_clocklock(mutex, CLOCK_MONOTONIC, &ts);
-}

@@ -49,12 +49,3 @@ void leave(struct entry *entry);
 /* The deadline of the call that the thread is in; the second form moves it. */
 uint64_t deadline(void);
 void deadline_set(uint64_t when);
-
-/* Locks until the deadline. 0 or -ETIMEDOUT. */
-int lock_until(pthread_mutex_t *lock, uint64_t when);
-static inline void unlock_p(pthread_mutex_t **lock)
-{
-	if (*lock)
-		pthread_mutex_unlock(*lock);
-}
-#define _unlock _cleanup(unlock_p) pthread_mutex_t

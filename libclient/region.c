@@ -37,7 +37,7 @@ _public int nvmm_region_open(struct nvmm_region **ret, struct nvmm *nvmm, nvmm_p
 			     int flags)
 {
 	_entry entry = ENTRY_NONE;
-	_unlock *locked = NULL;
+	_gate *locked = NULL;
 	struct nvmm_region *region;
 	bool write;
 	int r;
@@ -71,7 +71,7 @@ _public void nvmm_region_close(struct nvmm_region *region)
 	if (!region)
 		return;
 	if (enter(&entry, region->handle.nvmm) == 0) {
-		_unlock *locked = NULL;
+		_gate *locked = NULL;
 
 		if (pool_lock(region->handle.nvmm, &locked) == 0)
 			pool_close(region->handle.pool, region->handle.write);
@@ -138,7 +138,7 @@ static int map_plan(struct nvmm_region *region, void *hint, size_t len, int prot
 {
 	struct nvmm *nvmm = region->handle.nvmm;
 	_cleanup(plan_deinit) struct plan plan = { .n = 0 };
-	_unlock *locked = NULL;
+	_gate *locked = NULL;
 	int r;
 
 	r = pool_lock(nvmm, &locked);

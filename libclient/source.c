@@ -64,7 +64,7 @@ static int source_resolve(void *ctx, uint64_t ref)
 	struct pool *pool = ctx;
 	struct shelf_map *map;
 	_entry entry = ENTRY_NONE;
-	_unlock *locked = NULL;
+	_gate *locked = NULL;
 	uint64_t units;
 	int r;
 

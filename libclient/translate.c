@@ -17,7 +17,7 @@
 static int find(struct nvmm *nvmm, nvmm_ptr ptr, char **ret)
 {
 	_entry entry = ENTRY_NONE;
-	_unlock *locked = NULL;
+	_gate *locked = NULL;
 	struct shelf_map *map;
 	struct pool *pool;
 	int r;
@@ -77,7 +77,7 @@ static int map_one(struct nvmm *nvmm, nvmm_ptr ptr, size_t len, void *hint, int 
 		   void **ret)
 {
 	_reply reply = NVMM_REPLY_INIT;
-	_unlock *locked = NULL;
+	_gate *locked = NULL;
 	struct segment segment;
 	struct pool *pool;
 	uint64_t size;

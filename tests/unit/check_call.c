@@ -72,7 +72,7 @@ static enum fake_action serve_lookup(struct fake *f, int conn, const Nvmm__Reque
 	const char *name = request->pool_lookup->name;
 
 	if (strncmp(name, "late", 4) == 0)
-		usleep(300000);
+		usleep(500000);
 	return answer_pool(reply, (uint32_t)strlen(name), NVMM_POOL_REGION);
 }
 
@@ -218,7 +218,7 @@ START_TEST(test_late_reply)
 	/* Still late: nothing new may be asked. */
 	ck_assert_int_eq(nvmm_pool_lookup(nvmm, "abc", &id), -ETIMEDOUT);
 	ck_assert_uint_eq(fake_count(&fake.requests), 1);
-	usleep(300000);
+	usleep(500000);
 	/* The late reply is not taken for this one's. */
 	ck_assert_int_eq(nvmm_pool_lookup(nvmm, "abc", &id), 0);
 	ck_assert_uint_eq(id, 3);

@@ -231,13 +231,15 @@ END_TEST
 START_TEST(test_region_map)
 {
 	struct nvmm_region *region;
-	void *hint = (void *)(uintptr_t)0x600000000000;
+	void *hint = mmap(NULL, 8192, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	void *p, *q;
 	unsigned before = open_fds();
 
 	ck_assert_int_eq(nvmm_region_open(&region, nvmm, 5, O_RDWR), 0);
 	ck_assert_int_eq(nvmm_region_map(region, hint, 8192, PROT_READ | PROT_WRITE,
-					 MAP_FIXED_NOREPLACE, 0, &p), 0);
+					 MAP_FIXED_NOREPLACE, 0, &p), -EEXIST);
+	ck_assert_int_eq(nvmm_region_map(region, hint, 8192, PROT_READ | PROT_WRITE, MAP_FIXED, 0,
+					 &p), 0);
 	ck_assert_ptr_eq(p, hint);
 	ck_assert_str_eq(p, "first");
 	/* Over the border of two shelves. */
