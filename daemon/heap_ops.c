@@ -270,24 +270,32 @@ static void count_done(struct job *job, int r)
 		r = reply_heap(count->request, count);
 	request_finish(count->request, r);
 	heap_service_unref(count->heap);
+	pool_rest(count->pool);
 	pool_unref(count->pool);
 	free(count);
 }
 
 int op_heap_stat(struct request *request)
 {
+	uint32_t id = request->msg->heap_stat->id;
 	struct count_job *count;
-	struct opening *opening;
+	struct pool *pool;
 	int r;
 
-	r = heap_opening(request, request->msg->heap_stat->id, false, &opening);
+	/* How full a heap is, is no secret either: it need not be open. */
+	r = pool_need(request, id, &pool);
+	if (r < 0)
+		return r;
+	if (pool->record.kind == POOL_REGION)
+		return request_fail(request, -EINVAL, "pool %u is a region, not a heap", id);
+	r = heap_need(request, pool);
 	if (r != 0)
 		return r;
 	count = calloc(1, sizeof(*count));
 	if (!count)
 		return request_fail(request, -ENOMEM, "the daemon has no memory");
-	count->pool = pool_ref(opening->pool);
-	count->heap = heap_service_ref(opening->pool->heap);
+	count->pool = pool_ref(pool);
+	count->heap = heap_service_ref(pool->heap);
 	count->request = request;
 	count->job.run = count_run;
 	count->job.done = count_done;

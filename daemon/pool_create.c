@@ -133,7 +133,7 @@ static void create_done(struct job *job, int r)
 		r = create_fail(create, r);
 		pool_drop_name(pool);
 		create->record.state = POOL_FREE;
-		create->record.name[0] = '\0';
+		memset(create->record.name, 0, sizeof(create->record.name));
 		if (pool_put(pool, &create->record) < 0)
 			pool_damage(pool, "its creation failed, and so did writing that down");
 	} else {

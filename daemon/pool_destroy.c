@@ -43,7 +43,7 @@ static void destroy_done(struct job *job, int r)
 	pool->busy = POOL_IDLE;
 	if (r == 0) {
 		record.state = POOL_FREE;
-		record.name[0] = '\0';
+		memset(record.name, 0, sizeof(record.name));
 		r = pool_put(pool, &record);
 	}
 	if (r < 0) {

@@ -33,7 +33,7 @@ static int recover_remove(struct nvmmd *nvmmd, struct pool_record *record)
 	r = pool_files_remove(nvmmd->base_fd, record->pool);
 	if (r == 0) {
 		record->state = POOL_FREE;
-		record->name[0] = '\0';
+		memset(record->name, 0, sizeof(record->name));
 		r = registry_put(nvmmd->registry, record);
 	}
 	if (r < 0) {

@@ -176,7 +176,7 @@ static const char *message_fault(const struct connection *connection, const Nvmm
 		return "the first request of a connection is Hello";
 	if (session && op == NVMM__REQUEST__OP_HELLO)
 		return "Hello is said once";
-	if (msg->seq == 0)
+	if (session && msg->seq == 0)
 		return "a request has a number";
 	if (session && msg->seq < session->last_seq)
 		return "the numbers of requests rise";

@@ -30,7 +30,7 @@ static struct pool *restore_pool(struct nvmmd *nvmmd, const struct session_pool 
 	if (registry_get(nvmmd->registry, was->pool, &record, &why) <= 0 ||
 	    record.incarnation != was->incarnation || record.state != POOL_FREE)
 		return NULL;
-	record.name[0] = '\0';
+	memset(record.name, 0, sizeof(record.name));
 	return pool_add(&pool, nvmmd, was->pool, &record) == 0 ? pool : NULL;
 }
 
@@ -79,11 +79,8 @@ static int restore_session(struct nvmmd *nvmmd, struct session_image *image)
 		r = restore_opening(session, &image->pools[i]);
 	if (r < 0)
 		return r;
-	if (LIST_EMPTY(&session->openings))
-		session_end(session, "it has nothing open");
-	else
-		log_info("session %" PRIu64 " (pid %d) is there from before, detached", session->id,
-			 session->peer.process.pid);
+	log_info("session %" PRIu64 " (pid %d) is there from before, detached", session->id,
+		 session->peer.process.pid);
 	return 0;
 }
 

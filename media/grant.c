@@ -143,10 +143,7 @@ static int promises_end(struct grant *g)
 	int r = 0;
 
 	for (unsigned i = 0; i < PROMISED_MAX && r == 0; i++)
-		if (g->promised[i])
-			r = promise(g, 0);
-		else
-			g->promised_next++;
+		r = promise(g, 0);
 	return r;
 }
 
@@ -450,13 +447,14 @@ static bool owned_by(struct grant *g, const struct span_at *at, uint32_t lane)
 }
 
 /* A span that a lane may have owned or freed into: takes it from the lane, sets its hint. */
-static void settle_ref(struct grant *g, uint32_t lane, uint64_t ref)
+static void settle_ref(struct settling *s, uint64_t ref)
 {
+	struct grant *g = s->grant;
 	struct span_at at;
 
-	if (ref == 0 || heap_span(g->heap, ref, &at) < 0)
+	if (heap_span(g->heap, ref, &at) < 0)
 		return;
-	if (owned_by(g, &at, lane)) {
+	if (owned_by(g, &at, s->lane)) {
 		span_collect(g->heap, &at);
 		span_disown(g->heap, &at);
 	} else {
@@ -464,21 +462,31 @@ static void settle_ref(struct grant *g, uint32_t lane, uint64_t ref)
 	}
 }
 
-/* Guarded. Each step may be done again: an entry is cleared after what it names was settled. */
+/* Settles what an entry names, then clears it: a death in between does the same again. */
+static void settle_entry(struct settling *s, m64 *entry)
+{
+	uint64_t ref = media_load64(entry);
+
+	if (ref == 0)
+		return;
+	settle_ref(s, ref);
+	media_store64(entry, 0);
+}
+
+/* Guarded. */
 static int settle_lane(void *arg)
 {
 	struct settling *s = arg;
 	struct lane_df *lane = &s->grant->heap->lanes->lane[s->lane];
 
-	for (unsigned i = 0; i < LANE_OWNED; i++) {
-		settle_ref(s->grant, s->lane, media_load64(&lane->owned[i]));
-		media_store64(&lane->owned[i], 0);
-	}
-	settle_ref(s->grant, s->lane, media_load64(&lane->freeing));
-	media_store64(&lane->freeing, 0);
-	media_store64(&lane->revoke, 0);
-	/* ordering: release; the lane's next thread starts from an empty lane. */
-	media_store_release(&lane->busy, 0);
+	for (unsigned i = 0; i < LANE_OWNED; i++)
+		settle_entry(s, &lane->owned[i]);
+	settle_entry(s, &lane->freeing);
+	if (media_load64(&lane->revoke) != 0)
+		media_store64(&lane->revoke, 0);
+	if (media_load64(&lane->busy) != 0)
+		/* ordering: release; the lane's next thread starts from an empty lane. */
+		media_store_release(&lane->busy, 0);
 	return 0;
 }
 

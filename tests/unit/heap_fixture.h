@@ -11,7 +11,7 @@
 #include "media/grant.h"
 #include "media/lane.h"
 
-#define FIXTURE_LANES 64u
+#define FIXTURE_LANES 16u
 
 struct fixture {
 	struct heap heap;
