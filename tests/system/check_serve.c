@@ -169,7 +169,7 @@ static nvmm_pool_id fill_base(struct nvmm *nvmm)
 		nvmm_ptr ptr = nvmm_alloc(heap, sizeof(struct node));
 		struct node *node = nvmm_local(nvmm, ptr);
 
-		ck_assert_ptr_nonnull(node);
+		must(node != NULL, "alloc: %s", nvmm_errmsg(nvmm));
 		*node = (struct node){ .next = head, .value = i };
 		head = ptr;
 	}
@@ -200,8 +200,7 @@ static void expect_base(void)
 	while (ptr != NVMM_NULL) {
 		struct node *node = nvmm_local(nvmm, ptr);
 
-		ck_assert_ptr_nonnull(node);
-		ck_assert_uint_eq(node->value, --left);
+		must(node && node->value == --left, "the chain is not as it was");
 		ptr = node->next;
 	}
 	ck_assert_uint_eq(left, 0);
