@@ -270,7 +270,7 @@ START_TEST(resize_grows_what_is_in_use)
 	ck_assert_int_eq(nvmm_pool_resize(nvmm, id, 16 * MIB), 0);
 	ck_assert_int_eq(nvmm_pool_resize(nvmm, id, MIB), -EINVAL);
 	second = nvmm_alloc(heap, 8 * MIB);
-	ck_assert_uint_ne(second, NVMM_NULL);
+	ck_assert_msg(second != NVMM_NULL, "errno %d: %s", errno, nvmm_errmsg(nvmm));
 	memset(nvmm_local(nvmm, second), 1, 8 * MIB);
 	ck_assert_str_eq(nvmm_local(nvmm, first), "from before");
 	ck_assert_int_eq(nvmm_pool_stat(nvmm, id, &info), 0);
