@@ -3,8 +3,7 @@
  * Blocks: allocation and freeing.
  *
  * The fast path is a lookup of the thread's lane and the lane's own work, without a lock and without
- * the daemon. The slow path finds the thread a lane. When a heap is full, idle lanes of this
- * process (of threads that ended) give up their spans before the program is told.
+ * the daemon. The slow path finds the thread a lane.
  */
 #include <errno.h>
 #include <string.h>
@@ -61,15 +60,6 @@ static int alloc_text(struct nvmm_heap *heap, size_t size, int r)
 	}
 }
 
-static int release_idle(struct nvmm_heap *heap)
-{
-	_entry entry = ENTRY_NONE;
-
-	if (enter(&entry, heap->handle.nvmm) < 0)
-		return 0;
-	return (int)lanes_release_idle(heap->handle.pool->lanes);
-}
-
 static int alloc(struct nvmm_heap *heap, size_t size, nvmm_ptr *ret)
 {
 	struct lane *lane;
@@ -81,11 +71,7 @@ static int alloc(struct nvmm_heap *heap, size_t size, nvmm_ptr *ret)
 	if (_unlikely(r < 0))
 		return r;
 	r = lane_alloc(lane, size, ret);
-	if (_likely(r == 0))
-		return 0;
-	if (r == -ENOSPC && release_idle(heap) > 0)
-		r = lane_alloc(lane, size, ret);
-	return r == 0 ? 0 : alloc_text(heap, size, r);
+	return _likely(r == 0) ? 0 : alloc_text(heap, size, r);
 }
 
 _public nvmm_ptr nvmm_alloc(struct nvmm_heap *heap, size_t size)
@@ -134,6 +120,9 @@ static int free_text(struct nvmm_heap *heap, nvmm_ptr ptr, int r)
 	case -EDEADLK:
 		return nvmm_fail(nvmm, r,
 				 "called from a signal handler that interrupted the allocator");
+	case -ETIME:
+		return nvmm_fail(nvmm, -ETIMEDOUT, "nvmmd stopped while it took idle spans of heap %u "
+				 "back: see that it runs", id);
 	default:
 		return r;
 	}

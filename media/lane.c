@@ -86,7 +86,7 @@ static void sleep_a_little(void)
 	nanosleep(&(struct timespec){ .tv_nsec = WAIT_STEP_NS }, NULL);
 }
 
-/* The daemon wants the lane's spans, or has them. 0: the thread may go on; -ETIMEDOUT. */
+/* The daemon wants the lane's spans, or has them. 0: the thread may go on; -ETIME. */
 static int lane_revoked(struct lane *lane)
 {
 	long patience = lane->source->patience ? lane->source->patience(lane->ctx) : 30000;
@@ -112,7 +112,7 @@ static int lane_revoked(struct lane *lane)
 			waited += WAIT_STEP_NS;
 		}
 	}
-	return -ETIMEDOUT;
+	return -ETIME;
 }
 
 static void lane_leave(struct lane *lane)
@@ -130,7 +130,7 @@ static int lane_entered_slow(struct lane *lane)
 	return r;
 }
 
-/* 0; -EDEADLK: a signal handler interrupted the allocator; -ETIMEDOUT. */
+/* 0; -EDEADLK: a signal handler interrupted the allocator; -ETIME. */
 static inline int lane_enter(struct lane *lane)
 {
 	if (_unlikely(media_load64(&lane->df->busy) != 0))
