@@ -141,7 +141,7 @@ struct pool *pool_find(struct nvmmd *nvmmd, uint32_t id)
 	return pool->record.state == POOL_LIVE || pool->record.state == POOL_RESIZING ? pool : NULL;
 }
 
-static struct pool *find_name(struct nvmmd *nvmmd, const char *name)
+struct pool *pool_by_name(struct nvmmd *nvmmd, const char *name)
 {
 	struct pool key = { .id = 0 };
 
@@ -151,14 +151,9 @@ static struct pool *find_name(struct nvmmd *nvmmd, const char *name)
 
 struct pool *pool_find_name(struct nvmmd *nvmmd, const char *name)
 {
-	struct pool *pool = find_name(nvmmd, name);
+	struct pool *pool = pool_by_name(nvmmd, name);
 
 	return pool ? pool_find(nvmmd, pool->id) : NULL;
-}
-
-bool pool_name_taken(struct nvmmd *nvmmd, const char *name)
-{
-	return find_name(nvmmd, name) != NULL;
 }
 
 void pool_damage(struct pool *pool, const char *fmt, ...)

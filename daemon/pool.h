@@ -100,7 +100,8 @@ void pool_rest(struct pool *pool);
 /* The live pool of an id or name; NULL: none. Damaged ones are found too. */
 struct pool *pool_find(struct nvmmd *nvmmd, uint32_t id);
 struct pool *pool_find_name(struct nvmmd *nvmmd, const char *name);
-bool pool_name_taken(struct nvmmd *nvmmd, const char *name);
+/* Whoever has the name, also while it is created. */
+struct pool *pool_by_name(struct nvmmd *nvmmd, const char *name);
 void pool_drop_name(struct pool *pool);
 
 /* Reads shelves and lanes of a LIVE record from the pool's files, marking it damaged if they are. */

@@ -240,7 +240,7 @@ static int check_name(struct request *request, struct pool_record *record, const
 	if (!registry_name_ok(name, len))
 		return request_fail(request, -EINVAL, "not a name for a pool: 1 to %u bytes of UTF-8 "
 				    "without '/' and control characters", POOL_NAME_MAX);
-	if (pool_name_taken(request->nvmmd, name))
+	if (pool_by_name(request->nvmmd, name))
 		return request_fail(request, -EEXIST, "a pool named '%s' is there already", name);
 	memcpy(record->name, name, len + 1);
 	return 0;
@@ -306,6 +306,21 @@ static struct pool *find_repeat(struct request *request)
 	return NULL;
 }
 
+/* A pool that is being created under the wanted id or name: whether it comes to be decides what this
+ * request is told, so that who is told -EEXIST finds it there. */
+static struct pool *find_rival(struct request *request)
+{
+	const Nvmm__PoolCreate *m = request->msg->pool_create;
+	struct pools *pools = &request->nvmmd->pools;
+	struct pool *pool = NULL;
+
+	if (m->id > 0 && m->id <= POOL_ID_MAX)
+		pool = pools->by_id[m->id];
+	if (!pool && registry_name_ok(m->name, strlen(m->name)))
+		pool = pool_by_name(request->nvmmd, m->name);
+	return pool && pool->busy == POOL_BUSY_CREATING ? pool : NULL;
+}
+
 int op_pool_create(struct request *request)
 {
 	const Nvmm__PoolCreate *m = request->msg->pool_create;
@@ -318,12 +333,14 @@ int op_pool_create(struct request *request)
 	int r;
 
 	pool = find_repeat(request);
-	if (pool && pool->busy == POOL_BUSY_CREATING) {
+	if (pool && pool->busy != POOL_BUSY_CREATING)
+		return reply_pool(request, pool);
+	if (!pool)
+		pool = find_rival(request);
+	if (pool) {
 		pool_park(pool, request);
 		return REQUEST_PENDING;
 	}
-	if (pool)
-		return reply_pool(request, pool);
 	r = check_shape(request, &record, m);
 	if (r == 0)
 		r = check_name(request, &record, m->name);

@@ -106,7 +106,7 @@ static void recover_resize(struct pool *pool)
 /* A name is one pool's. Two pools of one name are rot that no CRC sees. */
 static int recover_enter(struct nvmmd *nvmmd, const struct pool_record *record)
 {
-	bool twice = record->name[0] && pool_name_taken(nvmmd, record->name);
+	bool twice = record->name[0] && pool_by_name(nvmmd, record->name);
 	struct pool *pool;
 	int r;
 

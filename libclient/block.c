@@ -53,6 +53,9 @@ static int alloc_text(struct nvmm_heap *heap, size_t size, int r)
 	case -EDEADLK:
 		return nvmm_fail(nvmm, r,
 				 "called from a signal handler that interrupted the allocator");
+	case -ENXIO:
+		return nvmm_fail(nvmm, -EUCLEAN, "heap %u is damaged: a span ends behind its shelf",
+				 id);
 	default:
 		return r;
 	}

@@ -32,6 +32,7 @@
 #define DEFAULT_TIMEOUT_MS 30000
 #define GOODBYE_TIMEOUT_MS 5000
 #define PROTOCOL_VERSION 1
+#define HELLO_SEQ 1 /* each connection's first; what a session asks for comes after it */
 
 /* All connections of this process, for fork; guarded by the process lock. */
 static struct nvmm *connections;
@@ -164,6 +165,7 @@ static int greet(struct nvmm *nvmm, bool resume)
 	Nvmm__Reply *msg;
 	int r;
 
+	request.seq = HELLO_SEQ;
 	op.version = PROTOCOL_VERSION;
 	op.cookie = (ProtobufCBinaryData){ .len = sizeof(nvmm->cookie), .data = nvmm->cookie };
 	op.name = nvmm->name;
@@ -188,6 +190,17 @@ static int greet(struct nvmm *nvmm, bool resume)
 	return r;
 }
 
+/* A daemon that does not know the session may have begun another: nobody wants that one. */
+static void decline(struct nvmm *nvmm)
+{
+	Nvmm__Goodbye op = NVMM__GOODBYE__INIT;
+	Nvmm__Request request = NVMM_REQUEST(GOODBYE, goodbye, &op);
+	uint8_t data[64];
+
+	request.seq = HELLO_SEQ + 1;
+	(void)call_send(sock_of(nvmm), data, nvmm__request__pack(&request, data), deadline());
+}
+
 /* Connects again and takes the session up; waits for a daemon until the deadline. */
 static int resume(struct nvmm *nvmm)
 {
@@ -201,6 +214,8 @@ static int resume(struct nvmm *nvmm)
 		r = greet(nvmm, true);
 		if (r == 0)
 			return 0;
+		if (r == -ESTALE)
+			decline(nvmm);
 		connection_detach(nvmm);
 		if (r != -ECONNRESET)
 			return r;
@@ -219,7 +234,7 @@ int connection_attach(struct nvmm *nvmm)
 	if (sock_of(nvmm) >= 0)
 		return 0;
 	r = resume(nvmm);
-	if (r == -ESTALE)
+	if (r == -ESTALE || r == -EPERM)
 		return connection_lose(nvmm, -ECONNRESET,
 				       "the daemon was started anew and does not know this session; "
 				       "disconnect and connect anew");
@@ -287,6 +302,7 @@ static int nvmm_new(struct nvmm **ret, const struct nvmm_options *options)
 	gate_init(&nvmm->open_lock);
 	nvmm->id = error_source_new();
 	nvmm->generation = process_generation();
+	nvmm->seq = HELLO_SEQ;
 	nvmm->timeout_ms = options->timeout_ms ? options->timeout_ms : DEFAULT_TIMEOUT_MS;
 	set_name(nvmm, options->name);
 	nvmm->path = strdup(path ? path : DEFAULT_SOCKET);

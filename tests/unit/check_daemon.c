@@ -172,8 +172,9 @@ START_TEST(session_outlives_daemon)
 	for (int i = 0; i < 4; i++)
 		ck_assert_uint_ne(other.reply->lanes->lanes[i / 2], lanes[i % 2]);
 
-	close(c.fd);
-	raw_connect(&other, &d); /* the second socket of this process */
+	raw_close(&other);
+	raw_close(&c);
+	raw_connect(&other, &d);
 	memset(other.cookie, 9, sizeof(other.cookie));
 	ck_assert_int_eq(raw_hello(&other, c.session), -EPERM); /* not its cookie */
 	raw_close(&other);

@@ -84,6 +84,8 @@ static enum fake_action hello(struct fake *fake, const Nvmm__Request *request, N
 static enum fake_action dispatch(struct fake *fake, int conn, const Nvmm__Request *request,
 				 Nvmm__Reply *reply, int *fds, size_t *n_fds)
 {
+	if (request->seq == 0)
+		return FAKE_HANG_UP;
 	if (request->op_case == NVMM__REQUEST__OP_HELLO)
 		return hello(fake, request, reply);
 	/* ordering: seq_cst; the test's thread reads it. */
