@@ -41,6 +41,9 @@ int grant_spans(struct grant *grant, unsigned class, uint32_t want, uint64_t *re
 /* One large span of `units`. 0; -ENOSPC; -EINVAL; -EIO; -ENOMEM. */
 int grant_run(struct grant *grant, uint64_t units, uint64_t *ref);
 
+/* Says that the lanes file has room for more lanes. */
+void grant_lanes_set(struct grant *grant, uint32_t count);
+
 /* Gives back all that a lane's owner left: after its death or its orderly return. Idempotent. `lane`
  * is one that the lanes file has room for. */
 int grant_settle(struct grant *grant, uint32_t lane);

@@ -71,7 +71,8 @@ static bool read_head(const struct heap_shelf *shelf, uint64_t units, uint32_t u
 
 	if (s.length == 0 || s.length > units - unit)
 		return false;
-	if (s.kind == SPAN_SMALL ? s.class >= CLASS_COUNT : s.kind != SPAN_LARGE)
+	if (s.kind == SPAN_SMALL ? s.class >= CLASS_COUNT || s.length > CLASS_SPAN_UNITS_MAX
+				 : s.kind != SPAN_LARGE)
 		return false;
 	*ret = s;
 	return true;
