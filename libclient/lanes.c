@@ -189,36 +189,6 @@ void lanes_free(struct lanes *l)
 	free(l);
 }
 
-unsigned lanes_release_idle(struct lanes *l)
-{
-	struct place **q, *p, *idle = NULL;
-	unsigned n = 0;
-	uint32_t number;
-
-	process_lock();
-	for (q = &l->places; (p = *q);) {
-		if (p->idle) {
-			*q = p->next;
-			p->next = idle;
-			idle = p;
-			l->in_use--;
-		} else {
-			q = &p->next;
-		}
-	}
-	process_unlock();
-	for (; (p = idle); n++) {
-		idle = p->next;
-		number = lane_number(p->lane);
-		lane_drop(l, p->lane);
-		process_lock();
-		lanes_add_numbers(l, &number, 1);
-		process_unlock();
-		free(p);
-	}
-	return n;
-}
-
 /* Drops what the thread holds of closed heaps. Process lock held. */
 static void holdings_tidy(struct holdings *h)
 {
