@@ -3,7 +3,8 @@
  * Blocks: allocation and freeing.
  *
  * The fast path is a lookup of the thread's lane and the lane's own work, without a lock and without
- * the daemon. The slow path finds the thread a lane.
+ * the daemon. The slow path finds the thread a lane. What idle threads of any process hold back, and
+ * lanes whose threads ended, the daemon takes back by itself before it says that a heap is full.
  */
 #include <errno.h>
 #include <string.h>
@@ -37,6 +38,13 @@ static int find_lane(struct nvmm_heap *heap, struct lane **ret)
 	return 0;
 }
 
+static int late(struct nvmm_heap *heap)
+{
+	return nvmm_fail(heap->handle.nvmm, -ETIMEDOUT,
+			 "heap %u: the daemon did not answer in time; is nvmmd stopped?",
+			 heap->handle.pool->id);
+}
+
 /* Says what failed; the source's own failures have their text already. */
 static int alloc_text(struct nvmm_heap *heap, size_t size, int r)
 {
@@ -52,6 +60,8 @@ static int alloc_text(struct nvmm_heap *heap, size_t size, int r)
 	case -EDEADLK:
 		return nvmm_fail(nvmm, r,
 				 "called from a signal handler that interrupted the allocator");
+	case -ETIMEDOUT:
+		return late(heap);
 	case -ENXIO:
 		return nvmm_fail(nvmm, -EUCLEAN, "heap %u is damaged: a span ends behind its shelf",
 				 id);
@@ -120,9 +130,8 @@ static int free_text(struct nvmm_heap *heap, nvmm_ptr ptr, int r)
 	case -EDEADLK:
 		return nvmm_fail(nvmm, r,
 				 "called from a signal handler that interrupted the allocator");
-	case -ETIME:
-		return nvmm_fail(nvmm, -ETIMEDOUT, "nvmmd stopped while it took idle spans of heap %u "
-				 "back: see that it runs", id);
+	case -ETIMEDOUT:
+		return late(heap);
 	default:
 		return r;
 	}

@@ -142,8 +142,8 @@ static bool numbers_room(struct lanes *l, size_t n)
 
 void lanes_add_numbers(struct lanes *l, const uint32_t *numbers, size_t n)
 {
-	if (!numbers_room(l, n))
-		return; /* the daemon has them back when the heap is closed */
+	if (n == 0 || !numbers_room(l, n))
+		return; /* without memory: the daemon has them back when the heap is closed */
 	memcpy(l->numbers + l->n_numbers, numbers, n * sizeof(*numbers));
 	l->n_numbers += n;
 }
@@ -180,10 +180,10 @@ void lanes_stop(struct lanes *l)
 
 size_t lanes_numbers(struct lanes *l, uint32_t *ret, size_t max)
 {
-	size_t n = MIN(max, l->n_numbers);
+	size_t n;
 
-	l->n_numbers -= n;
-	memcpy(ret, l->numbers + l->n_numbers, n * sizeof(*ret));
+	for (n = 0; n < max && l->n_numbers > 0; n++)
+		ret[n] = l->numbers[--l->n_numbers];
 	return n;
 }
 

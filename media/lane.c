@@ -48,7 +48,8 @@ int lane_new(struct lane **ret, struct heap *heap, uint32_t number,
 	lane->source = source;
 	lane->ctx = ctx;
 	lane->fence = !barrier_register();
-	lane->held_max = MIN(HELD_MAX, heap->bytes / 64);
+	/* ordering: relaxed; it is near enough while the heap grows. */
+	lane->held_max = MIN(HELD_MAX, __atomic_load_n(&heap->bytes, __ATOMIC_RELAXED) / 64);
 	for (unsigned i = 0; i < ARRAY_SIZE(lane->quick); i++) {
 		unsigned class = class_of(MAX(i * 8, 1u));
 
@@ -86,7 +87,7 @@ static void sleep_a_little(void)
 	nanosleep(&(struct timespec){ .tv_nsec = WAIT_STEP_NS }, NULL);
 }
 
-/* The daemon wants the lane's spans, or has them. 0: the thread may go on; -ETIME. */
+/* The daemon wants the lane's spans, or has them. 0: the thread may go on; -ETIMEDOUT. */
 static int lane_revoked(struct lane *lane)
 {
 	long patience = lane->source->patience ? lane->source->patience(lane->ctx) : 30000;
@@ -112,7 +113,7 @@ static int lane_revoked(struct lane *lane)
 			waited += WAIT_STEP_NS;
 		}
 	}
-	return -ETIME;
+	return -ETIMEDOUT;
 }
 
 static void lane_leave(struct lane *lane)
@@ -130,7 +131,7 @@ static int lane_entered_slow(struct lane *lane)
 	return r;
 }
 
-/* 0; -EDEADLK: a signal handler interrupted the allocator; -ETIME. */
+/* 0; -EDEADLK: a signal handler interrupted the allocator; -ETIMEDOUT. */
 static inline int lane_enter(struct lane *lane)
 {
 	if (_unlikely(media_load64(&lane->df->busy) != 0))

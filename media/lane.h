@@ -41,7 +41,7 @@ void lane_forget(struct lane *lane);
 uint32_t lane_number(const struct lane *lane);
 
 /* Allocates `size` bytes (not 0). 0 and *ret (pool, shelf, offset); -ENOSPC; -EINVAL; -EDEADLK:
- * a signal handler interrupted the allocator; -ETIME: the daemon stopped while it took the lane's
+ * a signal handler interrupted the allocator; -ETIMEDOUT: the daemon stopped while it took the lane's
  * spans back; or what the source returned. */
 int lane_alloc(struct lane *lane, size_t size, uint64_t *ret);
 
