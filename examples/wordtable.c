@@ -22,6 +22,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "wordtable.h"
 
@@ -171,29 +172,40 @@ bool table_walk(struct table *t, bool (*fn)(void *ctx, const struct word *word),
 
 /* Making and finding it */
 
-/* Finds the heap by its name. With `create`, makes it if it is not there; several processes may try
- * at once: one creates it, the others are told -EEXIST and find it. */
+/*
+ * Makes the heap, or finds it. Several processes may try at once: one makes it, the others
+ * are told -EEXIST, also while it is only being made, and look again until they find it.
+ */
+static int heap_make(struct table *t, const struct table_options *options, nvmm_pool_id *id)
+{
+	struct nvmm_pool_options pool = { .size = sizeof(pool), .name = options->heap };
+	const struct timespec moment = { .tv_nsec = 10000000 };
+	int r = -ENOENT;
+
+	for (unsigned tries = 0; tries < 1000; tries++) {
+		*id = 0;
+		r = nvmm_heap_create(t->nvmm, id, options->heap_bytes, &pool);
+		if (r != -EEXIST)
+			break;
+		r = nvmm_pool_lookup(t->nvmm, options->heap, id);
+		if (r != -ENOENT)
+			break;
+		nanosleep(&moment, NULL);
+	}
+	return r;
+}
+
 static int heap_find(struct table *t, const struct table_options *options, bool create)
 {
-	struct nvmm_pool_options pool = {
-		.size = sizeof(pool),
-		.name = options->heap,
-		.smallest_block = 16,
-	};
-	nvmm_pool_id id = 0;
+	nvmm_pool_id id;
 	int r;
 
 	r = nvmm_pool_lookup(t->nvmm, options->heap, &id);
-	if (r == -ENOENT && create) {
-		r = nvmm_heap_create(t->nvmm, &id, options->heap_bytes, &pool);
-		if (r == -EEXIST)
-			r = nvmm_pool_lookup(t->nvmm, options->heap, &id);
-	}
-	if (r < 0)
-		return failed(t->nvmm, options->heap);
-	if (nvmm_heap_open(&t->heap, t->nvmm, id, create ? O_RDWR : O_RDONLY) < 0)
-		return failed(t->nvmm, options->heap);
-	return 0;
+	if (r == -ENOENT && create)
+		r = heap_make(t, options, &id);
+	if (r == 0)
+		r = nvmm_heap_open(&t->heap, t->nvmm, id, create ? O_RDWR : O_RDONLY);
+	return r < 0 ? failed(t->nvmm, options->heap) : 0;
 }
 
 /* An empty index that nobody knows of yet. */

@@ -165,6 +165,7 @@ static void hint_class(struct heap *heap, const struct span_at *at)
 	if (!heap->lanes || at->span.kind != SPAN_SMALL)
 		return;
 	place = &heap->lanes->hint[at->span.class][ref_unit(at->ref) % CLASS_HINTS];
+	/* ordering: full barrier, more than it needs; the taker validates the ref against the table. */
 	if (media_load64(place) == 0)
 		media_cas(place, 0, at->ref);
 }

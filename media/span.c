@@ -92,6 +92,7 @@ static void collect_word(struct heap *heap, const struct span_at *at, uint32_t w
 	m64 *limbo = &state_limbo(&heap->layout, at->record)[w];
 	m64 *remote = &state_remote(&heap->layout, at->record)[w];
 
+	/* ordering: full barrier, before the alloc bit falls: a reader never sees limbo alone. */
 	if (media_load64(limbo) & freed)
 		media_and(limbo, ~freed);
 	/*

@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #include "common/macro.h"
-#include "unit/heap_fixture.h"
+#include "tests/unit/heap_fixture.h"
 
 #define UNITS 96u
 #define ACTOR 5u

@@ -14,7 +14,7 @@
 #include <time.h>
 
 #include "common/macro.h"
-#include "unit/heap_fixture.h"
+#include "tests/unit/heap_fixture.h"
 
 #define THREADS 4u
 #define LIVES 6u      /* lanes that each thread takes one after the other */

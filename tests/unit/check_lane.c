@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "unit/heap_fixture.h"
+#include "tests/unit/heap_fixture.h"
 
 static struct fixture fix;
 

@@ -3,7 +3,7 @@
  * The fixture of heap_fixture.h. Metadata stands in one MAP_SHARED mapping, so that a test can kill a
  * child in the middle of an operation and look at what it left.
  */
-#include "unit/heap_fixture.h"
+#include "tests/unit/heap_fixture.h"
 
 #include <check.h>
 #include <errno.h>
