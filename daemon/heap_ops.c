@@ -19,7 +19,7 @@
 #include "daemon/pool_ops.h"
 
 #define TAKE_MAX 64u
-#define SPANS_MAX 64u
+#define SPANS_MAX GRANT_SPANS_MAX
 
 /* Finds the opening of a heap that is loaded; `r` of heap_need() else. */
 static int heap_opening(struct request *request, uint32_t id, bool write, struct opening **ret)
