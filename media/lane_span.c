@@ -145,6 +145,8 @@ static bool claim(struct lane *lane, struct owned *o, const struct span_at *at)
 	    now.span.class == at->span.class && now.span.length == at->span.length)
 		return true;
 	span_disown(lane->heap, at);
+	/* Whether it has room was judged by what it was. */
+	heap_hint(lane->heap, at);
 	return false;
 }
 
@@ -156,6 +158,19 @@ static void near_set(struct lane *lane, const struct owned *o)
 
 	for (uint32_t i = 0; i < o->units; i++)
 		lane->near[(o->first + i) % NEAR_UNITS] = (uint8_t)place_of(lane, o);
+}
+
+/*
+ * Set bits of alloc. Not span_used(), which leaves out what others have freed: those blocks cannot be
+ * given before they are collected, which counts them then.
+ */
+static uint32_t alloc_bits(const m64 *alloc, uint32_t blocks)
+{
+	uint32_t n = 0;
+
+	for (uint32_t w = 0; w < DIV_UP(blocks, 64u); w++)
+		n += (uint32_t)__builtin_popcountll(media_load64(&alloc[w]));
+	return n;
 }
 
 static void owned_init(struct lane *lane, struct owned *o, const struct span_at *at)
@@ -171,7 +186,7 @@ static void owned_init(struct lane *lane, struct owned *o, const struct span_at 
 	o->recip = size_classes[at->span.class].recip;
 	o->units = at->span.length;
 	o->blocks = at->blocks;
-	o->used = span_used(lane->heap, at);
+	o->used = alloc_bits(o->alloc, o->blocks);
 	o->current = o->exhausted = false;
 	lane->held += (uint64_t)o->units << UNIT_SHIFT;
 	near_set(lane, o);
@@ -327,9 +342,11 @@ static int find_room(struct lane *lane, unsigned class, struct owned **ret)
 	return 0;
 }
 
-/* The current span stays one of the lane's, among those without room. */
+/* The current span stays one of the lane's, among those without room. Counted anew: two threads that
+ * race on freeing one block, against the contract, must not make a span look roomy for ever. */
 static void current_exhausted(struct lane *lane, struct owned *o)
 {
+	o->used = alloc_bits(o->alloc, o->blocks);
 	o->current = false;
 	o->mask = 0;
 	o->word = NULL;
