@@ -19,7 +19,7 @@
 
 /* Defines the cleanup function that _auto(free_fn) names. */
 #define DEFINE_AUTO(type, free_fn)              \
-	static inline void free_fn##_p(type **p) \
+	_unused static inline void free_fn##_p(type **p) \
 	{                                        \
 		if (*p)                          \
 			free_fn(*p);             \

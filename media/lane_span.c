@@ -396,8 +396,11 @@ void owned_freed(struct lane *lane, struct owned *o)
 
 /* Runs */
 
-/* Claims the granted run `ref` and allocates its block. -EAGAIN: somebody was there before. */
-static int claim_run(struct lane *lane, uint64_t ref, uint64_t *ret)
+/*
+ * Claims the granted run `ref` and allocates its block. -EAGAIN: somebody was there before, or the run
+ * was taken back meanwhile and its head is one of another length now.
+ */
+static int claim_run(struct lane *lane, uint64_t ref, uint64_t units, uint64_t *ret)
 {
 	struct span_at at;
 	struct owned *o;
@@ -405,7 +408,7 @@ static int claim_run(struct lane *lane, uint64_t ref, uint64_t *ret)
 	m64 *word;
 	int r = find_span(lane, ref, &at);
 
-	if (r < 0 || at.span.kind != SPAN_LARGE)
+	if (r < 0 || at.span.kind != SPAN_LARGE || at.span.length != units)
 		return r == -EINVAL || r == 0 ? -EAGAIN : r;
 	o = place_get(lane, 0);
 	taken = claim(lane, o, &at);
@@ -442,7 +445,7 @@ int lane_take_run(struct lane *lane, uint64_t units, uint64_t *ret)
 			r = lane->source->run(lane->ctx, units, &ref);
 		}
 		if (r == 0)
-			r = claim_run(lane, ref, ret);
+			r = claim_run(lane, ref, units, ret);
 	}
 	return r == -EAGAIN ? -ENOSPC : r;
 }
