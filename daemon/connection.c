@@ -29,7 +29,7 @@ static void connection_readable(uv_poll_t *poll, int status, int events)
 	struct nvmmd *nvmmd = connection->nvmmd;
 	int r;
 
-	if (connection->closed || nvmmd->stopping)
+	if (connection->closed)
 		return;
 	r = status < 0 ? status : frame_recv(nvmmd->frame, connection->fd, MSG_DONTWAIT);
 	if (r == -EAGAIN || r == -EINTR)
@@ -161,7 +161,7 @@ void connection_pause(struct connection *connection)
 
 static void connection_resume(struct connection *connection)
 {
-	if (connection->closed || !connection->busy)
+	if (connection->closed || !connection->busy || connection->nvmmd->stopping)
 		return;
 	connection->busy = false;
 	uv_poll_start(&connection->poll, UV_READABLE, connection_readable);

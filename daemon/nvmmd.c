@@ -306,6 +306,7 @@ void nvmmd_stop(struct nvmmd *nvmmd)
 	nvmmd->stopping = true;
 	notify("STOPPING=1\nSTATUS=stopping");
 	server_stop(nvmmd);
+	server_pause_connections(nvmmd);
 	nvmmd_stop_if_idle(nvmmd);
 }
 

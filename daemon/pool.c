@@ -268,22 +268,18 @@ void pool_load(struct pool *pool)
 
 	r = pool_meta(pool, &meta);
 	if (r < 0)
-		goto out;
-	r = load_shelves(&pool->shelves, meta);
-	if (r < 0)
+		pool_damage(pool, "meta.%u: %s", pool->record.home, strerror(-r));
+	else if (load_shelves(&pool->shelves, meta) < 0)
 		pool_damage(pool, "meta.%u: the record of shelf %u is rotten", pool->record.home,
 			    pool->shelves.n);
 	else if (pool->record.state == POOL_LIVE &&
 		 pool_layout_bytes(&pool->shelves) != pool->record.size)
 		pool_damage(pool, "its shelves have other sizes than its record says");
-	if (pool->damage)
-		goto out;
-	r = pool->record.state == POOL_LIVE ? load_files(pool, what) : 0;
+	r = !pool->damage && pool->record.state == POOL_LIVE ? load_files(pool, what) : 0;
 	if (r < 0)
 		pool_damage(pool, "file %s: %s", what,
 			    r == -EIO || r == -EUCLEAN ? "is shorter than it should be" :
 							 strerror(-r));
-out:
 	meta_free(take(pool->meta));
 	pool_recount(pool);
 }

@@ -291,6 +291,14 @@ void server_stop(struct nvmmd *nvmmd)
 	server->bound = false;
 }
 
+void server_pause_connections(struct nvmmd *nvmmd)
+{
+	struct connection *connection;
+
+	LIST_FOREACH(connection, &nvmmd->server.connections, of_server)
+		connection_pause(connection);
+}
+
 void server_close_connections(struct nvmmd *nvmmd)
 {
 	while (!LIST_EMPTY(&nvmmd->server.connections))
