@@ -177,9 +177,10 @@ void connection_send(struct connection *connection, const void *data, size_t len
 		return;
 	r = frame_send(connection->fd, data, len, fds, n_fds, MSG_DONTWAIT);
 	connection->nvmmd->counters.descriptors_sent += r < 0 ? 0 : n_fds;
+	/* A client that did not wait for its answer may have said Goodbye before it left. */
 	if (r < 0 && r != -EPIPE && r != -ECONNRESET)
 		connection_reject(connection, "its reply cannot be sent: %s", strerror(-r));
-	else if (r < 0 || connection->closing)
+	else if (r == -ECONNRESET || connection->closing)
 		connection_close(connection);
 	else
 		connection_resume(connection);

@@ -168,9 +168,9 @@ int grant_revoke(struct grant *g)
 	return for_living_lanes(g, revoke_take);
 }
 
-void grant_lanes_set(struct grant *g, uint32_t count)
+void grant_lanes_set(struct grant *g, const struct grant_lanes *lanes)
 {
-	g->lanes.count = count;
+	g->lanes = *lanes;
 }
 
 /* Loading */

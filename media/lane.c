@@ -48,7 +48,8 @@ int lane_new(struct lane **ret, struct heap *heap, uint32_t number,
 	lane->source = source;
 	lane->ctx = ctx;
 	lane->fence = !barrier_register();
-	lane->held_max = MIN(HELD_MAX, heap->bytes / 64);
+	/* ordering: relaxed; it is near enough while the heap grows. */
+	lane->held_max = MIN(HELD_MAX, __atomic_load_n(&heap->bytes, __ATOMIC_RELAXED) / 64);
 	for (unsigned i = 0; i < ARRAY_SIZE(lane->quick); i++) {
 		unsigned class = class_of(MAX(i * 8, 1u));
 
