@@ -158,6 +158,18 @@ static int server_bind(struct server *server, const struct config *config)
 	return 0;
 }
 
+/* Programs look where the configuration says: it and the socket unit should agree. */
+static void check_passed(int fd, const char *path)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	socklen_t len = sizeof(addr) - 1;
+
+	if (getsockname(fd, (struct sockaddr *)&addr, &len) < 0 || strcmp(addr.sun_path, path) == 0)
+		return;
+	log_warning("the socket that was passed is %s, but socket.path says %s", addr.sun_path,
+		    path);
+}
+
 int server_listen(struct nvmmd *nvmmd)
 {
 	struct server *server = &nvmmd->server;
@@ -170,6 +182,7 @@ int server_listen(struct nvmmd *nvmmd)
 			  "socket");
 		return fd;
 	}
+	check_passed(fd, nvmmd->config.socket.path);
 	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
 	server->fd = fd;
 	return 0;
