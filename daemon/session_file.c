@@ -138,12 +138,15 @@ static int write_file(int dirfd, const char *name, const char *buf, size_t len)
 	static const char temp[] = ".session.new";
 	int fd, r;
 
+	media_point_call();
 	fd = openat(dirfd, temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return -errno;
+	media_point_call();
 	r = fchmod(fd, 0600) < 0 ? -errno : write_all(fd, buf, len);
 	if (close(fd) < 0 && r == 0)
 		r = -errno;
+	media_point_call();
 	if (r == 0 && renameat(dirfd, temp, dirfd, name) < 0)
 		r = -errno;
 	if (r < 0)
@@ -290,6 +293,7 @@ int session_file_remove(int runtime_fd, uint64_t id)
 	char name[32];
 
 	session_file_name(name, id);
+	media_point_call();
 	return unlinkat(runtime_fd, name, 0) < 0 && errno != ENOENT ? -errno : 0;
 }
 
