@@ -180,6 +180,20 @@ static bool lane_alive(void *ctx, uint32_t lane)
 	return ctx && lane_set_has(ctx, lane);
 }
 
+static bool lane_in_use(void *ctx, uint32_t lane)
+{
+	const struct heap_service *service = ctx;
+
+	return service->lane_session[lane] != 0 && service->lane_session[lane] != LANE_BAD;
+}
+
+/* Tells the engine which lanes live: whose spans it may take back when room is short. */
+static void service_lanes_live(struct heap_service *service)
+{
+	grant_lanes_set(service->grant, &(struct grant_lanes){ .alive = lane_in_use, .ctx = service,
+							       .count = service->n_lanes });
+}
+
 static int service_grant(struct heap_service *service, const struct lane_set *alive,
 			 char damage[HEAP_DAMAGE_LEN])
 {
@@ -193,6 +207,8 @@ static int service_grant(struct heap_service *service, const struct lane_set *al
 	if (r == -EUCLEAN || r == -EIO)
 		snprintf(damage, HEAP_DAMAGE_LEN, "span table: %s, at shelf %u unit %u", why,
 			 ref_shelf(where), ref_unit(where));
+	if (r == 0)
+		service_lanes_live(service);
 	return r;
 }
 
@@ -315,8 +331,10 @@ static int service_more_lanes(struct heap_service *service, int pool_fd)
 		return r;
 	r = file_reserve(fd, lanes_file_size(service->n_lanes), lanes_file_size(n));
 	close(fd);
-	if (r == 0)
+	if (r == 0) {
 		service->n_lanes = n;
+		service_lanes_live(service);
+	}
 	return r;
 }
 

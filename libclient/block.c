@@ -3,8 +3,8 @@
  * Blocks: allocation and freeing.
  *
  * The fast path is a lookup of the thread's lane and the lane's own work, without a lock and without
- * the daemon. The slow path finds the thread a lane. When a heap is full, idle lanes of this
- * process (of threads that ended) give up their spans before the program is told.
+ * the daemon. The slow path finds the thread a lane. What idle threads of any process hold back, and
+ * lanes whose threads ended, the daemon takes back by itself before it says that a heap is full.
  */
 #include <errno.h>
 #include <string.h>
@@ -38,6 +38,13 @@ static int find_lane(struct nvmm_heap *heap, struct lane **ret)
 	return 0;
 }
 
+static int late(struct nvmm_heap *heap)
+{
+	return nvmm_fail(heap->handle.nvmm, -ETIMEDOUT,
+			 "heap %u: the daemon did not answer in time; is nvmmd stopped?",
+			 heap->handle.pool->id);
+}
+
 /* Says what failed; the source's own failures have their text already. */
 static int alloc_text(struct nvmm_heap *heap, size_t size, int r)
 {
@@ -53,18 +60,14 @@ static int alloc_text(struct nvmm_heap *heap, size_t size, int r)
 	case -EDEADLK:
 		return nvmm_fail(nvmm, r,
 				 "called from a signal handler that interrupted the allocator");
+	case -ETIMEDOUT:
+		return late(heap);
+	case -ENXIO:
+		return nvmm_fail(nvmm, -EUCLEAN, "heap %u is damaged: a span ends behind its shelf",
+				 id);
 	default:
 		return r;
 	}
-}
-
-static int release_idle(struct nvmm_heap *heap)
-{
-	_entry entry = ENTRY_NONE;
-
-	if (enter(&entry, heap->handle.nvmm) < 0)
-		return 0;
-	return (int)lanes_release_idle(heap->handle.pool->lanes);
 }
 
 static int alloc(struct nvmm_heap *heap, size_t size, nvmm_ptr *ret)
@@ -78,11 +81,7 @@ static int alloc(struct nvmm_heap *heap, size_t size, nvmm_ptr *ret)
 	if (_unlikely(r < 0))
 		return r;
 	r = lane_alloc(lane, size, ret);
-	if (_likely(r == 0))
-		return 0;
-	if (r == -ENOSPC && release_idle(heap) > 0)
-		r = lane_alloc(lane, size, ret);
-	return r == 0 ? 0 : alloc_text(heap, size, r);
+	return _likely(r == 0) ? 0 : alloc_text(heap, size, r);
 }
 
 _public nvmm_ptr nvmm_alloc(struct nvmm_heap *heap, size_t size)
@@ -131,6 +130,8 @@ static int free_text(struct nvmm_heap *heap, nvmm_ptr ptr, int r)
 	case -EDEADLK:
 		return nvmm_fail(nvmm, r,
 				 "called from a signal handler that interrupted the allocator");
+	case -ETIMEDOUT:
+		return late(heap);
 	default:
 		return r;
 	}

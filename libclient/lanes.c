@@ -2,8 +2,8 @@
 /*
  * Lanes and threads.
  *
- * A thread gets a lane at its first allocation in a heap and keeps it until it ends; then the lane
- * becomes idle, with the spans that it owns, and the next new thread takes it. Numbers of lanes are
+ * A thread gets a lane at its first allocation in a heap and keeps it until it ends; then the lane's
+ * spans are given up and it waits, idle, for the next new thread. Numbers of lanes are
  * asked of the daemon a few at a time, as many as are in use already.
  *
  * Who may touch what. A lane is its thread's alone. The lists below are guarded by the process
@@ -78,9 +78,15 @@ static void give_back(void *arg)
 	memset(lane_cache, 0, sizeof(lane_cache));
 	mine = NULL;
 	process_lock();
-	for (size_t i = 0; i < h->n; i++)
-		if (registry_find(h->v[i].id))
+	for (size_t i = 0; i < h->n; i++) {
+		const struct lanes *l = registry_find(h->v[i].id);
+
+		/* A lane of a lost session may be another's by now: it is left alone. */
+		if (l && !connection_lost(l->pool->nvmm))
+			lane_release(h->v[i].place->lane);
+		if (l)
 			h->v[i].place->idle = true;
+	}
 	process_unlock();
 	free(h);
 }
@@ -136,8 +142,8 @@ static bool numbers_room(struct lanes *l, size_t n)
 
 void lanes_add_numbers(struct lanes *l, const uint32_t *numbers, size_t n)
 {
-	if (!numbers_room(l, n))
-		return; /* the daemon has them back when the heap is closed */
+	if (n == 0 || !numbers_room(l, n))
+		return; /* without memory: the daemon has them back when the heap is closed */
 	memcpy(l->numbers + l->n_numbers, numbers, n * sizeof(*numbers));
 	l->n_numbers += n;
 }
@@ -174,10 +180,10 @@ void lanes_stop(struct lanes *l)
 
 size_t lanes_numbers(struct lanes *l, uint32_t *ret, size_t max)
 {
-	size_t n = MIN(max, l->n_numbers);
+	size_t n;
 
-	l->n_numbers -= n;
-	memcpy(ret, l->numbers + l->n_numbers, n * sizeof(*ret));
+	for (n = 0; n < max && l->n_numbers > 0; n++)
+		ret[n] = l->numbers[--l->n_numbers];
 	return n;
 }
 
@@ -187,36 +193,6 @@ void lanes_free(struct lanes *l)
 		return;
 	free(l->numbers);
 	free(l);
-}
-
-unsigned lanes_release_idle(struct lanes *l)
-{
-	struct place **q, *p, *idle = NULL;
-	unsigned n = 0;
-	uint32_t number;
-
-	process_lock();
-	for (q = &l->places; (p = *q);) {
-		if (p->idle) {
-			*q = p->next;
-			p->next = idle;
-			idle = p;
-			l->in_use--;
-		} else {
-			q = &p->next;
-		}
-	}
-	process_unlock();
-	for (; (p = idle); n++) {
-		idle = p->next;
-		number = lane_number(p->lane);
-		lane_drop(l, p->lane);
-		process_lock();
-		lanes_add_numbers(l, &number, 1);
-		process_unlock();
-		free(p);
-	}
-	return n;
 }
 
 /* Drops what the thread holds of closed heaps. Process lock held. */

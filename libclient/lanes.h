@@ -49,9 +49,6 @@ void lanes_free(struct lanes *lanes);
  * the daemon's errors, text set. */
 int lanes_acquire(struct lanes *lanes, struct lane **ret);
 
-/* Empties idle lanes, whose spans others may then have. Returns how many. */
-unsigned lanes_release_idle(struct lanes *lanes);
-
 /* Keeps numbers that came late. Process lock held. */
 void lanes_add_numbers(struct lanes *lanes, const uint32_t *numbers, size_t n);
 

@@ -37,6 +37,7 @@ static inline void full_fence(void)
 #elif defined(__aarch64__)
 	__asm__ volatile("dsb sy" : : : "memory");
 #else
+	/* ordering: full barrier; no line is dropped before what came earlier was done. */
 	__sync_synchronize();
 #endif
 }

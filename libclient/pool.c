@@ -335,12 +335,21 @@ static int require(struct pool *pool, unsigned kind, bool write)
 	return upgrade(pool);
 }
 
+/* Lanes for a heap that has a writer now, and its shelves: what a lane may hold back depends on the
+ * size of the heap, and the first allocation need not map. */
 static int require_lanes(struct pool *pool)
 {
+	struct shelf_map *map;
 	struct lanes *lanes;
+	int r = 0;
 
 	if (pool->kind != NVMM_POOL_HEAP || pool->lanes)
 		return 0;
+	for (unsigned i = 0; r == 0 && i < pool->shelves; i++)
+		if (!pool->map[i])
+			r = pool_map_shelf(pool, i, &map);
+	if (r < 0)
+		return r;
 	if (lanes_new(&lanes, pool) < 0)
 		return nvmm_fail(pool->nvmm, -ENOMEM, "no memory");
 	process_lock();

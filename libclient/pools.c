@@ -16,7 +16,10 @@
 /* -EPROTO: not a pool's description. */
 static int info_read(struct nvmm *nvmm, struct nvmm_pool_info *ret, const Nvmm__PoolInfo *p)
 {
-	if (p->id == 0 || p->id > POOL_ID_MAX || p->kind < NVMM_POOL_REGION ||
+	bool damaged = *p->damage != '\0';
+
+	/* A pool whose record is rotten is of no kind that could be told. */
+	if (p->id == 0 || p->id > POOL_ID_MAX || (p->kind == 0 && !damaged) ||
 	    p->kind > NVMM_POOL_HEAP || strlen(p->name) > NVMM_NAME_MAX)
 		return nvmm_fail(nvmm, -EPROTO, "the daemon describes a pool wrongly");
 	memset(ret, 0, sizeof(*ret));
@@ -35,7 +38,7 @@ static int info_read(struct nvmm *nvmm, struct nvmm_pool_info *ret, const Nvmm__
 	ret->mode = p->mode;
 	ret->created = p->created;
 	memcpy(ret->name, p->name, strlen(p->name) + 1);
-	ret->damaged = *p->damage != '\0';
+	ret->damaged = damaged;
 	return 0;
 }
 

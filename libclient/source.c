@@ -82,8 +82,16 @@ static int source_resolve(void *ctx, uint64_t ref)
 	return ref_unit(ref) < units ? 0 : -EINVAL;
 }
 
+static long source_patience(void *ctx)
+{
+	const struct pool *pool = ctx;
+
+	return pool->nvmm->timeout_ms;
+}
+
 const struct lane_source lane_source = {
 	.spans = source_spans,
 	.run = source_run,
 	.resolve = source_resolve,
+	.patience = source_patience,
 };

@@ -13,6 +13,8 @@
 #include "common/macro.h"
 #include "media/format.h"
 
+_Static_assert(UNIT_SHIFT == 14, "class_span_blocks() has it too");
+
 #define CLASS(bytes) { .size = (bytes), .recip = ((UINT64_C(1) << 40) + (bytes) - 1) / (bytes) }
 #define DOUBLING(from) \
 	CLASS((from) / 4 * 5), CLASS((from) / 4 * 6), CLASS((from) / 4 * 7), CLASS((from) * 2)
@@ -25,16 +27,8 @@ const struct size_class size_classes[CLASS_COUNT] = {
 	DOUBLING(32768), DOUBLING(65536),
 };
 
-#define SPAN_UNITS_MAX 16u
 #define SPAN_BYTES_WANTED (64u << 10)
 #define SPAN_BLOCKS_WANTED 64u
-
-uint32_t class_span_blocks(unsigned class, uint32_t units, uint32_t bits)
-{
-	uint64_t fit = (uint64_t)units * UNIT_SIZE / size_classes[class].size;
-
-	return (uint32_t)MIN(fit, (uint64_t)bits);
-}
 
 /* Bytes of a span that no block can have. */
 static uint64_t span_waste(unsigned class, uint32_t units, uint32_t bits)
@@ -52,7 +46,7 @@ uint32_t class_span_units(unsigned class, uint32_t bits)
 	uint32_t first = (uint32_t)MAX(wanted / UNIT_SIZE, DIV_UP(size, UNIT_SIZE));
 	uint32_t best = first;
 
-	for (uint32_t units = first; units <= SPAN_UNITS_MAX; units++) {
+	for (uint32_t units = first; units <= CLASS_SPAN_UNITS_MAX; units++) {
 		uint64_t waste = span_waste(class, units, bits);
 
 		if (waste * 64 <= units * UNIT_SIZE)

@@ -18,6 +18,7 @@
 #define CLASS_COUNT 51u
 #define CLASS_LARGE 63u /* a span of one block of whole units */
 #define CLASS_SIZE_MAX (UINT32_C(128) << 10)
+#define CLASS_SPAN_UNITS_MAX 16u
 
 struct size_class {
 	uint64_t size;  /* bytes of a block */
@@ -47,5 +48,10 @@ static inline uint32_t class_index(unsigned class, uint64_t offset)
 /* Units of a span of this class in a heap whose records have `bits` bits. */
 uint32_t class_span_units(unsigned class, uint32_t bits);
 
-/* Blocks in a span of `units`. */
-uint32_t class_span_blocks(unsigned class, uint32_t units, uint32_t bits);
+/* Blocks in a span of `units`, at most CLASS_SPAN_UNITS_MAX. */
+static inline uint32_t class_span_blocks(unsigned class, uint32_t units, uint32_t bits)
+{
+	uint32_t fit = class_index(class, (uint64_t)units << 14);
+
+	return fit < bits ? fit : bits;
+}

@@ -18,26 +18,11 @@
 #include <stdlib.h>
 
 #include "common/macro.h"
+#include "media/grant_private.h"
 #include "media/guard.h"
-#include "media/runs.h"
 
 #define WANT_MAX 64u
 #define SCAN_BUDGET 64u  /* hint words that a request looks at before it takes fresh units */
-#define PROMISED_MAX 4096u
-
-struct grant {
-	struct heap *heap;
-	struct runs *runs;
-	uint32_t cursor_shelf; /* where the scan of the hint bitmaps goes on */
-	uint64_t cursor_word;
-	/*
-	 * Granted lately: these get their hint when they fall out of the ring or when room is short,
-	 * so that nobody snatches a span that its asker is about to adopt. Lost with the daemon:
-	 * loading sets every hint.
-	 */
-	uint64_t promised[PROMISED_MAX];
-	unsigned promised_next;
-};
 
 /* Span words */
 
@@ -56,11 +41,6 @@ static void persist_words(struct grant *g, struct heap_shelf *shelf, uint64_t un
 static uint32_t next_generation(const struct heap_shelf *shelf, uint64_t unit)
 {
 	return span_unpack(media_load64(&shelf->table[unit])).generation + 1;
-}
-
-static m64 *owner_word(struct grant *g, const struct span_at *at)
-{
-	return &state_tail(&g->heap->layout, at->record)->owner;
 }
 
 /* Granting */
@@ -247,12 +227,6 @@ static bool scan_span(struct scan *s, uint64_t ref)
 	return true;
 }
 
-/* Units of a shelf, 0 if there is none; the daemon's own value. */
-static uint64_t units_of(struct grant *g, uint32_t shelf)
-{
-	return g->heap->shelf[shelf] ? g->heap->shelf[shelf]->units : 0;
-}
-
 /* To the next word, of the next shelf after the last word; round to the first shelf. */
 static void scan_advance(struct scan *s)
 {
@@ -374,9 +348,22 @@ static int fresh_spans(struct grant *g, unsigned class, uint32_t want, uint64_t 
 	return (int)n;
 }
 
-int grant_spans(struct grant *g, unsigned class, uint32_t want, uint64_t *refs)
+/* Room was short: whatever is hinted, then whatever can be retired. */
+static int spans_under_pressure(struct grant *g, unsigned class, uint64_t *refs)
 {
 	int64_t trimmed;
+	int r = promises_end(g);
+
+	if (r == 0)
+		r = find_spans(g, SCAN_ROOM, class, 1, all_words(g) + 1, refs);
+	if (r != 0)
+		return r;
+	trimmed = grant_trim(g);
+	return trimmed < 0 ? (int)trimmed : fresh_spans(g, class, 1, refs);
+}
+
+int grant_spans(struct grant *g, unsigned class, uint32_t want, uint64_t *refs)
+{
 	int r;
 
 	if (class >= CLASS_COUNT || class < g->heap->first_class || want == 0 || want > WANT_MAX)
@@ -387,34 +374,37 @@ int grant_spans(struct grant *g, unsigned class, uint32_t want, uint64_t *refs)
 	r = fresh_spans(g, class, want, refs);
 	if (r != 0)
 		return r;
-	/* Pressure: all that is hinted, then all that is empty. */
-	r = promises_end(g);
-	if (r == 0)
-		r = find_spans(g, SCAN_ROOM, class, 1, all_words(g) + 1, refs);
+	r = spans_under_pressure(g, class, refs);
 	if (r != 0)
 		return r;
-	trimmed = grant_trim(g);
-	if (trimmed < 0)
-		return (int)trimmed;
-	r = fresh_spans(g, class, 1, refs);
+	/* Last, what idle threads hold. */
+	r = grant_revoke(g);
+	if (r > 0)
+		r = spans_under_pressure(g, class, refs);
 	return r != 0 ? r : -ENOSPC;
+}
+
+static int run_under_pressure(struct grant *g, struct span span, uint64_t *ref)
+{
+	int64_t trimmed = grant_trim(g);
+
+	return trimmed < 0 ? (int)trimmed : grant_fresh(g, span, ref);
 }
 
 int grant_run(struct grant *g, uint64_t units, uint64_t *ref)
 {
 	struct span span = { .kind = SPAN_LARGE, .class = CLASS_LARGE, .length = (uint32_t)units };
-	int64_t trimmed;
 	int r;
 
 	if (units == 0 || units > SHELF_SIZE_MAX >> UNIT_SHIFT)
 		return -EINVAL;
 	r = grant_fresh(g, span, ref);
+	if (r == -ENOSPC)
+		r = run_under_pressure(g, span, ref);
 	if (r != -ENOSPC)
 		return r;
-	trimmed = grant_trim(g);
-	if (trimmed < 0)
-		return (int)trimmed;
-	return grant_fresh(g, span, ref);
+	r = grant_revoke(g);
+	return r > 0 ? run_under_pressure(g, span, ref) : r < 0 ? r : -ENOSPC;
 }
 
 int grant_grow(struct grant *g, uint32_t shelf, uint64_t from, uint64_t to)
@@ -431,185 +421,4 @@ int grant_grow(struct grant *g, uint32_t shelf, uint64_t from, uint64_t to)
 		 (struct span){ .kind = SPAN_FREE, .length = (uint32_t)run.length });
 	persist_words(g, g->heap->shelf[shelf], from, 1);
 	return runs_add(g->runs, run);
-}
-
-/* Settling */
-
-struct settling {
-	struct grant *grant;
-	uint32_t lane;
-};
-
-static bool owned_by(struct grant *g, const struct span_at *at, uint32_t lane)
-{
-	return (media_load64(owner_word(g, at)) & OWNER_WHO_MASK) ==
-	       owner_lane(g->heap->node, lane, 0);
-}
-
-/* A span that a lane may have owned or freed into: takes it from the lane, sets its hint. */
-static void settle_ref(struct settling *s, uint64_t ref)
-{
-	struct grant *g = s->grant;
-	struct span_at at;
-
-	if (heap_span(g->heap, ref, &at) < 0)
-		return;
-	if (owned_by(g, &at, s->lane)) {
-		span_collect(g->heap, &at);
-		span_disown(g->heap, &at);
-	} else {
-		heap_hint(g->heap, &at);
-	}
-}
-
-/* Settles what an entry names, then clears it: a death in between does the same again. */
-static void settle_entry(struct settling *s, m64 *entry)
-{
-	uint64_t ref = media_load64(entry);
-
-	if (ref == 0)
-		return;
-	settle_ref(s, ref);
-	media_store64(entry, 0);
-}
-
-/* Guarded. */
-static int settle_lane(void *arg)
-{
-	struct settling *s = arg;
-	struct lane_df *lane = &s->grant->heap->lanes->lane[s->lane];
-
-	for (unsigned i = 0; i < LANE_OWNED; i++)
-		settle_entry(s, &lane->owned[i]);
-	settle_entry(s, &lane->freeing);
-	if (media_load64(&lane->revoke) != 0)
-		media_store64(&lane->revoke, 0);
-	if (media_load64(&lane->busy) != 0)
-		/* ordering: release; the lane's next thread starts from an empty lane. */
-		media_store_release(&lane->busy, 0);
-	return 0;
-}
-
-int grant_settle(struct grant *g, uint32_t lane)
-{
-	struct settling s = { .grant = g, .lane = lane };
-
-	return guard_run(settle_lane, &s, NULL);
-}
-
-/* Loading */
-
-struct loading {
-	struct grant *grant;
-	const struct grant_lanes *lanes;
-	uint32_t shelf;
-	uint64_t unit;   /* where the walk goes on */
-	struct run free; /* a free run that was met */
-	const char *why;
-};
-
-/* A typed span whose owner does not live is unowned; an interrupted grant or retirement is done. */
-static void load_span(struct loading *l, const struct span_at *at)
-{
-	struct grant *g = l->grant;
-	uint64_t owner = media_load64(owner_word(g, at));
-	uint32_t lane = (uint32_t)owner;
-
-	if ((owner & OWNER_LANE) && lane < l->lanes->count &&
-	    (owner & OWNER_WHO_MASK) == owner_lane(g->heap->node, lane, 0) &&
-	    l->lanes->alive(l->lanes->ctx, lane))
-		return;
-	if (owner != OWNER_NONE) {
-		span_collect(g->heap, at);
-		span_disown(g->heap, at);
-	} else if (span_used(g->heap, at) < at->blocks) {
-		heap_hint(g->heap, at);
-	}
-}
-
-/* Guarded. Walks to the next free run, 1, or to the shelf's end, 0. */
-static int load_step(void *arg)
-{
-	struct loading *l = arg;
-	struct heap_shelf *shelf = l->grant->heap->shelf[l->shelf];
-
-	while (l->unit < shelf->units) {
-		uint64_t ref = ref_make(l->shelf, (uint32_t)l->unit);
-		struct span s = span_unpack(media_load64(&shelf->table[l->unit]));
-		struct span_at at;
-
-		if (s.kind == SPAN_FREE && s.length > 0 && s.length <= shelf->units - l->unit) {
-			l->free = (struct run){ .shelf = l->shelf, .unit = (uint32_t)l->unit,
-						.length = s.length };
-			l->unit += s.length;
-			return 1;
-		}
-		if (heap_span(l->grant->heap, ref, &at) < 0) {
-			l->why = "a span word is neither a free run nor a span";
-			return -EUCLEAN;
-		}
-		load_span(l, &at);
-		l->unit += at.span.length;
-	}
-	return 0;
-}
-
-static int load_shelf(struct loading *l)
-{
-	int r;
-
-	l->unit = 0;
-	while ((r = guard_run(load_step, l, NULL)) > 0) {
-		r = runs_add(l->grant->runs, l->free);
-		if (r < 0)
-			return r;
-	}
-	return r;
-}
-
-/* Lanes that nobody holds: their tables are emptied; the walk has dealt with their spans. */
-static int load_lanes(struct grant *g, const struct grant_lanes *lanes)
-{
-	int r = 0;
-
-	for (uint32_t i = 0; i < lanes->count && r == 0; i++)
-		if (!lanes->alive(lanes->ctx, i))
-			r = grant_settle(g, i);
-	return r;
-}
-
-int grant_new(struct grant **ret, struct heap *heap, const struct grant_lanes *lanes,
-	      const char **why, uint64_t *where)
-{
-	struct grant *g = calloc(1, sizeof(*g));
-	struct loading l = { .grant = g, .lanes = lanes, .why = "" };
-	int r = 0;
-
-	if (!g)
-		return -ENOMEM;
-	g->heap = heap;
-	r = runs_new(&g->runs);
-	for (l.shelf = 0; l.shelf < POOL_SHELVES_MAX && r == 0; l.shelf++)
-		if (heap->shelf[l.shelf])
-			r = load_shelf(&l);
-	if (r == -EUCLEAN) {
-		*why = l.why;
-		*where = ref_make(l.shelf - 1, (uint32_t)l.unit);
-	}
-	if (r == 0)
-		r = load_lanes(g, lanes);
-	if (r < 0) {
-		grant_free(g);
-		return r;
-	}
-	*ret = g;
-	return 0;
-}
-
-void grant_free(struct grant *g)
-{
-	if (!g)
-		return;
-	runs_free(g->runs);
-	free(g);
 }

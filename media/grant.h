@@ -13,7 +13,8 @@
 
 struct grant;
 
-/* Which lanes a living session holds: all others are settled when the heap is loaded. */
+/* Which lanes a living session holds: all others are settled when the heap is loaded, and it is they
+ * whose idle spans are taken back when room is short. */
 struct grant_lanes {
 	bool (*alive)(void *ctx, uint32_t lane);
 	void *ctx;
@@ -40,6 +41,9 @@ int grant_spans(struct grant *grant, unsigned class, uint32_t want, uint64_t *re
 
 /* One large span of `units`. 0; -ENOSPC; -EINVAL; -EIO; -ENOMEM. */
 int grant_run(struct grant *grant, uint64_t units, uint64_t *ref);
+
+/* From now on these lanes live: `ctx` is borrowed until the next call or grant_free(). */
+void grant_lanes_set(struct grant *grant, const struct grant_lanes *lanes);
 
 /* Gives back all that a lane's owner left: after its death or its orderly return. Idempotent. `lane`
  * is one that the lanes file has room for. */

@@ -71,10 +71,23 @@ static bool read_head(const struct heap_shelf *shelf, uint64_t units, uint32_t u
 
 	if (s.length == 0 || s.length > units - unit)
 		return false;
-	if (s.kind == SPAN_SMALL ? s.class >= CLASS_COUNT : s.kind != SPAN_LARGE)
+	if (s.kind == SPAN_SMALL ? s.class >= CLASS_COUNT || s.length > CLASS_SPAN_UNITS_MAX
+				 : s.kind != SPAN_LARGE)
 		return false;
 	*ret = s;
 	return true;
+}
+
+/* What is to be said of a head that read_head() refused: -ENXIO if it ends behind what is known of the
+ * shelf, which may have grown meanwhile under a run that was free at its old end; else -EINVAL. */
+static int refused(const struct heap_shelf *shelf, uint64_t units, uint32_t unit)
+{
+	struct span s = span_unpack(media_load64(&shelf->table[unit]));
+
+	if ((s.kind == SPAN_SMALL || s.kind == SPAN_LARGE) && s.length > units - unit &&
+	    s.length <= shelf->limit - unit)
+		return -ENXIO;
+	return -EINVAL;
 }
 
 static void fill_at(struct heap *heap, struct heap_shelf *shelf, uint64_t ref, struct span span,
@@ -106,7 +119,7 @@ int heap_span(struct heap *heap, uint64_t ref, struct span_at *ret)
 	if (unit >= units)
 		return -ENXIO;
 	if (!read_head(shelf, units, unit, &span))
-		return -EINVAL;
+		return refused(shelf, units, unit);
 	fill_at(heap, shelf, ref, span, ret);
 	return 0;
 }
@@ -122,7 +135,9 @@ static int find_head(struct heap_shelf *shelf, uint64_t units, uint32_t *unit, s
 		if (back > *unit)
 			return -EINVAL;
 	}
-	if (!read_head(shelf, units, *unit - back, &s) || s.length <= back)
+	if (!read_head(shelf, units, *unit - back, &s))
+		return refused(shelf, units, *unit - back);
+	if (s.length <= back)
 		return -EINVAL;
 	*unit -= back;
 	*ret = s;
@@ -138,14 +153,16 @@ int heap_block(struct heap *heap, uint64_t ptr, struct span_at *ret, uint32_t *i
 	struct span_at at;
 	struct span span;
 	uint32_t i = 0;
+	int r;
 
 	if (!shelf)
 		return -ENXIO;
 	units = shelf_units(shelf);
 	if (unit >= units)
 		return -ENXIO;
-	if (find_head(shelf, units, &unit, &span) < 0)
-		return -EINVAL;
+	r = find_head(shelf, units, &unit, &span);
+	if (r < 0)
+		return r;
 	fill_at(heap, shelf, ref_make(ref_shelf(ref), unit), span, &at);
 	offset = (ptr & ((UINT64_C(1) << 40) - 1)) - ((uint64_t)unit << UNIT_SHIFT);
 	if (span.kind == SPAN_SMALL)

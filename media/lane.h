@@ -19,6 +19,8 @@ struct lane_source {
 	int (*run)(void *ctx, uint64_t units, uint64_t *ref);
 	/* Maps what the ref names, after -ENXIO. 0 or -errno. */
 	int (*resolve)(void *ctx, uint64_t ref);
+	/* Milliseconds that a thread may wait for the daemon, negative: for ever. NULL: 30 s. */
+	long (*patience)(void *ctx);
 };
 
 struct lane;
@@ -30,13 +32,17 @@ int lane_new(struct lane **ret, struct heap *heap, uint32_t number,
 /* Gives up every span and forgets the lane; its number may then be given to another thread. */
 void lane_free(struct lane *lane);
 
+/* Gives up every span and keeps the lane: its thread ended, the next one takes it over. */
+void lane_release(struct lane *lane);
+
 /* Forgets it without touching media: after fork, in the child. */
 void lane_forget(struct lane *lane);
 
 uint32_t lane_number(const struct lane *lane);
 
-/* Allocates `size` bytes (not 0). 0 and *ret (pool, shelf, offset); -ENOSPC; -EINVAL; -EDEADLK; or
- * what the source returned. */
+/* Allocates `size` bytes (not 0). 0 and *ret (pool, shelf, offset); -ENOSPC; -EINVAL; -EDEADLK:
+ * a signal handler interrupted the allocator; -ETIMEDOUT: the daemon stopped while it took the lane's
+ * spans back; or what the source returned. */
 int lane_alloc(struct lane *lane, size_t size, uint64_t *ret);
 
 /* Frees a block of any owner. -EINVAL; -EALREADY; -EDEADLK; source's. */

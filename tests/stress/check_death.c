@@ -117,7 +117,7 @@ static void hold_spans(void *arg)
 		n++;
 	ck_assert_uint_lt(n, MOST);
 	for (uint64_t i = 0; i < n; i += 2, freed++)
-		ck_assert_int_eq(nvmm_free(heap, blocks[i]), 0);
+		must(nvmm_free(heap, blocks[i]) == 0, "%s", nvmm_errmsg(nvmm));
 	atomic_store(&holder->freed, freed);
 	for (;;)
 		pause();
@@ -227,13 +227,13 @@ START_TEST(daemon_stopped)
 	for (unsigned round = 0; round < 1000; round++) {
 		for (unsigned i = 1; i < OWN; i++) {
 			blocks[i] = nvmm_alloc(heap, 64);
-			ck_assert_uint_ne(blocks[i], NVMM_NULL);
+			must(blocks[i] != NVMM_NULL, "alloc: %s", nvmm_errmsg(nvmm));
 			memset(nvmm_local(nvmm, blocks[i]), (int)i, 64);
-			ck_assert_uint_eq(nvmm_global(nvmm, nvmm_local(nvmm, blocks[i])),
-					  blocks[i]);
+			must(nvmm_global(nvmm, nvmm_local(nvmm, blocks[i])) == blocks[i],
+			     "an address does not translate back");
 		}
 		for (unsigned i = 1; i < OWN; i++)
-			ck_assert_int_eq(nvmm_free(heap, blocks[i]), 0);
+			must(nvmm_free(heap, blocks[i]) == 0, "%s", nvmm_errmsg(nvmm));
 	}
 	took = harness_now_us() - took;
 	harness_signal(&h, SIGCONT);

@@ -61,12 +61,12 @@ static size_t block_check(const uint64_t *words)
 	uint64_t seed = words[1];
 	const unsigned char *tail = (const unsigned char *)(words + n);
 
-	ck_assert_msg(size >= 16 && size <= UINT64_C(1) << 40, "a block of %zu bytes", size);
+	must(size >= 16 && size <= UINT64_C(1) << 40, "a block of %zu bytes", size);
 	for (size_t i = 2; i < n; i++)
-		ck_assert_msg(words[i] == seed + i * STEP, "word %zu of %zu bytes is another's", i,
+		must(words[i] == seed + i * STEP, "word %zu of %zu bytes is another's", i,
 			      size);
 	for (size_t i = 0; i < size % 8; i++)
-		ck_assert_uint_eq(tail[i], seed & 255);
+		must(tail[i] == (seed & 255), "the tail of %zu bytes is another's", size);
 	return size;
 }
 
@@ -84,12 +84,12 @@ static void worker_free(struct worker *w, nvmm_ptr ptr)
 	uint64_t *words = nvmm_local(w->nvmm, ptr);
 	int r;
 
-	ck_assert_ptr_nonnull(words);
+	must(words != NULL, "%s", nvmm_errmsg(w->nvmm));
 	block_check(words);
 	/* A block given to another before it was free would show this. */
 	words[1] ^= STEP;
 	r = nvmm_free(w->heap, ptr);
-	ck_assert_msg(r == 0, "free: %d: %s", r, nvmm_errmsg(w->nvmm));
+	must(r == 0, "free: %d: %s", r, nvmm_errmsg(w->nvmm));
 	atomic_fetch_add_explicit(&w->load->counts->freed, 1, memory_order_relaxed);
 }
 
@@ -99,12 +99,12 @@ static nvmm_ptr worker_alloc(struct worker *w)
 	nvmm_ptr ptr = nvmm_alloc(w->heap, size);
 
 	if (ptr == NVMM_NULL) {
-		ck_assert_msg(errno == ENOSPC, "alloc of %zu: %s: %s", size, strerror(errno),
+		must(errno == ENOSPC, "alloc of %zu: %s: %s", size, strerror(errno),
 			      nvmm_errmsg(w->nvmm));
 		atomic_fetch_add_explicit(&w->load->counts->full, 1, memory_order_relaxed);
 		return NVMM_NULL;
 	}
-	ck_assert_uint_ge(nvmm_usable_size(w->heap, ptr), size);
+	must(nvmm_usable_size(w->heap, ptr) >= size, "a block of %zu holds less", size);
 	block_fill(nvmm_local(w->nvmm, ptr), size, next_random(w));
 	atomic_fetch_add_explicit(&w->load->counts->allocated, 1, memory_order_relaxed);
 	return ptr;

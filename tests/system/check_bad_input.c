@@ -37,7 +37,7 @@ static void start(void)
 static void stop(void)
 {
 	struct nvmm_heap_info info = { .size = sizeof(info) };
-	struct nvmm_pool_info pools[2];
+	nvmm_pool_id id;
 	nvmm_ptr large;
 
 	harness_alive(&h);
@@ -48,7 +48,8 @@ static void stop(void)
 	ck_assert_uint_ne(large, NVMM_NULL);
 	ck_assert_int_eq(nvmm_free(heap, large), 0);
 	ck_assert_int_eq(nvmm_free(heap, kept), 0);
-	ck_assert_int_eq(nvmm_pool_list(honest, 0, pools, 2), 1);
+	ck_assert_int_eq(nvmm_pool_lookup(honest, "honest", &id), 0);
+	ck_assert_uint_eq(id, heap_id);
 	nvmm_heap_close(heap);
 	nvmm_disconnect(honest);
 	harness_stop(&h);

@@ -50,11 +50,11 @@ static void fill_and_go_on(size_t size)
 	ck_assert_uint_eq(nvmm_alloc(heap, size), NVMM_NULL);
 
 	for (size_t i = 0; i < n; i++)
-		ck_assert_int_eq(nvmm_free(heap, blocks[i]), 0);
+		must(nvmm_free(heap, blocks[i]) == 0, "free: %s", nvmm_errmsg(nvmm));
 	again = fill(heap, size, blocks, BLOCKS);
 	ck_assert_uint_eq(again, n);
 	for (size_t i = 0; i < n; i++)
-		ck_assert_int_eq(nvmm_free(heap, blocks[i]), 0);
+		must(nvmm_free(heap, blocks[i]) == 0, "free: %s", nvmm_errmsg(nvmm));
 	ck_assert_int_eq(nvmm_heap_stat(heap, &info), 0);
 	ck_assert_uint_eq(info.blocks, 0);
 	ck_assert_uint_eq(info.used, 0);
@@ -90,7 +90,7 @@ START_TEST(room_moves_between_sizes)
 
 		ck_assert_msg(n * sizes[s] > 5 * MIB, "%zu blocks of %zu", n, sizes[s]);
 		for (size_t i = 0; i < n; i++)
-			ck_assert_int_eq(nvmm_free(heap, blocks[i]), 0);
+			must(nvmm_free(heap, blocks[i]) == 0, "free: %s", nvmm_errmsg(nvmm));
 	}
 	nvmm_heap_close(heap);
 	nvmm_disconnect(nvmm);

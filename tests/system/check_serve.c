@@ -169,7 +169,7 @@ static nvmm_pool_id fill_base(struct nvmm *nvmm)
 		nvmm_ptr ptr = nvmm_alloc(heap, sizeof(struct node));
 		struct node *node = nvmm_local(nvmm, ptr);
 
-		ck_assert_ptr_nonnull(node);
+		must(node != NULL, "alloc: %s", nvmm_errmsg(nvmm));
 		*node = (struct node){ .next = head, .value = i };
 		head = ptr;
 	}
@@ -200,8 +200,7 @@ static void expect_base(void)
 	while (ptr != NVMM_NULL) {
 		struct node *node = nvmm_local(nvmm, ptr);
 
-		ck_assert_ptr_nonnull(node);
-		ck_assert_uint_eq(node->value, --left);
+		must(node && node->value == --left, "the chain is not as it was");
 		ptr = node->next;
 	}
 	ck_assert_uint_eq(left, 0);
@@ -271,7 +270,7 @@ START_TEST(resize_grows_what_is_in_use)
 	ck_assert_int_eq(nvmm_pool_resize(nvmm, id, 16 * MIB), 0);
 	ck_assert_int_eq(nvmm_pool_resize(nvmm, id, MIB), -EINVAL);
 	second = nvmm_alloc(heap, 8 * MIB);
-	ck_assert_uint_ne(second, NVMM_NULL);
+	ck_assert_msg(second != NVMM_NULL, "errno %d: %s", errno, nvmm_errmsg(nvmm));
 	memset(nvmm_local(nvmm, second), 1, 8 * MIB);
 	ck_assert_str_eq(nvmm_local(nvmm, first), "from before");
 	ck_assert_int_eq(nvmm_pool_stat(nvmm, id, &info), 0);

@@ -81,6 +81,13 @@ void harness_join(pid_t pid);
  * standard output goes to `out`, zero-terminated. Returns its exit code. */
 int harness_command(struct harness *h, char *out, size_t room, const char *const argv[]);
 
+/* An assertion for what runs often: Check writes a record of each of its own. */
+#define must(cond, ...)                             \
+	do {                                        \
+		if (!(cond))                        \
+			ck_abort_msg(__VA_ARGS__);  \
+	} while (0)
+
 /* Memory that forked clients share with the test, zeroed. */
 void *harness_shared(size_t bytes);
 

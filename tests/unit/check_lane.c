@@ -171,6 +171,37 @@ START_TEST(death_gives_spans_back)
 }
 END_TEST
 
+/* What an idle thread holds is had by others before the heap is full, and it goes on afterwards. */
+START_TEST(idle_lanes_are_revoked)
+{
+	struct lane *idle = fixture_lane(&fix, 1), *busy = fixture_lane(&fix, 2);
+	uint64_t kept[40], *ptrs, big;
+	size_t n;
+
+	for (unsigned i = 0; i < 40; i++)
+		kept[i] = must_alloc(idle, 16 + i * 200);
+	for (unsigned i = 1; i < 40; i++)
+		ck_assert_int_eq(lane_dealloc(idle, kept[i]), 0);
+	big = must_alloc(busy, 1020 * UNIT_SIZE);
+	ck_assert_int_eq(lane_dealloc(busy, big), 0);
+	fixture_check(&fix);
+	/* Without its spans, but with what it had allocated. */
+	ck_assert_int_eq(lane_dealloc(idle, kept[2]), -EINVAL);
+	kept[1] = must_alloc(idle, 16);
+	ck_assert_uint_ne(kept[1], kept[0]);
+	ck_assert_int_eq(lane_dealloc(idle, kept[0]), 0);
+	ck_assert_int_eq(lane_dealloc(idle, kept[1]), 0);
+	n = fill(busy, 16, &ptrs);
+	ck_assert_uint_eq(n, (16 << 20) / 16);
+	for (size_t k = 0; k < n; k++)
+		ck_assert_int_eq(lane_dealloc(idle, ptrs[k]), 0);
+	free(ptrs);
+	lane_free(idle);
+	lane_free(busy);
+	fixture_expect_used(&fix, 0);
+}
+END_TEST
+
 START_TEST(reload_keeps_the_living)
 {
 	struct lane *alive = fixture_lane(&fix, 1), *dead = fixture_lane(&fix, 2);
@@ -213,7 +244,7 @@ END_TEST
 
 START_TEST(a_rotten_table_is_refused)
 {
-	struct lane *lane = fixture_lane(&fix, 1);
+	struct lane *lane = fixture_lane(&fix, 1), *other = fixture_lane(&fix, 2);
 	uint64_t a = must_alloc(lane, 64);
 	struct grant_lanes lanes = { 0 };
 	uint64_t *word = (uint64_t *)(void *)fix.shelf[0].table, kept = word[0], where = 0;
@@ -221,7 +252,7 @@ START_TEST(a_rotten_table_is_refused)
 	const char *why = NULL;
 
 	word[0] = 0x7;
-	ck_assert_int_eq(lane_dealloc(lane, a), -EINVAL);
+	ck_assert_int_eq(lane_dealloc(other, a), -EINVAL);
 	ck_assert_int_eq(grant_new(&g, &fix.heap, &lanes, &why, &where), -EUCLEAN);
 	ck_assert_ptr_null(g);
 	ck_assert_ptr_nonnull(why);
@@ -231,6 +262,7 @@ START_TEST(a_rotten_table_is_refused)
 	word[0] = kept;
 	ck_assert_int_eq(lane_dealloc(lane, a), 0);
 	lane_free(lane);
+	lane_free(other);
 }
 END_TEST
 
@@ -261,6 +293,7 @@ int main(void)
 	tcase_add_test(t, whole_heap_comes_back);
 	tcase_add_test(t, freed_by_another);
 	tcase_add_test(t, death_gives_spans_back);
+	tcase_add_test(t, idle_lanes_are_revoked);
 	tcase_add_test(t, reload_keeps_the_living);
 	tcase_add_test(t, second_shelf);
 	tcase_add_test(t, a_rotten_table_is_refused);

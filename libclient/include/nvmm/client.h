@@ -127,7 +127,9 @@ struct nvmm_pool_info {
 	mode_t mode;
 	int64_t created; /* seconds since 1970 */
 	char name[NVMM_NAME_MAX + 1];
-	bool damaged; /* metadata was found rotten: the pool is not served */
+	/* Metadata was found rotten: the pool is not served. If that is the pool's own record, kind and
+	 * all that it would tell are 0. */
+	bool damaged;
 };
 
 /* -ENOENT: no such pool; -EINVAL: not a name. */

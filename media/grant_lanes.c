@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Lanes as the daemon sees them: settling the dead, revoking the idle, and taking a heap into service.
+ *
+ * Settling goes by the lane's owned-span table: an entry is written before the owner word changes and
+ * cleared after, so every span that names the lane is found in it, and a death of the settler repeats
+ * what it did. A span in the table that the lane does not own was disowned by it, or never adopted:
+ * its hint may be missing and is set.
+ *
+ * Revoking is settling of a lane whose thread lives and is outside of the allocator; media/lane.c has the
+ * protocol. It comes last, when room is short.
+ *
+ * Loading walks every span table once and needs nothing else: owners that do not live are removed, hints
+ * set, free runs indexed. All of it is done again after a death in between.
+ */
+#include "media/grant.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "common/macro.h"
+#include "media/barrier.h"
+#include "media/grant_private.h"
+#include "media/guard.h"
+
+/* Settling */
+
+struct settling {
+	struct grant *grant;
+	uint32_t lane;
+};
+
+static bool owned_by(struct grant *g, const struct span_at *at, uint32_t lane)
+{
+	return (media_load64(owner_word(g, at)) & OWNER_WHO_MASK) ==
+	       owner_lane(g->heap->node, lane, 0);
+}
+
+/* A span that a lane may have owned or freed into: takes it from the lane, sets its hint. */
+static void settle_ref(struct settling *s, uint64_t ref)
+{
+	struct grant *g = s->grant;
+	struct span_at at;
+
+	if (heap_span(g->heap, ref, &at) < 0)
+		return;
+	if (owned_by(g, &at, s->lane)) {
+		span_collect(g->heap, &at);
+		span_disown(g->heap, &at);
+	} else {
+		heap_hint(g->heap, &at);
+	}
+}
+
+/* Settles what an entry names, then clears it: a death in between does the same again. */
+static void settle_entry(struct settling *s, m64 *entry)
+{
+	uint64_t ref = media_load64(entry);
+
+	if (ref == 0)
+		return;
+	settle_ref(s, ref);
+	media_store64(entry, 0);
+}
+
+/* Guarded. */
+static int settle_lane(void *arg)
+{
+	struct settling *s = arg;
+	struct lane_df *lane = &s->grant->heap->lanes->lane[s->lane];
+
+	for (unsigned i = 0; i < LANE_OWNED; i++)
+		settle_entry(s, &lane->owned[i]);
+	settle_entry(s, &lane->freeing);
+	if (media_load64(&lane->revoke) != REVOKE_NONE)
+		media_store64(&lane->revoke, REVOKE_NONE);
+	if (media_load64(&lane->busy) != 0)
+		/* ordering: release; the lane's next thread starts from an empty lane. */
+		media_store_release(&lane->busy, 0);
+	return 0;
+}
+
+int grant_settle(struct grant *g, uint32_t lane)
+{
+	struct settling s = { .grant = g, .lane = lane };
+
+	return guard_run(settle_lane, &s, NULL);
+}
+
+/* Revoking */
+
+/* Guarded. Marks the lane if it owns anything; 1: it is marked. */
+static int revoke_want(void *arg)
+{
+	struct settling *s = arg;
+	struct lane_df *lane = &s->grant->heap->lanes->lane[s->lane];
+
+	for (unsigned i = 0; i < LANE_OWNED; i++)
+		if (media_load64(&lane->owned[i]) != 0) {
+			/* ordering: full barrier; barrier_all() follows before `busy` is read. */
+			media_cas(&lane->revoke, REVOKE_NONE, REVOKE_WANTED);
+			return media_load64(&lane->revoke) == REVOKE_WANTED;
+		}
+	return 0;
+}
+
+/* Guarded. Takes all that a lane in state TAKING owns. */
+static int revoke_finish(void *arg)
+{
+	struct settling *s = arg;
+	struct lane_df *lane = &s->grant->heap->lanes->lane[s->lane];
+
+	for (unsigned i = 0; i < LANE_OWNED; i++)
+		settle_entry(s, &lane->owned[i]);
+	/*
+	 * COMMIT: the thread may go on, owning nothing.
+	 *   crash before: the lane is TAKING; loading takes the rest.
+	 *   crash after:  the thread forgets its spans when it next enters.
+	 *   ordering:     release; pairs with the acquire in lane_revoked().
+	 */
+	media_store_release(&lane->revoke, REVOKE_TAKEN);
+	return 0;
+}
+
+/* Guarded. Takes the spans of a marked lane unless its thread is inside; 1: taken. */
+static int revoke_take(void *arg)
+{
+	struct settling *s = arg;
+	struct lane_df *lane = &s->grant->heap->lanes->lane[s->lane];
+
+	/* ordering: acquire; pairs with lane_leave(): what the thread did inside is seen. */
+	if (media_load_acquire(&lane->busy) != 0) {
+		/* ordering: full barrier; the thread may have refused meanwhile, which is as well. */
+		media_cas(&lane->revoke, REVOKE_WANTED, REVOKE_NONE);
+		return 0;
+	}
+	/* ordering: full barrier; pairs with the compare-and-swap in lane_revoked(): one succeeds. */
+	if (!media_cas(&lane->revoke, REVOKE_WANTED, REVOKE_TAKING))
+		return 0;
+	revoke_finish(s);
+	return 1;
+}
+
+/* Runs a step for each living lane; how often it said 1, or -EIO. */
+static int for_living_lanes(struct grant *g, int (*step)(void *arg))
+{
+	int n = 0;
+
+	for (uint32_t i = 0; i < g->lanes.count; i++) {
+		struct settling s = { .grant = g, .lane = i };
+		int r = g->lanes.alive(g->lanes.ctx, i) ? guard_run(step, &s, NULL) : 0;
+
+		if (r < 0)
+			return r;
+		n += r;
+	}
+	return n;
+}
+
+int grant_revoke(struct grant *g)
+{
+	int r = for_living_lanes(g, revoke_want);
+
+	/* Without the barrier a thread's mark might not be seen: a lane that stays WANTED is one whose
+	 * thread refuses when it next enters. */
+	if (r <= 0 || !barrier_all())
+		return r < 0 ? r : 0;
+	return for_living_lanes(g, revoke_take);
+}
+
+void grant_lanes_set(struct grant *g, const struct grant_lanes *lanes)
+{
+	g->lanes = *lanes;
+}
+
+/* Loading */
+
+struct loading {
+	struct grant *grant;
+	uint32_t shelf;
+	uint64_t unit;   /* where the walk goes on */
+	struct run free; /* a free run that was met */
+	const char *why;
+};
+
+/* A typed span whose owner does not live is unowned; an interrupted grant or retirement is done. */
+static void load_span(struct loading *l, const struct span_at *at)
+{
+	struct grant *g = l->grant;
+	uint64_t owner = media_load64(owner_word(g, at));
+	uint32_t lane = (uint32_t)owner;
+
+	if ((owner & OWNER_LANE) && lane < g->lanes.count &&
+	    (owner & OWNER_WHO_MASK) == owner_lane(g->heap->node, lane, 0) &&
+	    g->lanes.alive(g->lanes.ctx, lane))
+		return;
+	if (owner != OWNER_NONE) {
+		span_collect(g->heap, at);
+		span_disown(g->heap, at);
+	} else if (span_used(g->heap, at) < at->blocks) {
+		heap_hint(g->heap, at);
+	}
+}
+
+/* Guarded. Walks to the next free run, 1, or to the shelf's end, 0. */
+static int load_step(void *arg)
+{
+	struct loading *l = arg;
+	struct heap_shelf *shelf = l->grant->heap->shelf[l->shelf];
+
+	while (l->unit < shelf->units) {
+		uint64_t ref = ref_make(l->shelf, (uint32_t)l->unit);
+		struct span s = span_unpack(media_load64(&shelf->table[l->unit]));
+		struct span_at at;
+
+		if (s.kind == SPAN_FREE && s.length > 0 && s.length <= shelf->units - l->unit) {
+			l->free = (struct run){ .shelf = l->shelf, .unit = (uint32_t)l->unit,
+						.length = s.length };
+			l->unit += s.length;
+			return 1;
+		}
+		if (heap_span(l->grant->heap, ref, &at) < 0) {
+			l->why = "a span word is neither a free run nor a span";
+			return -EUCLEAN;
+		}
+		load_span(l, &at);
+		l->unit += at.span.length;
+	}
+	return 0;
+}
+
+static int load_shelf(struct loading *l)
+{
+	int r;
+
+	l->unit = 0;
+	while ((r = guard_run(load_step, l, NULL)) > 0) {
+		r = runs_add(l->grant->runs, l->free);
+		if (r < 0)
+			return r;
+	}
+	return r;
+}
+
+/* Guarded. A revocation that a killed daemon began is ended. */
+static int revoke_resume(void *arg)
+{
+	struct settling *s = arg;
+
+	if (media_load64(&s->grant->heap->lanes->lane[s->lane].revoke) == REVOKE_TAKING)
+		revoke_finish(s);
+	return 0;
+}
+
+/* Lanes that nobody holds: their tables are emptied; the walk has dealt with their spans. */
+static int load_lanes(struct grant *g)
+{
+	int r = for_living_lanes(g, revoke_resume);
+
+	for (uint32_t i = 0; i < g->lanes.count && r == 0; i++)
+		if (!g->lanes.alive(g->lanes.ctx, i))
+			r = grant_settle(g, i);
+	return r;
+}
+
+int grant_new(struct grant **ret, struct heap *heap, const struct grant_lanes *lanes,
+	      const char **why, uint64_t *where)
+{
+	struct grant *g = calloc(1, sizeof(*g));
+	struct loading l = { .grant = g, .why = "" };
+	int r = 0;
+
+	if (!g)
+		return -ENOMEM;
+	g->heap = heap;
+	g->lanes = *lanes;
+	r = runs_new(&g->runs);
+	for (l.shelf = 0; l.shelf < POOL_SHELVES_MAX && r == 0; l.shelf++)
+		if (heap->shelf[l.shelf])
+			r = load_shelf(&l);
+	if (r == -EUCLEAN) {
+		*why = l.why;
+		*where = ref_make(l.shelf - 1, (uint32_t)l.unit);
+	}
+	if (r == 0)
+		r = load_lanes(g);
+	if (r < 0) {
+		grant_free(g);
+		return r;
+	}
+	*ret = g;
+	return 0;
+}
+
+void grant_free(struct grant *g)
+{
+	if (!g)
+		return;
+	runs_free(g->runs);
+	free(g);
+}

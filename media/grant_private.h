@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What grant.c (granting, retiring) and grant_lanes.c (lanes, loading) share. Nobody else includes this.
+ */
+#pragma once
+
+#include "media/grant.h"
+#include "media/runs.h"
+
+#define PROMISED_MAX 4096u
+
+struct grant {
+	struct heap *heap;
+	struct runs *runs;
+	struct grant_lanes lanes;
+	uint32_t cursor_shelf; /* where the scan of the hint bitmaps goes on */
+	uint64_t cursor_word;
+	/*
+	 * Granted lately: these get their hint when they fall out of the ring or when room is short,
+	 * so that nobody snatches a span that its asker is about to adopt. Lost with the daemon:
+	 * loading sets every hint.
+	 */
+	uint64_t promised[PROMISED_MAX];
+	unsigned promised_next;
+};
+
+static inline m64 *owner_word(struct grant *g, const struct span_at *at)
+{
+	return &state_tail(&g->heap->layout, at->record)->owner;
+}
+
+/* Units of a shelf, 0 if there is none; the daemon's own value. */
+static inline uint64_t units_of(struct grant *g, uint32_t shelf)
+{
+	return g->heap->shelf[shelf] ? g->heap->shelf[shelf]->units : 0;
+}
+
+/* Takes the spans of living lanes whose threads are not inside the allocator. How many lanes; -EIO. */
+int grant_revoke(struct grant *grant);

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Peers of Unix sockets: who they are, whether they live, whether a number is still theirs.
+ */
+#include <errno.h>
+#include <grp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/macro.h"
+#include "daemon/peer.h"
+#include "tests/unit/tempdir.h"
+
+START_TEST(own_socket)
+{
+	gid_t groups[64];
+	int n = getgroups(64, groups), fds[2];
+	const char *why;
+	struct peer peer;
+	uint64_t start;
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, fds), 0);
+	ck_assert_int_eq(peer_init(&peer, fds[0], &why), 0);
+	ck_assert_int_eq(peer.process.pid, getpid());
+	ck_assert_uint_eq(peer.uid, geteuid());
+	ck_assert_uint_eq(peer.gid, getegid());
+	ck_assert_int_eq(process_start(&start, getpid()), 0);
+	ck_assert_uint_eq(peer.process.start, start);
+	ck_assert(!process_ended(peer.pidfd));
+	for (int i = 0; i < n; i++)
+		ck_assert(peer_in_group(&peer, groups[i]));
+	ck_assert(peer_in_group(&peer, getegid()));
+	ck_assert(!peer_in_group(&peer, 987654));
+	peer_deinit(&peer);
+	peer_deinit(&peer);
+	close(fds[0]);
+	close(fds[1]);
+}
+END_TEST
+
+static int listen_abstract(struct sockaddr_un *addr, socklen_t *len)
+{
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+
+	*addr = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	*len = sizeof(sa_family_t);
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(bind(fd, (struct sockaddr *)addr, *len), 0); /* the kernel chooses */
+	*len = sizeof(*addr);
+	ck_assert_int_eq(getsockname(fd, (struct sockaddr *)addr, len), 0);
+	ck_assert_int_eq(listen(fd, 4), 0);
+	return fd;
+}
+
+/* A process that connected and ended before it was accepted is refused. */
+START_TEST(dead_before_accept)
+{
+	struct sockaddr_un addr;
+	socklen_t len;
+	int listener = listen_abstract(&addr, &len), fd;
+	const char *why = NULL;
+	struct peer peer;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		fd = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+		_exit(connect(fd, (struct sockaddr *)&addr, len) < 0);
+	}
+	ck_assert_int_eq(waitpid(pid, &fd, 0), pid);
+	ck_assert_int_eq(fd, 0);
+	fd = accept(listener, NULL, NULL);
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(peer_init(&peer, fd, &why), -ESRCH);
+	ck_assert_ptr_nonnull(why);
+	close(fd);
+	close(listener);
+}
+END_TEST
+
+START_TEST(death_is_seen)
+{
+	struct process_id id;
+	int pidfd, status, hold[2];
+	pid_t pid;
+
+	ck_assert_int_eq(pipe(hold), 0);
+	pid = fork();
+	if (pid == 0) {
+		char c;
+
+		close(hold[1]);
+		_exit(read(hold[0], &c, 1) != 0);
+	}
+	close(hold[0]);
+	id.pid = pid;
+	ck_assert_int_eq(process_start(&id.start, pid), 0);
+	ck_assert_int_eq(process_open(&pidfd, id), 0);
+	ck_assert(!process_ended(pidfd));
+	close(hold[1]);
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert(process_ended(pidfd));
+	close(pidfd);
+	ck_assert_int_eq(process_open(&pidfd, id), -ESRCH);
+}
+END_TEST
+
+/* The number is another's now: told by the start time. */
+START_TEST(other_start_is_other_process)
+{
+	struct process_id id = { .pid = getpid() };
+	int pidfd;
+
+	ck_assert_int_eq(process_start(&id.start, id.pid), 0);
+	id.start++;
+	ck_assert_int_eq(process_open(&pidfd, id), -ESRCH);
+}
+END_TEST
+
+START_TEST(start_time_of_odd_names)
+{
+	static const char rest[] = " S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 19\n";
+	static const char *const names[] = { "sh", "a b", ")", ") S 1 (", "((", "" };
+	char text[256];
+	uint64_t start;
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		snprintf(text, sizeof(text), "42 (%s)%s", names[i], rest);
+		ck_assert_int_eq(process_parse_start(&start, text), 0);
+		ck_assert_uint_eq(start, 4711);
+	}
+	ck_assert_int_eq(process_parse_start(&start, ""), -EBADMSG);
+	ck_assert_int_eq(process_parse_start(&start, "42 (sh) S 1 2"), -EBADMSG);
+	ck_assert_int_eq(process_parse_start(&start, "42 (sh"), -EBADMSG);
+	ck_assert_int_eq(process_start(&start, 0x3fffffff), -ESRCH);
+}
+END_TEST
+
+/* More groups than the first guess has room for. */
+START_TEST(many_groups)
+{
+	gid_t groups[200];
+	const char *why;
+	struct peer peer;
+	int fds[2];
+
+	for (size_t i = 0; i < ARRAY_SIZE(groups); i++)
+		groups[i] = (gid_t)(50000 + i);
+	if (setgroups(ARRAY_SIZE(groups), groups) < 0)
+		return; /* needs root */
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, fds), 0);
+	ck_assert_int_eq(peer_init(&peer, fds[0], &why), 0);
+	ck_assert_uint_eq(peer.n_groups, ARRAY_SIZE(groups));
+	ck_assert(peer_in_group(&peer, 50199));
+	peer_deinit(&peer);
+	close(fds[0]);
+	close(fds[1]);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("peer");
+	TCase *tc = tcase_create("peer");
+
+	tcase_add_test(tc, own_socket);
+	tcase_add_test(tc, dead_before_accept);
+	tcase_add_test(tc, death_is_seen);
+	tcase_add_test(tc, other_start_is_other_process);
+	tcase_add_test(tc, start_time_of_odd_names);
+	tcase_add_test(tc, many_groups);
+	suite_add_tcase(suite, tc);
+	return tempdir_run_suite(suite);
+}
