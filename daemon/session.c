@@ -274,6 +274,7 @@ int session_save(struct session *session)
 		.id = session->id,	     .process = session->peer.process,
 		.uid = session->peer.uid,    .gid = session->peer.gid,
 		.since = session->since,     .last_seq = session->last_seq,
+		.done = session->done,
 	};
 	int r;
 

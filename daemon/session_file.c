@@ -26,7 +26,7 @@
 #include "common/text.h"
 #include "media/format.h"
 
-#define SESSION_FILE_MAGIC UINT64_C(0x31737365736d766e) /* "nvmsess1" */
+#define SESSION_FILE_MAGIC UINT64_C(0x32737365736d766e) /* "nvmsess2" */
 #define SESSION_FILE_MAX (UINT32_C(64) << 20)
 
 struct session_head {
@@ -37,15 +37,18 @@ struct session_head {
 	uint64_t start;
 	int64_t since;
 	uint64_t last_seq;
+	uint64_t done_seq;
+	uint64_t done_incarnation;
 	uint8_t boot_id[BOOT_ID_LEN];
 	uint8_t cookie[SESSION_COOKIE_LEN];
 	uint32_t pid;
 	uint32_t uid;
 	uint32_t gid;
 	uint32_t n_pools;
+	uint64_t done_pool;
 	char name[SESSION_NAME_MAX + 1];
 };
-_Static_assert(sizeof(struct session_head) == 160, "no padding");
+_Static_assert(sizeof(struct session_head) == 184, "no padding");
 
 struct session_entry {
 	uint64_t incarnation;
@@ -81,7 +84,8 @@ static int image_encode(char **ret, uint32_t *ret_len, const struct session_imag
 		.magic = SESSION_FILE_MAGIC, .id = s->id,	 .start = s->process.start,
 		.since = s->since,	     .last_seq = s->last_seq,
 		.pid = (uint32_t)s->process.pid, .uid = s->uid, .gid = s->gid,
-		.n_pools = s->n_pools,
+		.n_pools = s->n_pools,	     .done_seq = s->done.seq,
+		.done_incarnation = s->done.incarnation, .done_pool = s->done.pool,
 	};
 	size_t len = sizeof(head);
 	char *buf, *p;
@@ -240,7 +244,7 @@ static int image_decode(struct session_image **ret, char *buf, size_t len)
 	memcpy(buf, &head, sizeof(head));
 	if (head.magic != SESSION_FILE_MAGIC || head.len != len ||
 	    crc != (uint32_t)crc32(0, (const Bytef *)buf, (uInt)len) || head.id == 0 ||
-	    head.pid == 0 || head.pid > INT32_MAX ||
+	    head.pid == 0 || head.pid > INT32_MAX || head.done_pool > POOL_ID_MAX ||
 	    strnlen(head.name, sizeof(head.name)) == sizeof(head.name) ||
 	    !entries_fit(buf + sizeof(head), len - sizeof(head), head.n_pools))
 		return -EUCLEAN;
@@ -253,6 +257,8 @@ static int image_decode(struct session_image **ret, char *buf, size_t len)
 	image->gid = head.gid;
 	image->since = head.since;
 	image->last_seq = head.last_seq;
+	image->done = (struct session_done){ head.done_seq, head.done_incarnation,
+					     (uint16_t)head.done_pool };
 	memcpy(image->boot_id, head.boot_id, BOOT_ID_LEN);
 	memcpy(image->cookie, head.cookie, SESSION_COOKIE_LEN);
 	memcpy(image->name, head.name, sizeof(image->name));
