@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -156,8 +157,7 @@ static void client_run(void *arg)
 	if (!hear(a->client_in))
 		_exit(0);
 	a->stage->result = a->op->act(a, nvmm);
-	if (a->stage->result < 0)
-		fprintf(stderr, "%s: %s\n", a->op->name, nvmm_errmsg(nvmm));
+	snprintf(a->stage->text, sizeof(a->stage->text), "%s", nvmm_errmsg(nvmm));
 	say(a->client_out);
 	if (!hear(a->client_in))
 		_exit(0);
@@ -432,7 +432,7 @@ static void judge(struct arena *a, enum fate fate, bool died)
 	if (lives) {
 		if (died)
 			ck_assert(hear(a->client_out));
-		ck_assert_int_eq(a->stage->result, 0);
+		ck_assert_msg(a->stage->result == 0, "%d: %s", a->stage->result, a->stage->text);
 		if (a->op->repeated)
 			a->op->repeated(a, nvmm);
 		client_end(a);
@@ -440,6 +440,24 @@ static void judge(struct arena *a, enum fate fate, bool died)
 	done = a->op->done(a, nvmm);
 	ck_assert_msg(done || !lives, "%s", "it was acknowledged, and not done");
 	nvmm_disconnect(nvmm);
+}
+
+/* Lets another client act, and yet another daemon start, before the first one asks again. */
+static void overtake(struct arena *a)
+{
+	struct nvmm *nvmm = harness_connect(&a->h);
+	bool done = a->op->done(a, nvmm);
+
+	a->op->overtake(a, nvmm, done);
+	nvmm_disconnect(nvmm);
+	harness_signal(&a->h, SIGKILL);
+	harness_start(&a->h);
+	ck_assert_int_eq(kill(a->client, SIGCONT), 0);
+	ck_assert(hear(a->client_out));
+	nvmm = harness_connect(&a->h);
+	a->op->overtaken(a, nvmm, done);
+	nvmm_disconnect(nvmm);
+	client_end(a);
 }
 
 bool arena_run(struct arena *a, const struct operation *op, uint64_t k, enum fate fate,
@@ -453,9 +471,14 @@ bool arena_run(struct arena *a, const struct operation *op, uint64_t k, enum fat
 	*deaths = 0;
 	if (died && op->act && fate == FATE_DIES)
 		client_kill(a);
+	if (died && fate == FATE_OVERTAKEN)
+		ck_assert_int_eq(kill(a->client, SIGSTOP), 0);
 	if (died)
 		*deaths = restart(a, starts, n);
-	judge(a, fate, died);
+	if (died && fate == FATE_OVERTAKEN)
+		overtake(a);
+	else
+		judge(a, fate, died);
 	arena_verify(a);
 	if (a->holder)
 		holder_end(a);
@@ -487,15 +510,71 @@ static void keep_make(struct arena *a)
 	nvmm_disconnect(nvmm);
 }
 
-void arena_init(struct arena *a)
+void arena_init_empty(struct arena *a)
 {
 	*a = (struct arena){ .client_in = -1, .client_out = -1 };
 	harness_init(&a->h, NULL);
 	a->h.program = NVMMD_POINTS_PATH;
 	points_make(a);
 	a->stage = harness_shared(sizeof(*a->stage));
+}
+
+void arena_init(struct arena *a)
+{
+	arena_init_empty(a);
 	harness_start(&a->h);
 	keep_make(a);
+}
+
+static int remove_file(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	(void)st;
+	(void)type;
+	return ftw->level > 0 ? remove(path) : 0;
+}
+
+static void remove_all(const char *dir)
+{
+	ck_assert_int_eq(nftw(dir, remove_file, 16, FTW_DEPTH | FTW_PHYS), 0);
+}
+
+bool arena_first_start(struct arena *a, uint64_t k)
+{
+	bool died;
+
+	arena_log(a, "first start: dies at point %lld", (long long)k);
+	died = arena_start_dying(a, k);
+	if (died)
+		harness_start(&a->h);
+	a->region = a->heap = 0;
+	keep_make(a);
+	arena_verify(a);
+	ck_assert_uint_eq(a->region, 1);
+	ck_assert_uint_eq(a->heap, 2);
+	harness_signal(&a->h, SIGKILL);
+	remove_all(a->h.base);
+	remove_all(a->h.runtime);
+	unlink(a->h.socket);
+	return died;
+}
+
+bool arena_stop_dying(struct arena *a, uint64_t k)
+{
+	siginfo_t info;
+	bool died;
+
+	arena_log(a, "orderly stop: dies at point %lld", (long long)k);
+	arena_arm(a, k);
+	ck_assert_int_eq(kill(a->h.daemon, SIGTERM), 0);
+	ck_assert_int_eq(waitid(P_PID, (id_t)a->h.daemon, &info, WEXITED | WNOWAIT), 0);
+	died = arena_disarm(a);
+	if (!died)
+		ck_assert_int_eq(harness_wait_daemon(&a->h), 0);
+	harness_start(&a->h);
+	/* The clean mark is the last thing of all. */
+	ck_assert_int_eq(harness_logged(&a->h, "was not stopped in order"), died);
+	arena_verify(a);
+	return died;
 }
 
 void arena_deinit(struct arena *a)

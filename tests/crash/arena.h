@@ -32,15 +32,18 @@ struct operation {
 	/* After a repeat, while the client lives; may be NULL. */
 	void (*repeated)(struct arena *a, struct nvmm *nvmm);
 	bool held; /* another process has the target open all the while */
+	/* FATE_OVERTAKEN: what another client does before the first one asks again, and what must be
+	 * after that; `done` is whether the operation was done before. */
+	void (*overtake)(struct arena *a, struct nvmm *nvmm, bool done);
+	void (*overtaken)(struct arena *a, struct nvmm *nvmm, bool done);
 };
 
 /* Shared with the client and the holder. */
 struct stage {
 	nvmm_pool_id id;   /* of the target; 0: there is none yet */
 	nvmm_pool_id next; /* the lowest free id before prepare() */
-	uint64_t incarnation;
-	uint64_t ptr[4];
-	int result;
+	int result; /* of act() */
+	char text[256];
 	unsigned pools; /* before act() */
 };
 
@@ -64,11 +67,21 @@ struct arena {
 enum fate {
 	FATE_REPEATS, /* it waits for the next daemon and asks again */
 	FATE_DIES,    /* killed before the next one starts */
+	FATE_OVERTAKEN, /* it is late: another client acts first, and a further daemon dies */
 };
 
 /* Directory, daemon, the two pools. */
 void arena_init(struct arena *a);
 void arena_deinit(struct arena *a);
+/* The same without a daemon that has run, and without pools. */
+void arena_init_empty(struct arena *a);
+
+/* Starts a daemon that dies at point k on an empty base, then one that lives, which must serve, and
+ * empties the base again. Whether the first one died. */
+bool arena_first_start(struct arena *a, uint64_t k);
+
+/* Stops the daemon, which dies at point k of it, starts another and verifies. Whether it died. */
+bool arena_stop_dying(struct arena *a, uint64_t k);
 
 /*
  * Runs the operation once; the daemon dies at point k, and the next ones at their first[0], [1].. point

@@ -9,493 +9,18 @@
  * told so; no file, id or byte is lost; the other pools know nothing of it; and the next creation
  * and destruction go well.
  *
- * NVMMD_TEST_LONG=1 visits every point; else about PER_OPERATION of each operation, the first and the
+ * NVMMD_TEST_OPERATION=TEXT: those alone whose name has this text. NVMMD_TEST_LONG=1 visits every point; else about PER_OPERATION of each operation, the first and the
  * last among them.
  */
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "common/macro.h"
-#include "libclient/call.h"
-#include "tests/crash/arena.h"
+#include "tests/crash/operations.h"
 
 #define PER_OPERATION 24u
 #define PER_RECOVERY 8u
-#define SMALL (256u << 10)  /* a heap, a region */
-#define IN_PLACE (512u << 10) /* within the first shelf's limit, which is 1 MiB */
-#define FULL (1024u << 10)
-#define FURTHER (1536u << 10)
-
-/* What is asked of several operations */
-
-static void check(struct nvmm *nvmm, int r)
-{
-	ck_assert_msg(r == 0, "%d: %s", r, nvmm_errmsg(nvmm));
-}
-
-static void prepare_region(struct arena *a, struct nvmm *nvmm)
-{
-	check(nvmm, nvmm_region_create(nvmm, &a->stage->id, SMALL, NULL));
-}
-
-static void prepare_heap(struct arena *a, struct nvmm *nvmm)
-{
-	struct nvmm_pool_options options = { .size = sizeof(options), .name = "target" };
-
-	check(nvmm, nvmm_heap_create(nvmm, &a->stage->id, SMALL, &options));
-}
-
-static void enter_heap(struct arena *a, struct nvmm *nvmm)
-{
-	a->client_heap = harness_open(nvmm, a->stage->id);
-}
-
-/* The same, with a lane and a span of its own. */
-static void enter_user(struct arena *a, struct nvmm *nvmm)
-{
-	enter_heap(a, nvmm);
-	ck_assert(nvmm_alloc(a->client_heap, 64) != NVMM_NULL);
-}
-
-static struct nvmm_pool_info need_target(struct arena *a, struct nvmm *nvmm)
-{
-	struct nvmm_pool_info info;
-
-	ck_assert_msg(arena_target(a, nvmm, &info), "%s", "the target is gone");
-	ck_assert_uint_eq(arena_pools(nvmm), a->stage->pools);
-	return info;
-}
-
-/* Nothing but the common verification. */
-static bool done_always(struct arena *a, struct nvmm *nvmm)
-{
-	need_target(a, nvmm);
-	return true;
-}
-
-/* Creation */
-
-static int act_region_create(struct arena *a, struct nvmm *nvmm)
-{
-	return nvmm_region_create(nvmm, &a->stage->id, SMALL, NULL);
-}
-
-static int act_heap_create(struct arena *a, struct nvmm *nvmm)
-{
-	struct nvmm_pool_options options = { .size = sizeof(options), .name = "target", .mode = 0640 };
-
-	return nvmm_heap_create(nvmm, &a->stage->id, SMALL, &options);
-}
-
-/* One pool more, or none; under the lowest id, whoever knows of it. */
-static bool done_create(struct arena *a, struct nvmm *nvmm)
-{
-	unsigned pools = arena_pools(nvmm);
-	struct nvmm_pool_info info;
-
-	if (pools == a->stage->pools) {
-		ck_assert_uint_eq(a->stage->id, 0);
-		return false;
-	}
-	ck_assert_uint_eq(pools, a->stage->pools + 1);
-	ck_assert(a->stage->id == 0 || a->stage->id == a->stage->next);
-	a->stage->id = a->stage->next;
-	ck_assert(arena_target(a, nvmm, &info));
-	ck_assert_uint_eq(info.bytes, SMALL);
-	ck_assert_uint_eq(info.shelves, 1);
-	ck_assert_uint_eq(info.uid, geteuid());
-	return true;
-}
-
-static bool done_create_named(struct arena *a, struct nvmm *nvmm)
-{
-	bool done = done_create(a, nvmm);
-	nvmm_pool_id id = 0;
-
-	ck_assert_int_eq(nvmm_pool_lookup(nvmm, "target", &id), done ? 0 : -ENOENT);
-	ck_assert_uint_eq(id, a->stage->id);
-	return done;
-}
-
-/* Size */
-
-static int act_resize_in_place(struct arena *a, struct nvmm *nvmm)
-{
-	return nvmm_pool_resize(nvmm, a->stage->id, IN_PLACE);
-}
-
-static int act_resize_further(struct arena *a, struct nvmm *nvmm)
-{
-	return nvmm_pool_resize(nvmm, a->stage->id, FURTHER);
-}
-
-static bool done_resize(struct arena *a, struct nvmm *nvmm, uint64_t before, uint64_t after,
-			unsigned shelves_before, unsigned shelves_after)
-{
-	struct nvmm_pool_info info = need_target(a, nvmm);
-	bool done = info.bytes == after;
-
-	ck_assert_msg(done || info.bytes == before, "%llu bytes", (unsigned long long)info.bytes);
-	ck_assert_uint_eq(info.shelves, done ? shelves_after : shelves_before);
-	return done;
-}
-
-static bool done_resize_in_place(struct arena *a, struct nvmm *nvmm)
-{
-	return done_resize(a, nvmm, SMALL, IN_PLACE, 1, 1);
-}
-
-static bool done_resize_further(struct arena *a, struct nvmm *nvmm)
-{
-	return done_resize(a, nvmm, SMALL, FURTHER, 1, 2);
-}
-
-/* The only shelf is as long as it may become. */
-static void prepare_full(struct arena *a, struct nvmm *nvmm)
-{
-	prepare_heap(a, nvmm);
-	check(nvmm, nvmm_pool_resize(nvmm, a->stage->id, FULL));
-}
-
-static bool done_resize_full(struct arena *a, struct nvmm *nvmm)
-{
-	return done_resize(a, nvmm, FULL, FURTHER, 1, 2);
-}
-
-/* Rights */
-
-static int act_chmod(struct arena *a, struct nvmm *nvmm)
-{
-	return nvmm_pool_chmod(nvmm, a->stage->id, 0644);
-}
-
-static bool done_chmod(struct arena *a, struct nvmm *nvmm)
-{
-	struct nvmm_pool_info info = need_target(a, nvmm);
-
-	ck_assert(info.mode == 0600 || info.mode == 0644);
-	return info.mode == 0644;
-}
-
-/* Who may give a pool away gives it to nobody, others to themselves. */
-static uid_t other_uid(void)
-{
-	return geteuid() == 0 ? 65534 : geteuid();
-}
-
-static int act_chown(struct arena *a, struct nvmm *nvmm)
-{
-	return nvmm_pool_chown(nvmm, a->stage->id, other_uid(), (gid_t)-1);
-}
-
-static bool done_chown(struct arena *a, struct nvmm *nvmm)
-{
-	struct nvmm_pool_info info = need_target(a, nvmm);
-
-	ck_assert(info.uid == geteuid() || info.uid == other_uid());
-	return info.uid == other_uid();
-}
-
-/* Destruction */
-
-static int act_region_destroy(struct arena *a, struct nvmm *nvmm)
-{
-	return nvmm_region_destroy(nvmm, a->stage->id);
-}
-
-static int act_heap_destroy(struct arena *a, struct nvmm *nvmm)
-{
-	return nvmm_heap_destroy(nvmm, a->stage->id);
-}
-
-static int act_destroy_forced(struct arena *a, struct nvmm *nvmm)
-{
-	_reply reply = NVMM_REPLY_INIT;
-	Nvmm__PoolDestroy op = NVMM__POOL_DESTROY__INIT;
-	Nvmm__Request request = NVMM_REQUEST(POOL_DESTROY, pool_destroy, &op);
-
-	op.id = a->stage->id;
-	op.force = true;
-	return nvmm_call(nvmm, &request, NVMM__REPLY__RESULT__NOT_SET, 0, &reply);
-}
-
-static bool done_destroy(struct arena *a, struct nvmm *nvmm)
-{
-	unsigned pools = arena_pools(nvmm);
-	struct nvmm_pool_info info;
-	bool there = arena_target(a, nvmm, &info);
-
-	ck_assert_uint_eq(pools, a->stage->pools - !there);
-	return !there;
-}
-
-/* The id in the holder's pointers must not come to mean another pool. */
-static bool done_destroy_held(struct arena *a, struct nvmm *nvmm)
-{
-	bool done = done_destroy(a, nvmm);
-	nvmm_pool_id id = a->stage->id;
-
-	ck_assert_int_eq(nvmm_region_create(nvmm, &id, 4096, NULL), done ? -EBUSY : -EEXIST);
-	if (!done)
-		check(nvmm, act_destroy_forced(a, nvmm));
-	return done;
-}
-
-/* Roots */
-
-static nvmm_ptr place(const struct arena *a, unsigned n)
-{
-	return (nvmm_ptr)a->stage->id << 48 | n * 16384u;
-}
-
-static void prepare_root(struct arena *a, struct nvmm *nvmm)
-{
-	struct nvmm_heap *heap;
-
-	prepare_heap(a, nvmm);
-	heap = harness_open(nvmm, a->stage->id);
-	check(nvmm, nvmm_root_set(heap, "root", place(a, 1)));
-	check(nvmm, nvmm_root_set(heap, "other", place(a, 1)));
-	nvmm_heap_close(heap);
-}
-
-static int act_root_set(struct arena *a, struct nvmm *nvmm)
-{
-	(void)nvmm;
-	return nvmm_root_set(a->client_heap, "root", place(a, 2));
-}
-
-static int act_root_cas(struct arena *a, struct nvmm *nvmm)
-{
-	nvmm_ptr expected = place(a, 1);
-
-	(void)nvmm;
-	return nvmm_root_cas(a->client_heap, "root", &expected, place(a, 2));
-}
-
-static int act_root_cas_new(struct arena *a, struct nvmm *nvmm)
-{
-	nvmm_ptr expected = NVMM_NULL;
-
-	(void)nvmm;
-	return nvmm_root_cas(a->client_heap, "root", &expected, place(a, 2));
-}
-
-static int act_root_remove(struct arena *a, struct nvmm *nvmm)
-{
-	(void)nvmm;
-	return nvmm_root_remove(a->client_heap, "root");
-}
-
-/* The root's value; NVMM_NULL: there is none. */
-static nvmm_ptr root_value(struct arena *a, struct nvmm *nvmm, int *count)
-{
-	struct nvmm_root roots[8];
-	struct nvmm_heap *heap;
-	nvmm_ptr ptr = NVMM_NULL;
-
-	need_target(a, nvmm);
-	check(nvmm, nvmm_heap_open(&heap, nvmm, a->stage->id, O_RDONLY));
-	*count = nvmm_root_list(heap, roots, ARRAY_SIZE(roots));
-	for (int i = 0; i < *count; i++) {
-		if (strcmp(roots[i].name, "root") == 0)
-			ptr = roots[i].ptr;
-		else
-			ck_assert_uint_eq(roots[i].ptr, place(a, 1));
-	}
-	nvmm_heap_close(heap);
-	return ptr;
-}
-
-static bool done_root(struct arena *a, struct nvmm *nvmm)
-{
-	int count;
-	nvmm_ptr ptr = root_value(a, nvmm, &count);
-
-	ck_assert_int_eq(count, 2);
-	ck_assert(ptr == place(a, 1) || ptr == place(a, 2));
-	return ptr == place(a, 2);
-}
-
-static bool done_root_new(struct arena *a, struct nvmm *nvmm)
-{
-	int count;
-	nvmm_ptr ptr = root_value(a, nvmm, &count);
-
-	ck_assert_int_eq(count, ptr != NVMM_NULL);
-	ck_assert(ptr == NVMM_NULL || ptr == place(a, 2));
-	return ptr != NVMM_NULL;
-}
-
-static bool done_root_remove(struct arena *a, struct nvmm *nvmm)
-{
-	int count;
-	nvmm_ptr ptr = root_value(a, nvmm, &count);
-
-	ck_assert_int_eq(count, ptr == NVMM_NULL ? 1 : 2);
-	ck_assert(ptr == NVMM_NULL || ptr == place(a, 1));
-	return ptr == NVMM_NULL;
-}
-
-/* Use of heaps */
-
-static int act_open(struct arena *a, struct nvmm *nvmm)
-{
-	return nvmm_heap_open(&a->client_heap, nvmm, a->stage->id, O_RDWR);
-}
-
-static void repeated_open(struct arena *a, struct nvmm *nvmm)
-{
-	ck_assert_uint_eq(need_target(a, nvmm).openers, 1);
-}
-
-static int act_close(struct arena *a, struct nvmm *nvmm)
-{
-	(void)nvmm;
-	nvmm_heap_close(a->client_heap);
-	a->client_heap = NULL;
-	return 0;
-}
-
-static void repeated_close(struct arena *a, struct nvmm *nvmm)
-{
-	ck_assert_uint_eq(need_target(a, nvmm).openers, 0);
-}
-
-#define LANES 64u /* more than the file has at first, twice over */
-
-static int act_lanes(struct arena *a, struct nvmm *nvmm)
-{
-	_reply reply = NVMM_REPLY_INIT;
-	Nvmm__LaneTake op = NVMM__LANE_TAKE__INIT;
-	Nvmm__Request request = NVMM_REQUEST(LANE_TAKE, lane_take, &op);
-
-	op.id = a->stage->id;
-	op.count = LANES;
-	return nvmm_call(nvmm, &request, NVMM__REPLY__RESULT_LANES, 0, &reply);
-}
-
-static void repeated_lanes(struct arena *a, struct nvmm *nvmm)
-{
-	_reply reply = NVMM_REPLY_INIT;
-	Nvmm__HeapStat op = NVMM__HEAP_STAT__INIT;
-	Nvmm__Request request = NVMM_REQUEST(HEAP_STAT, heap_stat, &op);
-
-	op.id = a->stage->id;
-	check(nvmm, nvmm_call(nvmm, &request, NVMM__REPLY__RESULT_HEAP, 0, &reply));
-	ck_assert_uint_eq(reply.msg->heap->lanes, LANES);
-}
-
-static int act_alloc(struct arena *a, struct nvmm *nvmm, size_t size)
-{
-	(void)nvmm;
-	return nvmm_alloc(a->client_heap, size) == NVMM_NULL ? -errno : 0;
-}
-
-static int act_alloc_small(struct arena *a, struct nvmm *nvmm)
-{
-	return act_alloc(a, nvmm, 100);
-}
-
-static int act_alloc_large(struct arena *a, struct nvmm *nvmm)
-{
-	return act_alloc(a, nvmm, 160u << 10);
-}
-
-/* Every unit is of an empty span of small blocks: a large one has them retired. */
-static void prepare_spent(struct arena *a, struct nvmm *nvmm)
-{
-	nvmm_ptr ptr[SMALL / 1024];
-	struct nvmm_heap *heap;
-	unsigned n = 0;
-
-	prepare_heap(a, nvmm);
-	heap = harness_open(nvmm, a->stage->id);
-	while (n < ARRAY_SIZE(ptr) && (ptr[n] = nvmm_alloc(heap, 1024)) != NVMM_NULL)
-		n++;
-	while (n > 0)
-		check(nvmm, nvmm_free(heap, ptr[--n]));
-	nvmm_heap_close(heap);
-}
-
-static struct nvmm_heap_info heap_figures(struct arena *a, struct nvmm *nvmm)
-{
-	struct nvmm_heap_info info = { .size = sizeof(info) };
-	struct nvmm_heap *heap;
-
-	need_target(a, nvmm);
-	check(nvmm, nvmm_heap_open(&heap, nvmm, a->stage->id, O_RDONLY));
-	check(nvmm, nvmm_heap_stat(heap, &info));
-	nvmm_heap_close(heap);
-	return info;
-}
-
-/* A block whose allocator died before it was told may be there or not, but never two. */
-static bool done_alloc(struct arena *a, struct nvmm *nvmm)
-{
-	struct nvmm_heap_info info = heap_figures(a, nvmm);
-
-	ck_assert_uint_le(info.blocks, 1);
-	return info.blocks == 1;
-}
-
-#define HELD 4u /* blocks of a client that is killed */
-
-static void enter_holding(struct arena *a, struct nvmm *nvmm)
-{
-	static const size_t size[HELD] = { 16, 64, 300, 1000 };
-	nvmm_ptr ptr;
-
-	enter_heap(a, nvmm);
-	for (unsigned i = 0; i < HELD; i++) {
-		ck_assert(nvmm_alloc(a->client_heap, size[i]) != NVMM_NULL);
-		ptr = nvmm_alloc(a->client_heap, size[i]);
-		check(nvmm, nvmm_free(a->client_heap, ptr));
-	}
-}
-
-static bool done_settle(struct arena *a, struct nvmm *nvmm)
-{
-	ck_assert_uint_eq(heap_figures(a, nvmm).blocks, HELD);
-	return true;
-}
-
-static const struct operation operations[] = {
-	{ "region create", NULL, NULL, act_region_create, done_create, NULL, false },
-	{ "heap create", NULL, NULL, act_heap_create, done_create_named, NULL, false },
-	{ "region resize in place", prepare_region, NULL, act_resize_in_place, done_resize_in_place,
-	  NULL, false },
-	{ "region resize, further shelf", prepare_region, NULL, act_resize_further,
-	  done_resize_further, NULL, false },
-	{ "heap resize in place", prepare_heap, enter_user, act_resize_in_place,
-	  done_resize_in_place, NULL, false },
-	{ "heap resize, further shelf", prepare_heap, enter_user, act_resize_further,
-	  done_resize_further, NULL, false },
-	{ "heap resize, full shelf", prepare_full, NULL, act_resize_further, done_resize_full, NULL,
-	  false },
-	{ "chmod", prepare_region, NULL, act_chmod, done_chmod, NULL, false },
-	{ "chown", prepare_heap, NULL, act_chown, done_chown, NULL, false },
-	{ "region destroy", prepare_region, NULL, act_region_destroy, done_destroy, NULL, false },
-	{ "heap destroy", prepare_heap, NULL, act_heap_destroy, done_destroy, NULL, false },
-	{ "heap destroy by force", prepare_heap, NULL, act_destroy_forced, done_destroy_held, NULL,
-	  true },
-	{ "root set", prepare_root, enter_heap, act_root_set, done_root, NULL, false },
-	{ "root set, new", prepare_heap, enter_heap, act_root_set, done_root_new, NULL, false },
-	{ "root cas", prepare_root, enter_heap, act_root_cas, done_root, NULL, false },
-	{ "root cas, new", prepare_heap, enter_heap, act_root_cas_new, done_root_new, NULL, false },
-	{ "root remove", prepare_root, enter_heap, act_root_remove, done_root_remove, NULL, false },
-	{ "heap open", prepare_heap, NULL, act_open, done_always, repeated_open, false },
-	{ "heap close", prepare_heap, enter_user, act_close, done_always, repeated_close, false },
-	{ "lanes taken", prepare_heap, enter_heap, act_lanes, done_always, repeated_lanes, false },
-	{ "span granted", prepare_heap, enter_heap, act_alloc_small, done_alloc, NULL, false },
-	{ "large block granted", prepare_heap, enter_heap, act_alloc_large, done_alloc, NULL, false },
-	{ "spans retired", prepare_spent, enter_heap, act_alloc_large, done_alloc, NULL, false },
-	{ "client settled", prepare_heap, enter_holding, NULL, done_settle, NULL, false },
-};
 
 /* The sweep */
 
@@ -520,11 +45,12 @@ static uint64_t stride(uint64_t points, unsigned visits)
 static bool run(struct arena *a, const struct operation *op, struct ledger *l, uint64_t k,
 		enum fate fate, const uint64_t *starts, unsigned n)
 {
+	static const char *const fates[] = { "repeats", "dies", "is overtaken" };
 	unsigned deaths = 0;
 	bool died;
 
 	arena_log(a, "%s: dies at point %lld, the client %s, %u more starts die, from point %lld", op->name,
-		  (long long)k, fate == FATE_DIES ? "dies" : "repeats", n,
+		  (long long)k, fates[fate], n,
 		  n ? (long long)starts[0] : 0);
 	died = arena_run(a, op, k, fate, starts, n, &deaths);
 	l->kills += died;
@@ -545,6 +71,15 @@ static void sweep(struct arena *a, const struct operation *op, struct ledger *l,
 		;
 }
 
+/* The client is late: at the last points the operation is done, at the others it is not yet. */
+static void sweep_overtaken(struct arena *a, const struct operation *op, struct ledger *l)
+{
+	uint64_t step = stride(l->points, PER_RECOVERY);
+
+	for (uint64_t k = 0; k < l->points; k += k + 4 < l->points ? step : 1)
+		run(a, op, l, k, FATE_OVERTAKEN, NULL, 0);
+}
+
 /* Starts that die too, of what a death at k left. */
 static void sweep_starts(struct arena *a, const struct operation *op, struct ledger *l, uint64_t k)
 {
@@ -561,23 +96,75 @@ static void sweep_starts(struct arena *a, const struct operation *op, struct led
 	}
 }
 
+static bool is_asked_for(const char *name)
+{
+	const char *only = getenv("NVMMD_TEST_OPERATION");
+
+	return !only || strstr(name, only) != NULL;
+}
+
+static void ledger_print(const char *name, const struct ledger *l)
+{
+	printf("%s: %llu points, %u deaths, %u more at the start, 0 failures\n", name,
+	       (unsigned long long)l->points, l->kills, l->recoveries);
+}
+
 START_TEST(every_point)
 {
 	const struct operation *op = &operations[_i];
 	struct ledger l = { .points = 0 };
 	struct arena a;
 
+	if (!is_asked_for(op->name))
+		return;
 	arena_init(&a);
 	run(&a, op, &l, POINTS_NEVER, FATE_REPEATS, NULL, 0);
 	l.points = a.passed;
 	ck_assert_uint_gt(l.points, 0);
 	sweep(&a, op, &l, FATE_REPEATS);
 	sweep(&a, op, &l, FATE_DIES);
+	if (op->overtake)
+		sweep_overtaken(&a, op, &l);
 	for (unsigned i = 1; i <= 3; i++)
 		sweep_starts(&a, op, &l, i * l.points / 4);
 	arena_deinit(&a);
-	printf("%s: %llu points, %u deaths, %u more at the start, 0 failures\n", op->name,
-	       (unsigned long long)l.points, l.kills, l.recoveries);
+	ledger_print(op->name, &l);
+}
+END_TEST
+
+/* A base that no daemon has served yet: whatever the first one leaves, the next one serves. */
+START_TEST(first_start)
+{
+	struct ledger l = { .points = 0 };
+	struct arena a;
+
+	if (!is_asked_for("first start"))
+		return;
+	arena_init_empty(&a);
+	for (uint64_t k = 0; arena_first_start(&a, k); k += stride(l.points, 2 * PER_OPERATION)) {
+		l.kills++;
+		l.points = k + 1;
+	}
+	ck_assert_uint_gt(l.kills, 0);
+	ledger_print("first start", &l);
+}
+END_TEST
+
+/* An orderly stop that is none after all: the next start knows, and finds all of it. */
+START_TEST(every_stop)
+{
+	struct ledger l = { .points = 0 };
+	struct arena a;
+
+	if (!is_asked_for("orderly stop"))
+		return;
+	arena_init(&a);
+	for (uint64_t k = 0; arena_stop_dying(&a, k); k++)
+		l.kills++;
+	l.points = a.passed;
+	ck_assert_uint_gt(l.kills, 0);
+	arena_deinit(&a);
+	ledger_print("orderly stop", &l);
 }
 END_TEST
 
@@ -586,6 +173,8 @@ int main(void)
 	Suite *s = suite_create("pool kill");
 	TCase *t = harness_case(s, "operations", 600);
 
-	tcase_add_loop_test(t, every_point, 0, (int)ARRAY_SIZE(operations));
+	tcase_add_test(t, first_start);
+	tcase_add_test(t, every_stop);
+	tcase_add_loop_test(t, every_point, 0, N_OPERATIONS);
 	return harness_run(s);
 }
