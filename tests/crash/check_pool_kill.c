@@ -19,8 +19,8 @@
 #include "common/macro.h"
 #include "tests/crash/operations.h"
 
-#define PER_OPERATION 24u
-#define PER_RECOVERY 8u
+#define PER_OPERATION 16u
+#define PER_RECOVERY 5u
 
 /* The sweep */
 
@@ -74,10 +74,11 @@ static void sweep(struct arena *a, const struct operation *op, struct ledger *l,
 /* The client is late: at the last points the operation is done, at the others it is not yet. */
 static void sweep_overtaken(struct arena *a, const struct operation *op, struct ledger *l)
 {
-	uint64_t step = stride(l->points, PER_RECOVERY);
+	uint64_t step = stride(l->points, PER_RECOVERY), last = l->points - 1;
 
-	for (uint64_t k = 0; k < l->points; k += k + 4 < l->points ? step : 1)
+	for (uint64_t k = 0; k < last; k += step)
 		run(a, op, l, k, FATE_OVERTAKEN, NULL, 0);
+	run(a, op, l, last, FATE_OVERTAKEN, NULL, 0);
 }
 
 /* Starts that die too, of what a death at k left. */
