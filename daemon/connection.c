@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "daemon/nvmmd.h"
+#include "media/store.h"
 #include "daemon/request.h"
 
 static void connection_readable(uv_poll_t *poll, int status, int events)
@@ -175,6 +176,8 @@ void connection_send(struct connection *connection, const void *data, size_t len
 
 	if (connection->closed)
 		return;
+	/* A death here is one whose client asks again for what was done. */
+	media_point_call();
 	r = frame_send(connection->fd, data, len, fds, n_fds, MSG_DONTWAIT);
 	connection->nvmmd->counters.descriptors_sent += r < 0 ? 0 : n_fds;
 	/* A client that did not wait for its answer may have said Goodbye before it left. */

@@ -109,6 +109,8 @@ int op_lane_take(struct request *request)
 	r = heap_opening(request, m->id, true, &opening);
 	if (r != 0)
 		return r;
+	if (request_was_done(request) && opening->n_lanes >= m->count)
+		return reply_lanes(request, opening->lanes + opening->n_lanes - m->count, m->count);
 	if (limit > 0 && opening->n_lanes + m->count > limit)
 		return request_fail(request, -EDQUOT,
 				    "this process has %u lanes in heap %u, and "
@@ -136,6 +138,8 @@ int op_lane_return(struct request *request)
 	struct opening *opening;
 	int r, failed = 0;
 
+	if (request_was_done(request))
+		return 0;
 	r = heap_opening(request, m->id, true, &opening);
 	if (r != 0)
 		return r;

@@ -15,6 +15,8 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include "media/store.h"
+
 static pid_t read_holder(int fd)
 {
 	char buf[32];
@@ -31,6 +33,7 @@ static int write_holder(int fd)
 	char buf[32];
 	int n = snprintf(buf, sizeof(buf), "%d\n", (int)getpid());
 
+	media_point_call();
 	if (ftruncate(fd, 0) < 0 || pwrite(fd, buf, (size_t)n, 0) < 0)
 		return -errno;
 	return 0;
@@ -40,6 +43,7 @@ int lock_take(int *ret, int dirfd, pid_t *holder)
 {
 	int fd, r = 0;
 
+	media_point_call();
 	fd = openat(dirfd, LOCK_NAME, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return -errno;

@@ -127,7 +127,7 @@ static bool probe_pmem(int base_fd)
 	void *addr;
 	int fd;
 
-	unlinkat(base_fd, name, 0);
+	file_remove(base_fd, name);
 	if (file_create(&fd, base_fd, name, PROBE_BYTES) < 0)
 		return false;
 	if (file_map(&addr, fd, PROBE_BYTES, 0, true) == 0) {
@@ -135,7 +135,7 @@ static bool probe_pmem(int base_fd)
 		file_unmap(addr, PROBE_BYTES);
 	}
 	close(fd);
-	unlinkat(base_fd, name, 0);
+	file_remove(base_fd, name);
 	return is_pmem;
 }
 

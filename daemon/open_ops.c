@@ -174,6 +174,8 @@ int op_pool_close(struct request *request)
 	bool *flag = !opening ? NULL : m->write ? &opening->write : &opening->read;
 	int r;
 
+	if (request_was_done(request))
+		return 0;
 	if (!flag || !*flag)
 		return request_fail(request, -EBADF,
 				    "this session does not have pool %u (incarnation "

@@ -135,6 +135,7 @@ static void create_done(struct job *job, int r)
 		r = create_fail(create, r);
 		pool_drop_name(pool);
 		create->record.state = POOL_FREE;
+		pool_clear_change(&create->record);
 		memset(create->record.name, 0, sizeof(create->record.name));
 		if (pool_put(pool, &create->record) < 0)
 			pool_damage(pool, "its creation failed, and so did writing that down");
@@ -354,6 +355,9 @@ int op_pool_create(struct request *request)
 	int r;
 
 	pool = find_repeat(request);
+	if (!pool && request_was_done(request))
+		return request_fail(request, -ENOENT, "pool %u was created and has been destroyed since",
+				    request->session->done.pool);
 	if (pool && pool->busy != POOL_BUSY_CREATING)
 		return reply_pool(request, pool);
 	if (!pool)

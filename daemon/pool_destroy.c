@@ -144,6 +144,8 @@ int op_pool_destroy(struct request *request)
 	struct pool *pool;
 	int r;
 
+	if (request_was_done(request))
+		return 0; /* whatever has the id now is another pool */
 	r = pool_need(request, m->id, &pool);
 	if (r == -ENOENT && destroyed_before(request, m->id))
 		return 0;

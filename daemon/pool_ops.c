@@ -128,6 +128,9 @@ int check_quota(struct request *request, uid_t uid, uint32_t pools, uint64_t byt
 
 bool pool_is_repeat(const struct request *request, const struct pool_record *record)
 {
+	if (request_was_done(request))
+		return request->session->done.pool == record->pool &&
+		       request->session->done.incarnation == record->incarnation;
 	return record->op_seq == request->msg->seq &&
 	       memcmp(record->cookie, request->session->cookie, SESSION_COOKIE_LEN) == 0;
 }
@@ -136,6 +139,12 @@ void pool_mark_change(const struct request *request, struct pool_record *record)
 {
 	record->op_seq = request->msg->seq;
 	memcpy(record->cookie, request->session->cookie, SESSION_COOKIE_LEN);
+}
+
+void pool_clear_change(struct pool_record *record)
+{
+	record->op_seq = 0;
+	memset(record->cookie, 0, sizeof(record->cookie));
 }
 
 int op_pool_lookup(struct request *request)

@@ -2,7 +2,7 @@
 /*
  * Recovery of the registry.
  *
- *   CREATING    not committed: files removed, record FREE
+ *   CREATING    not committed: files removed, record FREE, without the mark of the request
  *   DESTROYING  committed: files removed, record FREE
  *   RESIZING    the shelf records decide (pool_layout.c): if they add up to the size that was
  * wanted, it is committed and the record becomes LIVE; else files are cut back to them, and the
@@ -24,6 +24,7 @@
 #include "common/text.h"
 #include "daemon/nvmmd.h"
 #include "daemon/pool_files.h"
+#include "daemon/pool_ops.h"
 
 static int recover_remove(struct nvmmd *nvmmd, struct pool_record *record)
 {
@@ -32,6 +33,8 @@ static int recover_remove(struct nvmmd *nvmmd, struct pool_record *record)
 
 	r = pool_files_remove(nvmmd->base_fd, record->pool);
 	if (r == 0) {
+		if (record->state == POOL_CREATING)
+			pool_clear_change(record);
 		record->state = POOL_FREE;
 		memset(record->name, 0, sizeof(record->name));
 		r = registry_put(nvmmd->registry, record);
@@ -88,8 +91,7 @@ static void recover_resize(struct pool *pool)
 	if (bytes != record.size) {
 		r = recover_cut(pool);
 		record.size = bytes;
-		record.op_seq = 0;
-		memset(record.cookie, 0, sizeof(record.cookie));
+		pool_clear_change(&record);
 	}
 	record.state = POOL_LIVE;
 	if (r == 0)

@@ -11,8 +11,9 @@
  * so is refused, which also refuses fields sent twice. Nothing that proto3 itself writes does.
  *
  * A repeated request (a client that lost the reply) has its first number. The session keeps the
- * last answer to a mutation; a daemon that was restarted finds the number in the record that was
- * changed. Hello does not count: it may stand between a request and its repeat.
+ * last answer to a mutation. A daemon that was restarted finds the number in the record that was
+ * changed, and notes it in the session before anybody can change that record again
+ * (session_restore.c). Hello does not count: it may stand between a request and its repeat.
  */
 #include "daemon/request.h"
 
@@ -87,6 +88,13 @@ void request_add_fd(struct request *request, int fd)
 const struct peer *request_peer(const struct request *request)
 {
 	return request->session ? &request->session->peer : &request->connection->peer;
+}
+
+bool request_was_done(const struct request *request)
+{
+	const struct session *session = request->session;
+
+	return session && session->done.seq != 0 && session->done.seq == request->msg->seq;
 }
 
 int request_fail(struct request *request, int r, const char *fmt, ...)

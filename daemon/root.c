@@ -71,8 +71,8 @@ static int reply_root(struct request *request, const char *name, uint64_t ptr, b
 
 static bool root_is_repeat(const struct request *request, const struct root_record *record)
 {
-	return record->op_seq == request->msg->seq &&
-	       memcmp(record->cookie, request->session->cookie, SESSION_COOKIE_LEN) == 0;
+	return request_was_done(request) || (record->op_seq == request->msg->seq &&
+	       memcmp(record->cookie, request->session->cookie, SESSION_COOKIE_LEN) == 0);
 }
 
 /* A root of the heap: 1 with its record; 0: there is none, *place is where it would go, or -1. */
@@ -144,7 +144,7 @@ static int root_ptr(struct request *request, uint32_t id, uint64_t ptr)
 int op_root_set(struct request *request)
 {
 	const Nvmm__RootSet *m = request->msg->root_set;
-	struct root_record record;
+	struct root_record record = { .ptr = 0 };
 	struct meta *meta;
 	struct pool *pool;
 	int place, r;
@@ -159,7 +159,7 @@ int op_root_set(struct request *request)
 	r = root_find(meta, m->name, &place, &record);
 	if (r < 0)
 		return root_damaged(request, pool, r);
-	if (r == 0 || !root_is_repeat(request, &record)) {
+	if (!root_is_repeat(request, &record)) {
 		r = root_put(request, pool, meta, place, m->name, m->ptr);
 		if (r < 0)
 			return r;
@@ -185,8 +185,8 @@ int op_root_cas(struct request *request)
 	r = root_find(meta, m->name, &place, &record);
 	if (r < 0)
 		return root_damaged(request, pool, r);
-	if (r > 0 && root_is_repeat(request, &record))
-		return reply_root(request, m->name, record.ptr, true);
+	if (root_is_repeat(request, &record))
+		return reply_root(request, m->name, m->desired, true);
 	if ((r > 0 ? record.ptr : 0) != m->expected)
 		return reply_root(request, m->name, r > 0 ? record.ptr : 0, false);
 	r = root_put(request, pool, meta, place, m->name, m->desired);
@@ -209,6 +209,8 @@ int op_root_remove(struct request *request)
 	r = root_find(meta, m->name, &place, &record);
 	if (r < 0)
 		return root_damaged(request, pool, r);
+	if (request_was_done(request))
+		return 0;
 	if (r == 0)
 		return request_fail(request, -ENOENT, "heap %u has no root '%s'", m->id, m->name);
 	return root_put(request, pool, meta, place, "", 0);

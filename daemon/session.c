@@ -278,6 +278,7 @@ int session_save(struct session *session)
 		.gid = session->peer.gid,
 		.since = session->since,
 		.last_seq = session->last_seq,
+		.done = session->done,
 	};
 	int r;
 

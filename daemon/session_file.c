@@ -26,7 +26,7 @@
 #include "common/text.h"
 #include "media/format.h"
 
-#define SESSION_FILE_MAGIC UINT64_C(0x31737365736d766e) /* "nvmsess1" */
+#define SESSION_FILE_MAGIC UINT64_C(0x32737365736d766e) /* "nvmsess2" */
 #define SESSION_FILE_MAX (UINT32_C(64) << 20)
 
 struct session_head {
@@ -37,15 +37,18 @@ struct session_head {
 	uint64_t start;
 	int64_t since;
 	uint64_t last_seq;
+	uint64_t done_seq;
+	uint64_t done_incarnation;
 	uint8_t boot_id[BOOT_ID_LEN];
 	uint8_t cookie[SESSION_COOKIE_LEN];
 	uint32_t pid;
 	uint32_t uid;
 	uint32_t gid;
 	uint32_t n_pools;
+	uint64_t done_pool;
 	char name[SESSION_NAME_MAX + 1];
 };
-_Static_assert(sizeof(struct session_head) == 160, "no padding");
+_Static_assert(sizeof(struct session_head) == 184, "no padding");
 
 struct session_entry {
 	uint64_t incarnation;
@@ -101,6 +104,9 @@ static void encode_head(struct session_head *head, const struct session_image *s
 		.start = s->process.start,
 		.since = s->since,
 		.last_seq = s->last_seq,
+		.done_seq = s->done.seq,
+		.done_incarnation = s->done.incarnation,
+		.done_pool = s->done.pool,
 		.pid = (uint32_t)s->process.pid,
 		.uid = s->uid,
 		.gid = s->gid,
@@ -157,12 +163,15 @@ static int write_file(int dirfd, const char *name, const char *buf, size_t len)
 	static const char temp[] = ".session.new";
 	int fd, r;
 
+	media_point_call();
 	fd = openat(dirfd, temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return -errno;
+	media_point_call();
 	r = fchmod(fd, 0600) < 0 ? -errno : write_all(fd, buf, len);
 	if (close(fd) < 0 && r == 0)
 		r = -errno;
+	media_point_call();
 	if (r == 0 && renameat(dirfd, temp, dirfd, name) < 0)
 		r = -errno;
 	if (r < 0)
@@ -258,7 +267,7 @@ static int image_decode(struct session_image **ret, char *buf, size_t len)
 	memcpy(buf, &head, sizeof(head));
 	if (head.magic != SESSION_FILE_MAGIC || head.len != len ||
 	    crc != (uint32_t)crc32(0, (const Bytef *)buf, (uInt)len) || head.id == 0 ||
-	    head.pid == 0 || head.pid > INT32_MAX ||
+	    head.pid == 0 || head.pid > INT32_MAX || head.done_pool > POOL_ID_MAX ||
 	    strnlen(head.name, sizeof(head.name)) == sizeof(head.name) ||
 	    !entries_fit(buf + sizeof(head), len - sizeof(head), head.n_pools))
 		return -EUCLEAN;
@@ -271,6 +280,8 @@ static int image_decode(struct session_image **ret, char *buf, size_t len)
 	image->gid = head.gid;
 	image->since = head.since;
 	image->last_seq = head.last_seq;
+	image->done = (struct session_done){ head.done_seq, head.done_incarnation,
+					     (uint16_t)head.done_pool };
 	memcpy(image->boot_id, head.boot_id, BOOT_ID_LEN);
 	memcpy(image->cookie, head.cookie, SESSION_COOKIE_LEN);
 	memcpy(image->name, head.name, sizeof(image->name));
@@ -311,6 +322,7 @@ int session_file_remove(int runtime_fd, uint64_t id)
 	char name[32];
 
 	session_file_name(name, id);
+	media_point_call();
 	return unlinkat(runtime_fd, name, 0) < 0 && errno != ENOENT ? -errno : 0;
 }
 
