@@ -101,7 +101,7 @@ static void exec_daemon(const struct base *base)
 	char path[512];
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	team_realtime();
+	team_favour();
 	snprintf(path, sizeof(path), "%s/nvmmd.yaml", base->dir);
 	execl(NVMMD_PATH, "nvmmd", "--config", path, (char *)NULL);
 	_exit(127);

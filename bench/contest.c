@@ -20,7 +20,8 @@
 
 #include "common/macro.h"
 
-#define READY_MS 20000
+#define READY_MS 10000
+#define ROUND_MS 5000
 #define TRIES 3
 
 static const struct {
@@ -125,25 +126,33 @@ static bool worker_line(struct worker *w, char *line, int room, int ms)
 	return poll(&fd, 1, ms) == 1 && fgets(line, room, w->out) != NULL;
 }
 
-static void worker_end(struct worker *w, bool failed)
+/* Its processes are in a group of their own, and die with it. */
+static void worker_kill(struct worker *w)
+{
+	kill(w->pid, SIGKILL);
+	kill(-w->pid, SIGKILL);
+}
+
+static void worker_end(struct worker *w)
 {
 	struct pollfd fd = { .fd = fileno(w->out), .events = POLLIN };
 
 	close(w->in);
-	/* Its processes are in a group of their own. */
-	if (failed || poll(&fd, 1, READY_MS) != 1)
-		kill(-w->pid, SIGKILL);
+	if (poll(&fd, 1, ROUND_MS) != 1)
+		worker_kill(w);
 	waitpid(w->pid, NULL, 0);
 	fclose(w->out);
 }
 
-static void fail(struct entrant *e, const char *what)
+/* At once: it may be spinning. */
+static void fail(struct worker *w, struct entrant *e, const char *what)
 {
 	char title[128];
 
 	cell_title(&e->cell, title, sizeof(title));
 	fprintf(stderr, "bench: %s: %s: %s\n", peer_name(e->peer), title, what);
 	e->failed = true;
+	worker_kill(w);
 }
 
 static bool measure(struct worker *w, struct entrant *e, double *ns, double *round_trip,
@@ -151,9 +160,9 @@ static bool measure(struct worker *w, struct entrant *e, double *ns, double *rou
 {
 	char line[128];
 
-	if (write(w->in, "r", 1) != 1 || !worker_line(w, line, sizeof(line), READY_MS) ||
+	if (write(w->in, "r", 1) != 1 || !worker_line(w, line, sizeof(line), ROUND_MS) ||
 	    sscanf(line, "%lf %lf %d", ns, round_trip, disturbed) != 3) {
-		fail(e, "ended, or stuck, in a round");
+		fail(w, e, "ended, or stuck, in a round");
 		return false;
 	}
 	return true;
@@ -181,7 +190,7 @@ static void warm_up(struct worker *w, struct entrant *e)
 	char line[128];
 
 	if (!worker_line(w, line, sizeof(line), READY_MS))
-		fail(e, "did not start");
+		fail(w, e, "did not start");
 	else
 		measure(w, e, &ns, &round_trip, &disturbed);
 }
@@ -205,7 +214,7 @@ void contest_run(struct contest *contest, const char *dir)
 			if (!contest->entrant[i].failed)
 				round_of(&worker[i], &contest->entrant[i], round);
 	for (unsigned i = 0; i < n; i++)
-		worker_end(&worker[i], contest->entrant[i].failed);
+		worker_end(&worker[i]);
 }
 
 /* Figures */

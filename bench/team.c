@@ -13,6 +13,7 @@
 #include <sched.h>
 #include <stddef.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -57,11 +58,9 @@ void team_pin(unsigned n)
 	}
 }
 
-void team_realtime(void)
+void team_favour(void)
 {
-	const struct sched_param param = { .sched_priority = 1 };
-
-	(void)sched_setscheduler(0, SCHED_FIFO, &param);
+	(void)setpriority(PRIO_PROCESS, (id_t)gettid(), -10);
 }
 
 uint64_t team_now_ns(void)

@@ -40,9 +40,9 @@ void *team_memory(size_t bytes);
 unsigned team_cpus(void);
 /* Pins the calling thread to the n-th of them. */
 void team_pin(unsigned n);
-/* Puts the calling thread before all ordinary work, if that is allowed: what else the machine does
- * is then not measured along. */
-void team_realtime(void);
+/* Lets the calling thread have more of its CPU than others, if that is allowed: what else the machine
+ * does is then less in the way. */
+void team_favour(void);
 uint64_t team_now_ns(void);
 
 /* The workers' side. Waits for the round behind `*round`; false: there is none. */

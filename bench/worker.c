@@ -111,7 +111,7 @@ static void *work(void *arg)
 	struct job job;
 
 	team_pin(worker);
-	team_realtime();
+	team_favour();
 	job_init(&job, worker);
 	team_ready(team);
 	while (team_await(team, &round)) {
