@@ -23,6 +23,9 @@ int process_init(void);
 
 void process_lock(void);
 void process_unlock(void);
+/* Gives the lock away until somebody wakes all that wait so; and takes it again. */
+void process_wait(void);
+void process_wake(void);
 
 /* Raised in the child of each fork: a connection of another generation is the parent's. */
 uint32_t process_generation(void);
