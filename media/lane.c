@@ -22,6 +22,7 @@
 #include "media/lane.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -84,9 +85,14 @@ void lane_free(struct lane *lane)
 
 /* Entering and leaving */
 
+/* Cancellation is put off: a thread that vanished here would leave its lane busy for ever. */
 static void sleep_a_little(void)
 {
+	int state;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
 	nanosleep(&(struct timespec){ .tv_nsec = WAIT_STEP_NS }, NULL);
+	pthread_setcancelstate(state, NULL);
 }
 
 /* The daemon wants the lane's spans, or has them. 0: the thread may go on; -ETIMEDOUT. */
