@@ -2,9 +2,10 @@
 /*
  * Blocks: allocation and freeing.
  *
- * The fast path is a lookup of the thread's lane and the lane's own work, without a lock and without
- * the daemon. The slow path finds the thread a lane. What idle threads of any process hold back, and
- * lanes whose threads ended, the daemon takes back by itself before it says that a heap is full.
+ * The fast path is a lookup of the thread's lane and the lane's own work, without a lock and
+ * without the daemon. The slow path finds the thread a lane. What idle threads of any process hold
+ * back, and lanes whose threads ended, the daemon takes back by itself before it says that a heap
+ * is full.
  */
 #include <errno.h>
 #include <string.h>

@@ -2,16 +2,16 @@
 /*
  * Lanes and threads.
  *
- * A thread gets a lane at its first allocation in a heap and keeps it until it ends; then the lane's
- * spans are given up and it waits, idle, for the next new thread. Numbers of lanes are
+ * A thread gets a lane at its first allocation in a heap and keeps it until it ends; then the
+ * lane's spans are given up and it waits, idle, for the next new thread. Numbers of lanes are
  * asked of the daemon a few at a time, as many as are in use already.
  *
  * Who may touch what. A lane is its thread's alone. The lists below are guarded by the process
- * lock. A thread finds its lanes in thread-local storage: `lane_cache`, by the heap's id, and behind
- * it `mine`, which has all of them. Entries of heaps that were closed stay there and are harmless:
- * ids are never used twice, and a thread's end gives a lane back only if its heap is found in the
- * registry under the lock. Closing takes the heap out of the registry first, so lanes go either to
- * the idle list or to who closes, never to both.
+ * lock. A thread finds its lanes in thread-local storage: `lane_cache`, by the heap's id, and
+ * behind it `mine`, which has all of them. Entries of heaps that were closed stay there and are
+ * harmless: ids are never used twice, and a thread's end gives a lane back only if its heap is
+ * found in the registry under the lock. Closing takes the heap out of the registry first, so lanes
+ * go either to the idle list or to who closes, never to both.
  *
  * In a forked child all lanes are the parent's: the thread's tables are emptied.
  */
@@ -72,8 +72,8 @@ static struct lanes *registry_find(uint64_t id)
 }
 
 /*
- * Gives up the lane's spans; it may wait for the daemon, so no lock is held, and whoever closes the heap
- * waits for it. A lane of a lost session may be another's by now: it is left alone.
+ * Gives up the lane's spans; it may wait for the daemon, so no lock is held, and whoever closes the
+ * heap waits for it. A lane of a lost session may be another's by now: it is left alone.
  */
 static void give_back_one(struct holding *h)
 {

@@ -43,8 +43,8 @@ int pool_open(struct pool **ret, struct nvmm *nvmm, nvmm_pool_id id, unsigned ki
 /* Gives up a reference; the last one unmaps and tells the daemon. */
 void pool_close(struct pool *pool, bool write);
 
-/* The pool of a pointer: if it is not open, it is opened until nvmm_disconnect(), for writing if that
- * is allowed. `write`: it must be open for writing. */
+/* The pool of a pointer: if it is not open, it is opened until nvmm_disconnect(), for writing if
+ * that is allowed. `write`: it must be open for writing. */
 int pool_open_implicit(struct pool **ret, struct nvmm *nvmm, nvmm_pool_id id, bool write);
 
 /* Asks for a shelf's size and descriptors, of which the first is the shelf itself. */

@@ -42,8 +42,8 @@ struct entry {
 #define ENTRY_NONE { .inside = false }
 
 /*
- * Begins a call: no cancellation inside, and one deadline for all that it does. -ENOTCONN: `nvmm` is
- * the parent's; -EDEADLK: a signal handler interrupted such a call of this thread. Text set.
+ * Begins a call: no cancellation inside, and one deadline for all that it does. -ENOTCONN: `nvmm`
+ * is the parent's; -EDEADLK: a signal handler interrupted such a call of this thread. Text set.
  */
 int enter(struct entry *entry, const struct nvmm *nvmm);
 void leave(struct entry *entry);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The client library in programs with threads, forks, signals and several heaps, beside a real daemon
- * that is stopped, killed and started again.
+ * The client library in programs with threads, forks, signals and several heaps, beside a real
+ * daemon that is stopped, killed and started again.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -55,7 +55,7 @@ static struct nvmm *connect_ms(int timeout_ms)
 
 /* Daemon */
 
-/* A process goes on with its session, lanes and all, when the daemon was killed and started again. */
+/* A process goes on with its session and lanes when the daemon was killed and started again. */
 START_TEST(daemon_killed)
 {
 	struct nvmm *nvmm = harness_connect(&h);
