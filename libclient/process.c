@@ -24,6 +24,7 @@
 #include "libclient/process.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static uint32_t generation;
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -45,6 +46,16 @@ void process_unlock(void)
 	locking = 0;
 }
 
+void process_wait(void)
+{
+	pthread_cond_wait(&changed, &lock);
+}
+
+void process_wake(void)
+{
+	pthread_cond_broadcast(&changed);
+}
+
 uint32_t process_generation(void)
 {
 	/* ordering: relaxed; changes in a forked child alone, while it has one thread. */
@@ -55,6 +66,8 @@ static void fork_child(void)
 {
 	/* ordering: relaxed; this is the only thread. */
 	__atomic_add_fetch(&generation, 1, __ATOMIC_RELAXED);
+	/* Who waited there is the parent's. */
+	changed = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
 	connection_fork_child();
 	lanes_fork_child();
 	process_unlock();
