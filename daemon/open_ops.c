@@ -156,12 +156,14 @@ int op_pool_open(struct request *request)
 	return 0;
 }
 
+/* `incarnation` 0: of whichever the session has open; of an id there can be but one. */
 static struct opening *find_incarnation(struct session *session, uint32_t id, uint64_t incarnation)
 {
 	struct opening *opening;
 
 	LIST_FOREACH (opening, &session->openings, of_session)
-		if (opening->pool->id == id && opening->pool->record.incarnation == incarnation)
+		if (opening->pool->id == id &&
+		    (incarnation == 0 || opening->pool->record.incarnation == incarnation))
 			return opening;
 	return NULL;
 }
