@@ -358,8 +358,11 @@ void owned_freed(struct lane *lane, struct owned *o)
 
 /* Runs */
 
-/* Claims the granted run `ref` and allocates its block. -EAGAIN: somebody was there before. */
-static int claim_run(struct lane *lane, uint64_t ref, uint64_t *ret)
+/*
+ * Claims the granted run `ref` of `units` and allocates its block. -EAGAIN: somebody was there before,
+ * or the daemon took it back unclaimed and granted a run of another length there.
+ */
+static int claim_run(struct lane *lane, uint64_t ref, uint64_t units, uint64_t *ret)
 {
 	struct span_at at;
 	struct owned *o;
@@ -367,7 +370,7 @@ static int claim_run(struct lane *lane, uint64_t ref, uint64_t *ret)
 	m64 *word;
 	int r = find_span(lane, ref, &at);
 
-	if (r < 0 || at.span.kind != SPAN_LARGE)
+	if (r < 0 || at.span.kind != SPAN_LARGE || at.span.length != units)
 		return r == -EINVAL || r == 0 ? -EAGAIN : r;
 	o = place_get(lane, 0);
 	taken = claim(lane, o, &at);
@@ -404,7 +407,7 @@ int lane_take_run(struct lane *lane, uint64_t units, uint64_t *ret)
 			r = lane->source->run(lane->ctx, units, &ref);
 		}
 		if (r == 0)
-			r = claim_run(lane, ref, ret);
+			r = claim_run(lane, ref, units, ret);
 	}
 	return r == -EAGAIN ? -ENOSPC : r;
 }
