@@ -4,9 +4,10 @@
  *
  * The span table is this module's alone. A grant cuts a free run: the run's own word, if it is
  * shorter than the span, the remainder's word, interior words, an empty state record, then the head's
- * word, which is the commit; only then does the owner word become NONE and the span can be adopted. Retiring goes the other way: claim, collect, verify,
- * owner NOT_HEAD, word FREE. A typed span whose owner is NOT_HEAD was caught in between, either way,
- * with all its bits zero: grant_new() completes it as granted.
+ * word, which is the commit; only then does the owner word become NONE and the span can be adopted.
+ * Retiring goes the other way: claim, collect, verify, owner NOT_HEAD, word FREE. A typed span whose
+ * owner is NOT_HEAD was caught in between, either way, with all its bits zero: grant_new() completes
+ * it as granted.
  *
  * State records, hints and lanes can be written, and their files shortened, by clients: every access
  * is in a function run by guard_run(), which touches media and its argument alone; the index of free
