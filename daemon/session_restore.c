@@ -75,6 +75,7 @@ static int restore_session(struct nvmmd *nvmmd, struct session_image *image)
 	memcpy(session->name, image->name, sizeof(session->name));
 	session->since = image->since;
 	session->last_seq = image->last_seq;
+	session_epochs_restore(session);
 	for (uint32_t i = 0; r == 0 && i < image->n_pools; i++)
 		r = restore_opening(session, &image->pools[i]);
 	if (r < 0)

@@ -9,8 +9,10 @@
 #include <errno.h>
 #include <string.h>
 
+#include "libclient/epochs.h"
 #include "libclient/heap.h"
 #include "libclient/source.h"
+#include "media/limbo.h"
 
 static int heap_lane(struct nvmm_heap *heap, struct lane **ret)
 {
@@ -151,6 +153,32 @@ _public int nvmm_free(struct nvmm_heap *heap, nvmm_ptr ptr)
 	if (_likely(nvmm_ptr_pool(ptr) == heap->handle.pool->id))
 		r = lane_dealloc(lane, ptr);
 	return _likely(r == 0) ? 0 : free_text(heap, ptr, r);
+}
+
+_public int nvmm_free_deferred(struct nvmm_heap *heap, nvmm_ptr ptr)
+{
+	struct epochs *epochs = epochs_of(heap->handle.nvmm);
+	struct lane *lane;
+	uint64_t watch;
+	bool wake;
+	int r;
+
+	if (ptr == NVMM_NULL)
+		return 0;
+	r = find_lane(heap, &lane);
+	if (_likely(r == 0) && _unlikely(!epochs))
+		r = epochs_need(heap->handle.nvmm, &epochs);
+	if (_unlikely(r < 0))
+		return r;
+	r = lane_defer(lane, ptr, &wake, &watch);
+	if (_unlikely(r < 0))
+		return free_text(heap, ptr, r);
+	if (_unlikely(wake)) {
+		epochs_wake(epochs);
+		limbo_woken(&heap->handle.pool->heap, watch);
+		lane_deferred(lane);
+	}
+	return 0;
 }
 
 /* The block that starts at ptr, mapping its shelf if need be. */
