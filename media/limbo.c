@@ -336,6 +336,7 @@ static int put_back(void *arg)
 {
 	struct limbo *l = arg;
 
+	/* ordering: more than it needs; the next snapshot finds them. */
 	if (l->hints)
 		media_or(hint_word(l->heap->shelf[l->shelf], l->at * 64), l->hints);
 	l->hints = 0;
