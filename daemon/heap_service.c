@@ -198,8 +198,10 @@ static void service_lanes_live(struct heap_service *service)
 static int service_grant(struct heap_service *service, const struct lane_set *alive, bool readers,
 			 char damage[HEAP_DAMAGE_LEN])
 {
-	struct grant_lanes lanes = { .alive = lane_alive, .ctx = (void *)(uintptr_t)alive,
-				     .count = service->n_lanes, .no_readers = !readers };
+	struct grant_lanes lanes = { .alive = lane_alive,
+				     .ctx = (void *)(uintptr_t)alive,
+				     .count = service->n_lanes,
+				     .no_readers = !readers };
 	const char *why = "cannot be read";
 	uint64_t where = 0;
 	int r;

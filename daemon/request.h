@@ -78,6 +78,9 @@ char *request_strdup(struct request *request, const char *text);
 /* Takes a descriptor for the reply. */
 void request_add_fd(struct request *request, int fd);
 
+/* Whether a daemon before this one did the request, and died before its reply was read. */
+bool request_was_done(const struct request *request);
+
 const struct peer *request_peer(const struct request *request);
 
 /* Handlers, by what they are about. */

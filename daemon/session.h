@@ -31,6 +31,7 @@ struct session {
 	int64_t since;
 	uint64_t requests;
 	uint64_t last_seq;
+	struct session_done done; /* before a restart */
 	struct {           /* what the last mutation was answered, for a repeat */
 		uint64_t seq;
 		uint8_t *data;

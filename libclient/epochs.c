@@ -19,6 +19,7 @@
 #include "libclient/epochs.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -267,12 +268,16 @@ void epochs_free(struct nvmm *nvmm)
 void epochs_wake(struct epochs *e)
 {
 	const uint64_t any = 1;
+	int state;
 	ssize_t n;
 
+	/* A thread that vanished here would leave its lane busy. */
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
 	/* It cannot fail for want of space; if it does, a look at pressure finds what there is. */
 	do
 		n = pwrite(e->fd, &any, sizeof(any), offsetof(struct epoch_slots, wake));
 	while (n < 0 && errno == EINTR);
+	pthread_setcancelstate(state, NULL);
 }
 
 /* A thread's slots */

@@ -82,6 +82,22 @@ int span_defer(struct heap *heap, const struct span_at *at, uint32_t index)
 	return 0;
 }
 
+/* A block of a span that the lane owns, as its own memory says; false: look elsewhere. */
+static bool find_near(struct lane *lane, uint64_t ptr, struct span_at *at, uint32_t *index)
+{
+	uint64_t unit = ptr >> UNIT_SHIFT; /* and the pool */
+	const struct owned *o = &lane->owned[lane->near[unit % NEAR_UNITS]];
+	uint64_t offset = ptr - o->base, i = (offset * o->recip) >> 40;
+
+	/* If the daemon took the lane's spans, they may be something else by now. */
+	if (unit - o->first >= o->units || media_load64(&lane->df->revoke) != REVOKE_NONE ||
+	    i * o->size != offset || i >= o->blocks)
+		return false;
+	*at = o->at;
+	*index = (uint32_t)i;
+	return true;
+}
+
 /* The block's span, its shelf mapped if need be. */
 static int find_block(struct lane *lane, uint64_t ptr, struct span_at *at, uint32_t *index)
 {
@@ -101,16 +117,19 @@ int lane_defer(struct lane *lane, uint64_t ptr, bool *wake, uint64_t *watch)
 	uint32_t index;
 	int r;
 
-	if (_unlikely(ptr >> 48 != lane->pool))
+	if (_unlikely(ptr >> 48 != lane->heap->pool))
 		return -EINVAL;
 	if (_unlikely(media_load64(&lane->df->busy) != 0))
 		return -EDEADLK;
-	/* Nothing that the lane owns is touched, so the daemon may take its spans meanwhile: the mark is
-	 * for signal handlers of this thread, which would overwrite `freeing`.
-	 * ordering: of this thread alone; the fences are the compiler's. */
-	media_store64(&lane->df->busy, 1);
+	/* As lane_enter(): the daemon takes no spans of a busy lane, and a signal handler sees that it
+	 * must not overwrite `freeing`. Revoked or not does not matter beyond find_near().
+	 * ordering: this store comes before the load of `revoke`, as there. */
+	if (_unlikely(lane->fence))
+		media_swap(&lane->df->busy, 1);
+	else
+		media_store64(&lane->df->busy, 1);
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
-	r = find_block(lane, ptr, &at, &index);
+	r = find_near(lane, ptr, &at, &index) ? 0 : find_block(lane, ptr, &at, &index);
 	if (_likely(r == 0)) {
 		/* ordering: release, and the OR is a full barrier: the settler of a lane whose OR was
 		 * done finds the span here and sets its limbo hint. */
