@@ -187,6 +187,7 @@ static int reply_spans(struct request *request, const uint64_t *refs, uint32_t n
 int op_span_get(struct request *request)
 {
 	const Nvmm__SpanGet *m = request->msg->span_get;
+	enum epoch_relief relief = RELIEF_NONE;
 	struct opening *opening;
 	uint64_t refs[SPANS_MAX];
 	int r;
@@ -200,9 +201,13 @@ int op_span_get(struct request *request)
 	if (!heap_service_class_ok(opening->pool->heap, m->class_))
 		return request_fail(request, -EINVAL, "heap %u has no size class %u", m->id,
 				    m->class_);
-	r = heap_service_spans(opening->pool->heap, m->class_, m->count, refs);
-	if (r == 0)
-		r = -ENOSPC;
+	do {
+		r = heap_service_spans(opening->pool->heap, m->class_, m->count, refs);
+		if (r == 0)
+			r = -ENOSPC;
+	} while (r == -ENOSPC && (relief = epochs_pressure(request, opening->pool)) == RELIEF_NOW);
+	if (r == -ENOSPC && relief == RELIEF_LATER)
+		return REQUEST_PENDING;
 	if (r == -ENOSPC)
 		return request_fail(request, r,
 				    "heap %u is full: free blocks, or grow it with "
@@ -217,6 +222,7 @@ int op_span_get(struct request *request)
 int op_run_get(struct request *request)
 {
 	const Nvmm__RunGet *m = request->msg->run_get;
+	enum epoch_relief relief = RELIEF_NONE;
 	struct opening *opening;
 	uint64_t ref;
 	int r;
@@ -229,7 +235,11 @@ int op_run_get(struct request *request)
 	r = heap_opening(request, m->id, true, &opening);
 	if (r != 0)
 		return r;
-	r = heap_service_run(opening->pool->heap, m->units, &ref);
+	do
+		r = heap_service_run(opening->pool->heap, m->units, &ref);
+	while (r == -ENOSPC && (relief = epochs_pressure(request, opening->pool)) == RELIEF_NOW);
+	if (r == -ENOSPC && relief == RELIEF_LATER)
+		return REQUEST_PENDING;
 	if (r == -ENOSPC)
 		return request_fail(request, r,
 				    "heap %u has no %" PRIu64 " bytes in one piece: free "

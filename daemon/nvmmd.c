@@ -7,7 +7,7 @@
  *   2. directories and their locks: from here on no other daemon serves them
  *   3. node file: the clean mark is taken away, durably, before anything else changes
  *   4. registry: refused as a whole, the daemon ends and leaves it untouched
- *   5. pools, interrupted changes put right; then sessions, which name pools
+ *   5. pools, interrupted changes put right; then sessions, which name pools; then epochs
  *   6. socket; READY
  *
  * Stop: accept no more, read no more, wait for jobs, close connections; when the loop is empty, and
@@ -272,7 +272,11 @@ static int init_service(struct nvmmd *nvmmd)
 	if (r == 0)
 		r = open_loop(nvmmd);
 	if (r == 0)
+		r = epochs_init(nvmmd);
+	if (r == 0)
 		r = sessions_restore(nvmmd);
+	if (r == 0)
+		r = epochs_start(nvmmd);
 	if (r == 0)
 		r = server_listen(nvmmd);
 	return r;
@@ -284,6 +288,7 @@ int nvmmd_init(struct nvmmd *nvmmd, const struct options *options)
 
 	memset(nvmmd, 0, sizeof(*nvmmd));
 	nvmmd->options = options;
+	nvmmd->epochs.dir = nvmmd->epochs.wake_fd = -1;
 	nvmmd->base_fd = nvmmd->base_lock = nvmmd->runtime_fd = nvmmd->runtime_lock = -1;
 	pools_init(&nvmmd->pools);
 	sessions_init(&nvmmd->sessions);
@@ -320,6 +325,7 @@ void nvmmd_stop_if_idle(struct nvmmd *nvmmd)
 		return;
 	nvmmd->stopped = true;
 	server_close_connections(nvmmd);
+	epochs_stop(nvmmd);
 	nvmmd->sessions_left = nvmmd->sessions.n;
 	sessions_deinit(&nvmmd->sessions);
 	uv_close((uv_handle_t *)&nvmmd->sigterm, NULL);
@@ -382,6 +388,7 @@ void nvmmd_deinit(struct nvmmd *nvmmd)
 		uv_loop_close(&nvmmd->loop);
 	}
 	server_deinit(&nvmmd->server);
+	epochs_deinit(nvmmd);
 	pools_deinit(&nvmmd->pools);
 	registry_free(nvmmd->registry);
 	node_file_free(nvmmd->node_file);

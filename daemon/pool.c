@@ -76,6 +76,7 @@ int pool_add(struct pool **ret, struct nvmmd *nvmmd, uint16_t id, const struct p
 	pool->record = *record;
 	TAILQ_INIT(&pool->parked);
 	LIST_INIT(&pool->openings);
+	TAILQ_INIT(&pool->epochs.waiting);
 	nvmmd->pools.by_id[id] = pool;
 	if (record->name[0])
 		RB_INSERT(pool_names, &nvmmd->pools.by_name, pool);
@@ -344,6 +345,9 @@ void opening_settle(struct opening *opening)
 				  opening->lanes[i], strerror(-r));
 		pool->nvmmd->counters.lanes_settled++;
 	}
+	/* The dead may have freed with delay and not said so. */
+	if (opening->n_lanes > 0)
+		epochs_kick(pool);
 	free(take(opening->lanes));
 	opening->n_lanes = 0;
 }

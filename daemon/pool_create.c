@@ -60,7 +60,7 @@ static int make_pool(struct create *create)
 	if (r < 0)
 		return r;
 	if (create->record.kind == POOL_HEAP)
-		r = heap_service_new(&service, pool_fd, &create->record, &create->shelves, NULL,
+		r = heap_service_new(&service, pool_fd, &create->record, &create->shelves, NULL, false,
 				     create->damage);
 	heap_service_unref(service);
 	if (r == 0)

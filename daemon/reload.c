@@ -62,6 +62,7 @@ static void take_over(struct nvmmd *nvmmd, struct config *new)
 
 	now->shelves.capacity = new->shelves.capacity;
 	now->durability = new->durability;
+	now->epoch = new->epoch;
 	now->limits = new->limits;
 	now->log = new->log;
 	now->socket.admin_group = new->socket.admin_group;

@@ -59,6 +59,9 @@ static const struct request_op ops[] = {
 	[NVMM__REQUEST__OP_ROOT_LIST] = { "RootList", op_root_list, false, false },
 	[NVMM__REQUEST__OP_STATUS] = { "Status", op_status, false, false },
 	[NVMM__REQUEST__OP_CLIENTS] = { "Clients", op_clients, false, false },
+	[NVMM__REQUEST__OP_EPOCH_OPEN] = { "EpochOpen", op_epoch_open, false, false },
+	[NVMM__REQUEST__OP_EPOCH_SYNC] = { "EpochSync", op_epoch_sync, false, false },
+	[NVMM__REQUEST__OP_EPOCHS] = { "Epochs", op_epochs, false, false },
 };
 
 void *request_alloc(struct request *request, size_t size)

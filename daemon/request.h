@@ -39,6 +39,9 @@ struct request {
 	size_t n_fds;
 	struct request_chunk *chunks; /* what request_alloc() gave */
 	TAILQ_ENTRY(request) of_pool;
+	unsigned rounds; /* of reclamation that it asked for */
+	bool waited;     /* for readers, once */
+	TAILQ_ENTRY(request) of_epochs;
 };
 
 struct request_op {
@@ -112,6 +115,10 @@ int op_root_set(struct request *request);
 int op_root_cas(struct request *request);
 int op_root_remove(struct request *request);
 int op_root_list(struct request *request);
+/* epoch_ops.c */
+int op_epoch_open(struct request *request);
+int op_epoch_sync(struct request *request);
+int op_epochs(struct request *request);
 /* status.c */
 int op_status(struct request *request);
 int op_clients(struct request *request);

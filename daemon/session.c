@@ -86,6 +86,7 @@ void session_unref(struct session *session)
 	if (!session || --session->refs > 0)
 		return;
 	peer_deinit(&session->peer);
+	session_epochs_deinit(session);
 	free(session->last.data);
 	free(session);
 }
@@ -245,6 +246,8 @@ void session_end(struct session *session, const char *why)
 	if (r < 0)
 		log_warning("session %" PRIu64 ": its file cannot be removed: %s", session->id,
 			    strerror(-r));
+	/* Its pins fall with its openings, each after its lanes are settled. */
+	session_epochs_end(session);
 	session_remove(session);
 }
 

@@ -10,8 +10,10 @@
 #include <errno.h>
 #include <string.h>
 
+#include "libclient/epochs.h"
 #include "libclient/heap.h"
 #include "libclient/source.h"
+#include "media/limbo.h"
 
 static int heap_lane(struct nvmm_heap *heap, struct lane **ret)
 {
@@ -152,6 +154,41 @@ _public int nvmm_free(struct nvmm_heap *heap, nvmm_ptr ptr)
 		return free_slow(heap, ptr);
 	r = lane_dealloc(lane, ptr);
 	return _likely(r == 0 || ptr == NVMM_NULL) ? 0 : free_text(heap, ptr, r);
+}
+
+/* The thread's lane, and the connection's epochs to wake the daemon by. */
+static _noinline int defer_ready(struct nvmm_heap *heap, struct lane **lane,
+				 struct epochs **epochs)
+{
+	int r = heap_lane(heap, lane);
+
+	return r < 0 || *epochs ? r : epochs_need(heap->handle.nvmm, epochs);
+}
+
+_public int nvmm_free_deferred(struct nvmm_heap *heap, nvmm_ptr ptr)
+{
+	struct epochs *epochs = epochs_of(heap->handle.nvmm);
+	struct lane *lane = lanes_find(heap->lanes_id);
+	uint64_t watch;
+	bool wake;
+	int r;
+
+	if (ptr == NVMM_NULL)
+		return 0;
+	if (_unlikely(!lane || !epochs)) {
+		r = defer_ready(heap, &lane, &epochs);
+		if (r < 0)
+			return r;
+	}
+	r = lane_defer(lane, ptr, &wake, &watch);
+	if (_unlikely(r < 0))
+		return free_text(heap, ptr, r);
+	if (_unlikely(wake)) {
+		epochs_wake(epochs);
+		limbo_woken(&heap->handle.pool->heap, watch);
+		lane_deferred(lane);
+	}
+	return 0;
 }
 
 /* The block that starts at ptr, mapping its shelf if need be. */

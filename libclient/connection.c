@@ -23,6 +23,7 @@
 
 #include "config.h"
 #include "libclient/connection.h"
+#include "libclient/epochs.h"
 #include "libclient/options.h"
 #include "libclient/pool.h"
 #include "libclient/range.h"
@@ -316,6 +317,7 @@ static int nvmm_new(struct nvmm **ret, const struct nvmm_options *options)
 	if (!nvmm->path || !nvmm->shelf_base || !nvmm->pools || !nvmm->shelf_at)
 		return -ENOMEM;
 	nvmm->translation.shelf_base = (char *const *const *)nvmm->shelf_base;
+	nvmm->translation.epoch_id = nvmm->id;
 	if (getrandom(nvmm->cookie, sizeof(nvmm->cookie), 0) != sizeof(nvmm->cookie))
 		return -errno;
 	*ret = take(nvmm);
@@ -430,6 +432,7 @@ _public void nvmm_disconnect(struct nvmm *nvmm)
 		free(h);
 	}
 	forget(nvmm);
+	epochs_free(nvmm);
 	nvmm_free_memory(nvmm);
 }
 

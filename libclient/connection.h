@@ -14,6 +14,7 @@
 
 #define _public __attribute__((__visibility__("default")))
 
+struct epochs;
 struct pool;
 struct shelf_map;
 struct range;
@@ -65,6 +66,8 @@ struct nvmm {
 	struct nvmm *next;
 	struct handle *handles;
 	struct range *ranges;
+	/* Set once, under open_lock; atomic. */
+	struct epochs *epochs;
 	/* Guarded by the process lock and open_lock: written under both, read under either. */
 	struct pool **pools; /* by id */
 

@@ -20,6 +20,7 @@
 #include <time.h>
 
 #include "libclient/connection.h"
+#include "libclient/epochs.h"
 #include "libclient/lanes.h"
 #include "libclient/process.h"
 
@@ -70,6 +71,7 @@ static void fork_child(void)
 	changed = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
 	connection_fork_child();
 	lanes_fork_child();
+	epochs_fork_child();
 	process_unlock();
 }
 
@@ -78,6 +80,8 @@ static void init(void)
 	init_error = -pthread_atfork(process_lock, process_unlock, fork_child);
 	if (init_error == 0)
 		init_error = lanes_init();
+	if (init_error == 0)
+		init_error = epochs_init();
 }
 
 int process_init(void)

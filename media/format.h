@@ -192,8 +192,8 @@ struct table_file_df {
 };
 
 /*
- * state-<i>: MEDIA_PAGE of header; the hint bitmap of `limit` bits, padded to a page; then the
- * state records, whose stride depends on the smallest block (media/span.h). A record's tail:
+ * state-<i>: MEDIA_PAGE of header; the hint bitmap of `limit` bits, padded to a page; the limbo hint
+ * bitmap, likewise; then the state records, whose stride depends on the smallest block (media/span.h). A record's tail:
  */
 struct state_tail_df {
 	m64 owner; /* OWNER_* or a lane (media/span.h) */
@@ -230,7 +230,8 @@ _Static_assert(sizeof(struct lane_df) == 4096, "frozen");
 /* lanes.<k>: MEDIA_PAGE of header, hint arrays of each class, lanes. */
 struct lanes_file_df {
 	struct file_header_df header;
-	m8 zero[MEDIA_PAGE - 64];
+	m64 watch; /* odd while the daemon looks for limbo here; never the truth (media/limbo.h) */
+	m8 zero[MEDIA_PAGE - 72];
 	m64 hint[SIZE_CLASSES_MAX][CLASS_HINTS]; /* span refs; never the truth */
 	struct lane_df lane[];
 };

@@ -22,6 +22,7 @@
 #include "media/barrier.h"
 #include "media/grant_private.h"
 #include "media/guard.h"
+#include "media/limbo.h"
 
 /* Settling */
 
@@ -50,6 +51,7 @@ static void settle_ref(struct settling *s, uint64_t ref)
 	} else {
 		heap_hint(g->heap, &at);
 	}
+	span_limbo_hint(g->heap, &at);
 }
 
 /* Settles what an entry names, then clears it: a death in between does the same again. */
@@ -190,6 +192,10 @@ static void load_span(struct loading *l, const struct span_at *at)
 	uint64_t owner = media_load64(owner_word(g, at));
 	uint32_t lane = (uint32_t)owner;
 
+	if (g->lanes.no_readers)
+		span_limbo_free(g->heap, at);
+	else
+		span_limbo_hint(g->heap, at);
 	if ((owner & OWNER_LANE) && lane < g->lanes.count &&
 	    (owner & OWNER_WHO_MASK) == owner_lane(g->heap->node, lane, 0) &&
 	    g->lanes.alive(g->lanes.ctx, lane))
