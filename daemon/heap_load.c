@@ -34,8 +34,8 @@ static int load_run(struct job *job)
 {
 	struct heap_load *load = container_of(job, struct heap_load, job);
 
-	return heap_service_new(&load->service, load->pool_fd, &load->record, &load->shelves, &load->alive,
-				load->damage);
+	return heap_service_new(&load->service, load->pool_fd, &load->record, &load->shelves,
+				&load->alive, load->damage);
 }
 
 static void claim_lanes(struct pool *pool, struct opening *opening)
@@ -64,7 +64,7 @@ static void load_commit(struct heap_load *load)
 	pool->lanes = heap_service_lanes(pool->heap);
 	pool_recount(pool);
 	pool->nvmmd->counters.heaps_loaded++;
-	LIST_FOREACH(opening, &pool->openings, of_pool)
+	LIST_FOREACH (opening, &pool->openings, of_pool)
 		claim_lanes(pool, opening);
 	r = heap_service_settle_unowned(pool->heap, &load->alive);
 	if (r < 0) {
@@ -111,7 +111,7 @@ static int load_start(struct pool *pool)
 	load->pool = pool_ref(pool);
 	load->record = pool->record;
 	load->shelves = pool->shelves;
-	LIST_FOREACH(opening, &pool->openings, of_pool)
+	LIST_FOREACH (opening, &pool->openings, of_pool)
 		for (uint32_t i = 0; i < opening->n_lanes; i++)
 			lane_set_add(&load->alive, opening->lanes[i]);
 	load->job.run = load_run;
@@ -131,8 +131,9 @@ int heap_need(struct request *request, struct pool *pool)
 	if (pool->heap)
 		return 0;
 	if (pool->load_error < 0)
-		return request_fail(request, pool->load_error, "pool %u: its heap cannot be loaded: %s",
-				    pool->id, strerror(-pool->load_error));
+		return request_fail(request, pool->load_error,
+				    "pool %u: its heap cannot be loaded: %s", pool->id,
+				    strerror(-pool->load_error));
 	if (pool->busy == POOL_IDLE) {
 		r = load_start(pool);
 		if (r < 0)

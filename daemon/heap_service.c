@@ -197,7 +197,8 @@ static void service_lanes_live(struct heap_service *service)
 static int service_grant(struct heap_service *service, const struct lane_set *alive,
 			 char damage[HEAP_DAMAGE_LEN])
 {
-	struct grant_lanes lanes = { .alive = lane_alive, .ctx = (void *)(uintptr_t)alive,
+	struct grant_lanes lanes = { .alive = lane_alive,
+				     .ctx = (void *)(uintptr_t)alive,
 				     .count = service->n_lanes };
 	const char *why = "cannot be read";
 	uint64_t where = 0;

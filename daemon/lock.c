@@ -2,9 +2,9 @@
 /*
  * Lock files.
  *
- * flock(2) goes with the open file: a killed daemon leaves none, so nothing is ever stale. The pid in
- * the file is for the message alone. The file is never removed: whoever removed it could take away
- * the one that another just locked.
+ * flock(2) goes with the open file: a killed daemon leaves none, so nothing is ever stale. The pid
+ * in the file is for the message alone. The file is never removed: whoever removed it could take
+ * away the one that another just locked.
  */
 #include "daemon/lock.h"
 

@@ -110,8 +110,10 @@ static int own_directory(int *ret, int *ret_lock, const char *path, mode_t mode,
 	}
 	r = lock_take(ret_lock, *ret, &holder);
 	if (r == -EBUSY)
-		log_error("%s: %s is served by another nvmmd, process %d: stop it, or give this one a "
-			  "directory of its own", key, path, holder);
+		log_error("%s: %s is served by another nvmmd, process %d: stop it, or give this "
+			  "one a "
+			  "directory of its own",
+			  key, path, holder);
 	else if (r < 0)
 		log_error("%s: %s/%s: %s", key, path, LOCK_NAME, strerror(-r));
 	return r;
@@ -184,8 +186,10 @@ static int open_media(struct nvmmd *nvmmd)
 		log_info("the daemon before this one was not stopped in order");
 	nvmmd->base_is_pmem = probe_pmem(nvmmd->base_fd);
 	if (nvmmd->config.durability == DURABILITY_CHOICE_POWER && !nvmmd->base_is_pmem)
-		log_warning("durability is 'power', but %s is no persistent memory: pools can only be "
-			    "created with durability 'process'", nvmmd->config.shelves.base);
+		log_warning(
+			"durability is 'power', but %s is no persistent memory: pools can only be "
+			"created with durability 'process'",
+			nvmmd->config.shelves.base);
 	return recover_pools(nvmmd);
 }
 
@@ -291,11 +295,11 @@ int nvmmd_init(struct nvmmd *nvmmd, const struct options *options)
 		  options->foreground ? LOG_TARGET_STDERR : nvmmd->config.log.target);
 	r = init_process(nvmmd);
 	if (r == 0)
-		r = own_directory(&nvmmd->base_fd, &nvmmd->base_lock, nvmmd->config.shelves.base, 0700,
-				  "shelves.base");
+		r = own_directory(&nvmmd->base_fd, &nvmmd->base_lock, nvmmd->config.shelves.base,
+				  0700, "shelves.base");
 	if (r == 0)
-		r = own_directory(&nvmmd->runtime_fd, &nvmmd->runtime_lock, nvmmd->config.runtime, 0755,
-				  "runtime");
+		r = own_directory(&nvmmd->runtime_fd, &nvmmd->runtime_lock, nvmmd->config.runtime,
+				  0755, "runtime");
 	return r == 0 ? init_service(nvmmd) : r;
 }
 
@@ -306,6 +310,7 @@ void nvmmd_stop(struct nvmmd *nvmmd)
 	nvmmd->stopping = true;
 	notify("STOPPING=1\nSTATUS=stopping");
 	server_stop(nvmmd);
+	server_pause_connections(nvmmd);
 	nvmmd_stop_if_idle(nvmmd);
 }
 
@@ -352,7 +357,8 @@ int nvmmd_run(struct nvmmd *nvmmd)
 		return r;
 	}
 	pools_usage(&usage, &nvmmd->pools, 0);
-	log_info("serving %s as node %u on %s: %u pools, %u of them damaged, %u sessions from before",
+	log_info("serving %s as node %u on %s: %u pools, %u of them damaged, %u sessions from "
+		 "before",
 		 nvmmd->config.shelves.base, nvmmd->config.node.id, nvmmd->config.socket.path,
 		 usage.pools, usage.damaged, nvmmd->sessions.n);
 	notify("READY=1\nSTATUS=serving %u pools on %s", usage.pools, nvmmd->config.socket.path);

@@ -101,8 +101,8 @@ int pool_layout_grow(struct pool_shelves *ret, uint32_t *first, const struct poo
 	return 0;
 }
 
-uint64_t pool_layout_file_bytes(const struct pool_record *record, const struct pool_shelves *shelves,
-				uint32_t lanes)
+uint64_t pool_layout_file_bytes(const struct pool_record *record,
+				const struct pool_shelves *shelves, uint32_t lanes)
 {
 	uint64_t bytes = sizeof(struct meta_file_df) + pool_layout_bytes(shelves);
 	struct state_layout layout;

@@ -17,8 +17,10 @@ static int root_name(struct request *request, const char *name)
 	size_t len = strlen(name);
 
 	if (len > ROOT_NAME_MAX || !registry_name_ok(name, len))
-		return request_fail(request, -EINVAL, "not a name for a root: 1 to %u bytes of UTF-8 "
-				    "without '/' and control characters", ROOT_NAME_MAX);
+		return request_fail(request, -EINVAL,
+				    "not a name for a root: 1 to %u bytes of UTF-8 "
+				    "without '/' and control characters",
+				    ROOT_NAME_MAX);
 	return 0;
 }
 
@@ -34,7 +36,8 @@ static int root_meta(struct request *request, uint32_t id, bool write, struct po
 		return r;
 	*ret = opening->pool;
 	if (opening->pool->record.kind != POOL_HEAP)
-		return request_fail(request, -EINVAL, "pool %u is a region: roots are a heap's", id);
+		return request_fail(request, -EINVAL, "pool %u is a region: roots are a heap's",
+				    id);
 	r = pool_meta(opening->pool, meta);
 	if (r < 0)
 		return request_fail(request, r, "heap %u: its roots cannot be read: %s", id,
@@ -45,7 +48,8 @@ static int root_meta(struct request *request, uint32_t id, bool write, struct po
 static int root_damaged(struct request *request, struct pool *pool, int r)
 {
 	pool_judge(pool, r, "roots");
-	return request_fail(request, r, "heap %u: its roots cannot be used: %s", pool->id, strerror(-r));
+	return request_fail(request, r, "heap %u: its roots cannot be used: %s", pool->id,
+			    strerror(-r));
 }
 
 static int reply_root(struct request *request, const char *name, uint64_t ptr, bool swapped)
@@ -130,8 +134,10 @@ int op_root_get(struct request *request)
 static int root_ptr(struct request *request, uint32_t id, uint64_t ptr)
 {
 	if (ptr != 0 && ptr >> 48 != id)
-		return request_fail(request, -EINVAL, "0x%llx is no pointer into heap %u: a root points "
-				    "into its own heap", (unsigned long long)ptr, id);
+		return request_fail(request, -EINVAL,
+				    "0x%llx is no pointer into heap %u: a root points "
+				    "into its own heap",
+				    (unsigned long long)ptr, id);
 	return 0;
 }
 

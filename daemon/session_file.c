@@ -77,17 +77,51 @@ int session_file_id(uint64_t *ret, const char *name)
 	return 0;
 }
 
+/* Writes one pool behind what is there; returns where the next one goes. */
+static char *encode_pool(char *p, const struct session_pool *pool)
+{
+	struct session_entry entry = {
+		.incarnation = pool->incarnation,
+		.n_lanes = pool->n_lanes,
+		.pool = pool->pool,
+		.read = pool->read,
+		.write = pool->write,
+	};
+	size_t lanes = pool->n_lanes * sizeof(uint32_t);
+
+	memcpy(p, &entry, sizeof(entry));
+	if (lanes > 0)
+		memcpy(p + sizeof(entry), pool->lanes, lanes);
+	return p + sizeof(entry) + lanes;
+}
+
+static void encode_head(struct session_head *head, const struct session_image *s, size_t len)
+{
+	*head = (struct session_head){
+		.magic = SESSION_FILE_MAGIC,
+		.len = (uint32_t)len,
+		.id = s->id,
+		.start = s->process.start,
+		.since = s->since,
+		.last_seq = s->last_seq,
+		.done_seq = s->done.seq,
+		.done_incarnation = s->done.incarnation,
+		.done_pool = s->done.pool,
+		.pid = (uint32_t)s->process.pid,
+		.uid = s->uid,
+		.gid = s->gid,
+		.n_pools = s->n_pools,
+	};
+	memcpy(head->boot_id, s->boot_id, BOOT_ID_LEN);
+	memcpy(head->cookie, s->cookie, SESSION_COOKIE_LEN);
+	memcpy(head->name, s->name, sizeof(head->name));
+}
+
 /* Packs the image into one buffer, owned by the caller. */
 static int image_encode(char **ret, uint32_t *ret_len, const struct session_image *s)
 {
-	struct session_head head = {
-		.magic = SESSION_FILE_MAGIC, .id = s->id,	 .start = s->process.start,
-		.since = s->since,	     .last_seq = s->last_seq,
-		.pid = (uint32_t)s->process.pid, .uid = s->uid, .gid = s->gid,
-		.n_pools = s->n_pools,	     .done_seq = s->done.seq,
-		.done_incarnation = s->done.incarnation, .done_pool = s->done.pool,
-	};
-	size_t len = sizeof(head);
+	size_t len = sizeof(struct session_head);
+	struct session_head head;
 	char *buf, *p;
 
 	for (uint32_t i = 0; i < s->n_pools; i++)
@@ -97,23 +131,10 @@ static int image_encode(char **ret, uint32_t *ret_len, const struct session_imag
 	buf = malloc(len);
 	if (!buf)
 		return -ENOMEM;
-	memcpy(head.boot_id, s->boot_id, BOOT_ID_LEN);
-	memcpy(head.cookie, s->cookie, SESSION_COOKIE_LEN);
-	memcpy(head.name, s->name, sizeof(head.name));
-	head.len = (uint32_t)len;
 	p = buf + sizeof(head);
-	for (uint32_t i = 0; i < s->n_pools; i++) {
-		const struct session_pool *pool = &s->pools[i];
-		struct session_entry entry = { pool->incarnation, pool->n_lanes, pool->pool,
-					       pool->read, pool->write };
-		size_t lanes = pool->n_lanes * sizeof(uint32_t);
-
-		memcpy(p, &entry, sizeof(entry));
-		p += sizeof(entry);
-		if (lanes > 0)
-			memcpy(p, pool->lanes, lanes);
-		p += lanes;
-	}
+	for (uint32_t i = 0; i < s->n_pools; i++)
+		p = encode_pool(p, &s->pools[i]);
+	encode_head(&head, s, len);
 	memcpy(buf, &head, sizeof(head));
 	head.crc = (uint32_t)crc32(0, (const Bytef *)buf, (uInt)len);
 	memcpy(buf, &head, sizeof(head));
@@ -193,8 +214,8 @@ static bool entries_fit(const char *p, size_t left, uint32_t n)
 			return false;
 		memcpy(&entry, p, sizeof(entry));
 		left -= sizeof(entry);
-		if (entry.pool == 0 || entry.n_lanes > LANES_MAX || entry.read > 1 || entry.write > 1 ||
-		    left < entry.n_lanes * sizeof(uint32_t))
+		if (entry.pool == 0 || entry.n_lanes > LANES_MAX || entry.read > 1 ||
+		    entry.write > 1 || left < entry.n_lanes * sizeof(uint32_t))
 			return false;
 		left -= entry.n_lanes * sizeof(uint32_t);
 		p += sizeof(entry) + entry.n_lanes * sizeof(uint32_t);
@@ -214,8 +235,10 @@ static int decode_pools(struct session_image *image, const char *p, uint32_t n)
 
 		memcpy(&entry, p, sizeof(entry));
 		p += sizeof(entry);
-		*pool = (struct session_pool){ .pool = entry.pool, .read = entry.read,
-					       .write = entry.write, .n_lanes = entry.n_lanes,
+		*pool = (struct session_pool){ .pool = entry.pool,
+					       .read = entry.read,
+					       .write = entry.write,
+					       .n_lanes = entry.n_lanes,
 					       .incarnation = entry.incarnation };
 		if (entry.n_lanes == 0)
 			continue;

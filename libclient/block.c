@@ -2,9 +2,10 @@
 /*
  * Blocks: allocation and freeing.
  *
- * The fast path is a lookup of the thread's lane and the lane's own work, without a lock and without
- * the daemon. The slow path finds the thread a lane. What idle threads of any process hold back, and
- * lanes whose threads ended, the daemon takes back by itself before it says that a heap is full.
+ * The fast path is a lookup of the thread's lane and the lane's own work, without a lock and
+ * without the daemon. The slow path finds the thread a lane. What idle threads of any process hold
+ * back, and lanes whose threads ended, the daemon takes back by itself before it says that a heap
+ * is full.
  */
 #include <errno.h>
 #include <string.h>
@@ -25,17 +26,6 @@ static int heap_lane(struct nvmm_heap *heap, struct lane **ret)
 		return nvmm_fail(nvmm, -EROFS, "heap %u was opened O_RDONLY",
 				 heap->handle.pool->id);
 	return lanes_acquire(heap->handle.pool->lanes, ret);
-}
-
-/* The thread's lane: of the fast path, else of the slow one. */
-static int find_lane(struct nvmm_heap *heap, struct lane **ret)
-{
-	struct lane *lane = lanes_find(heap->lanes_id);
-
-	if (_unlikely(!lane))
-		return heap_lane(heap, ret);
-	*ret = lane;
-	return 0;
 }
 
 static int late(struct nvmm_heap *heap)
@@ -70,30 +60,35 @@ static int alloc_text(struct nvmm_heap *heap, size_t size, int r)
 	}
 }
 
-static int alloc(struct nvmm_heap *heap, size_t size, nvmm_ptr *ret)
+/* Says why there is no block. */
+static _noinline nvmm_ptr alloc_failed(struct nvmm_heap *heap, size_t size, int r)
+{
+	errno = -alloc_text(heap, size, r);
+	return NVMM_NULL;
+}
+
+/* The thread's first allocation, or one in a heap that it did not use lately. */
+static _noinline nvmm_ptr alloc_slow(struct nvmm_heap *heap, size_t size)
 {
 	struct lane *lane;
-	int r;
+	nvmm_ptr ptr;
+	int r = size == 0 ? -EINVAL : heap_lane(heap, &lane);
 
-	if (_unlikely(size == 0))
-		return alloc_text(heap, size, -EINVAL);
-	r = find_lane(heap, &lane);
-	if (_unlikely(r < 0))
-		return r;
-	r = lane_alloc(lane, size, ret);
-	return _likely(r == 0) ? 0 : alloc_text(heap, size, r);
+	if (r < 0)
+		return alloc_failed(heap, size, r);
+	ptr = lane_alloc(lane, size);
+	return ptr ? ptr : alloc_failed(heap, size, lane_error(lane));
 }
 
 _public nvmm_ptr nvmm_alloc(struct nvmm_heap *heap, size_t size)
 {
+	struct lane *lane = lanes_find(heap->lanes_id);
 	nvmm_ptr ptr;
-	int r;
 
-	r = alloc(heap, size, &ptr);
-	if (_likely(r == 0))
-		return ptr;
-	errno = -r;
-	return NVMM_NULL;
+	if (_unlikely(!lane))
+		return alloc_slow(heap, size);
+	ptr = lane_alloc(lane, size);
+	return _likely(ptr) ? ptr : alloc_failed(heap, size, lane_error(lane));
 }
 
 _public nvmm_ptr nvmm_zalloc(struct nvmm_heap *heap, size_t size)
@@ -115,7 +110,7 @@ _public nvmm_ptr nvmm_zalloc(struct nvmm_heap *heap, size_t size)
 	return ptr;
 }
 
-static int free_text(struct nvmm_heap *heap, nvmm_ptr ptr, int r)
+static _noinline int free_text(struct nvmm_heap *heap, nvmm_ptr ptr, int r)
 {
 	struct nvmm *nvmm = heap->handle.nvmm;
 	unsigned id = heap->handle.pool->id;
@@ -137,20 +132,26 @@ static int free_text(struct nvmm_heap *heap, nvmm_ptr ptr, int r)
 	}
 }
 
-_public int nvmm_free(struct nvmm_heap *heap, nvmm_ptr ptr)
+static _noinline int free_slow(struct nvmm_heap *heap, nvmm_ptr ptr)
 {
 	struct lane *lane;
+	int r = ptr == NVMM_NULL ? 0 : heap_lane(heap, &lane);
+
+	if (r < 0 || ptr == NVMM_NULL)
+		return r;
+	r = lane_dealloc(lane, ptr);
+	return r == 0 ? 0 : free_text(heap, ptr, r);
+}
+
+_public int nvmm_free(struct nvmm_heap *heap, nvmm_ptr ptr)
+{
+	struct lane *lane = lanes_find(heap->lanes_id);
 	int r;
 
-	if (ptr == NVMM_NULL)
-		return 0;
-	r = find_lane(heap, &lane);
-	if (_unlikely(r < 0))
-		return r;
-	r = -EINVAL;
-	if (_likely(nvmm_ptr_pool(ptr) == heap->handle.pool->id))
-		r = lane_dealloc(lane, ptr);
-	return _likely(r == 0) ? 0 : free_text(heap, ptr, r);
+	if (_unlikely(!lane))
+		return free_slow(heap, ptr);
+	r = lane_dealloc(lane, ptr);
+	return _likely(r == 0 || ptr == NVMM_NULL) ? 0 : free_text(heap, ptr, r);
 }
 
 /* The block that starts at ptr, mapping its shelf if need be. */

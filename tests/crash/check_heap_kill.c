@@ -93,9 +93,9 @@ static bool killed_at(long k, void (*fn)(struct scene *s))
 
 static uint64_t get(struct lane *lane, size_t size)
 {
-	uint64_t ptr = 0;
+	uint64_t ptr = lane_alloc(lane, size);
 
-	if (lane_alloc(lane, size, &ptr) < 0)
+	if (ptr == 0)
 		abort();
 	return ptr;
 }
@@ -193,7 +193,7 @@ static void prepare_retire(struct scene *s)
 {
 	uint64_t ptr;
 
-	while (lane_alloc(s->other, 1024, &ptr) == 0)
+	while ((ptr = lane_alloc(s->other, 1024)))
 		s->ptr[s->n++] = ptr;
 	while (s->n > 0)
 		put(s->other, s->ptr[--s->n]);
@@ -205,6 +205,22 @@ static void prepare_retire(struct scene *s)
 static void act_retire(struct scene *s)
 {
 	(void)get(s->actor, 80 * UNIT_SIZE);
+}
+
+/* All is free, but each unit is a run of its own in the table: a span of more is cut from several. */
+static void prepare_join(struct scene *s)
+{
+	uint64_t ref;
+
+	for (unsigned i = 0; i < UNITS; i++)
+		ck_assert_int_eq(grant_run(s->fix.grant, 1, &ref), 0);
+	ck_assert_int_eq(grant_trim(s->fix.grant), UNITS * UNIT_SIZE);
+	s->after = 65536;
+}
+
+static void act_join(struct scene *s)
+{
+	(void)get(s->actor, 65536);
 }
 
 /* A lane that holds spans of several classes ends. */
@@ -231,6 +247,7 @@ static const struct operation operations[] = {
 	{ "alloc, large", prepare_large, act_large },
 	{ "free, large", prepare_large_free, act_free },
 	{ "alloc, retiring", prepare_retire, act_retire },
+	{ "alloc, joined runs", prepare_join, act_join },
 	{ "lane ends", prepare_disown, act_disown },
 };
 

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "tests/system/harness.h"
@@ -143,6 +144,29 @@ START_TEST(busy_pool_is_not_destroyed)
 	nvmm_heap_close(heap);
 	ck_assert_int_eq(nvmm_heap_destroy(other, id), 0);
 	ck_assert_int_eq(nvmm_pool_lookup(other, "busy", &same), -ENOENT);
+	nvmm_disconnect(other);
+	nvmm_disconnect(nvmm);
+}
+END_TEST
+
+/* An open that fails for want of a descriptor leaves nothing open behind. */
+START_TEST(no_descriptor_left)
+{
+	struct nvmm *nvmm = harness_connect(&h), *other = harness_connect(&h);
+	nvmm_pool_id id = 0;
+	struct nvmm_heap *heap;
+	struct rlimit all, none;
+	int next = dup(0);
+
+	ck_assert_int_eq(nvmm_heap_create(nvmm, &id, MIB, NULL), 0);
+	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &all), 0);
+	close(next);
+	none = all;
+	none.rlim_cur = (rlim_t)next;
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+	ck_assert_int_eq(nvmm_heap_open(&heap, nvmm, id, O_RDWR), -EMFILE);
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &all), 0);
+	ck_assert_int_eq(nvmm_heap_destroy(other, id), 0);
 	nvmm_disconnect(other);
 	nvmm_disconnect(nvmm);
 }
@@ -335,6 +359,7 @@ int main(void)
 	tcase_add_test(tcase, region_life);
 	tcase_add_test(tcase, heap_life);
 	tcase_add_test(tcase, busy_pool_is_not_destroyed);
+	tcase_add_test(tcase, no_descriptor_left);
 	tcase_add_test(tcase, found_after_stop);
 	tcase_add_test(tcase, found_after_kill);
 	tcase_add_test(tcase, client_outlives_daemon);
