@@ -2,7 +2,6 @@
 /*
  * Built with NVMM_MEDIA_POINTS: a writer is killed at each store.
  */
-#include "common/macro.h"
 #include "media/meta.h"
 
 #include <errno.h>
@@ -12,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/macro.h"
 #include "tests/unit/tempdir.h"
 
 #define POOL 9
