@@ -20,7 +20,7 @@
 /* Where an allocator keeps what it shares or persists. */
 struct place {
 	const char *dir;  /* directory of files of its own */
-	const char *heap; /* nvmm: the heap's name, durability behind a colon: "bench:power" */
+	const char *heap; /* nvmm: the heap's name */
 	uint64_t bytes;   /* room for blocks */
 };
 

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * nvmm: a heap that the first worker makes and later ones find, as programs would.
+ * nvmm: a heap that is there already; its name says its durability.
  */
 #pragma once
 
-#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -46,20 +45,6 @@ static void alloc_close(void)
 	bench_nvmm = NULL;
 }
 
-static int alloc_make(const struct place *place, nvmm_pool_id *id)
-{
-	const char *colon = strchr(place->heap, ':');
-	struct nvmm_pool_options options = {
-		.size = sizeof(options),
-		.name = place->heap,
-		.durability = colon && strcmp(colon, ":power") == 0 ? NVMM_DURABILITY_POWER :
-								       NVMM_DURABILITY_PROCESS,
-	};
-
-	*id = 0;
-	return nvmm_heap_create(bench_nvmm, id, place->bytes, &options);
-}
-
 static int alloc_open(const struct place *place)
 {
 	nvmm_pool_id id;
@@ -68,8 +53,6 @@ static int alloc_open(const struct place *place)
 	if (nvmm_connect(&bench_nvmm, NULL) < 0)
 		return alloc_fail("connect");
 	r = nvmm_pool_lookup(bench_nvmm, place->heap, &id);
-	if (r == -ENOENT)
-		r = alloc_make(place, &id);
 	if (r == 0)
 		r = nvmm_heap_open(&bench_heap, bench_nvmm, id, O_RDWR);
 	return r < 0 ? alloc_fail(place->heap) : 0;
@@ -83,7 +66,7 @@ static int alloc_prepare(const struct place *place)
 	return r;
 }
 
-/* The heap stays for the next worker; it goes with the base. */
+/* The heap stays for the next worker. */
 static void alloc_remove(const struct place *place)
 {
 }

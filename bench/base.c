@@ -127,6 +127,16 @@ static int await_daemon(struct base *base)
 	return -1;
 }
 
+/* The heaps that the workers share, one for each durability; that of `power` may be refused. */
+static int make_heaps(void)
+{
+	if (system(BENCH_DIR "/probe heap bench:process 536870912") != 0)
+		return -1;
+	if (system(BENCH_DIR "/probe heap bench:power 536870912") != 0)
+		fprintf(stderr, "bench: no heap of durability power: nvmm-power will not start\n");
+	return 0;
+}
+
 int base_init(struct base *base, const char *parent)
 {
 	*base = (struct base){ 0 };
@@ -138,7 +148,9 @@ int base_init(struct base *base, const char *parent)
 	base->daemon = fork();
 	if (base->daemon == 0)
 		exec_daemon(base);
-	return base->daemon < 0 ? -1 : await_daemon(base);
+	if (base->daemon < 0 || await_daemon(base) < 0)
+		return -1;
+	return make_heaps();
 }
 
 void base_deinit(struct base *base)

@@ -245,11 +245,16 @@ const struct entrant *contest_find(const struct contest *contest, enum peer peer
 	return NULL;
 }
 
-double contest_ratio(const struct entrant *a, const struct entrant *b)
+double series_ratio(const struct series *a, const struct series *b)
 {
-	struct series ratio = { .n = MIN(a->ns.n, b->ns.n) };
+	struct series ratio = { .n = MIN(a->n, b->n) };
 
 	for (unsigned i = 0; i < ratio.n; i++)
-		ratio.value[i] = a->ns.value[i] / b->ns.value[i];
+		ratio.value[i] = a->value[i] / b->value[i];
 	return series_median(&ratio);
+}
+
+double contest_ratio(const struct entrant *a, const struct entrant *b)
+{
+	return series_ratio(&a->ns, &b->ns);
 }

@@ -63,5 +63,7 @@ void contest_run(struct contest *contest, const char *dir);
 double series_median(const struct series *series);
 /* The entrant of a peer that did not fail; NULL: none. */
 const struct entrant *contest_find(const struct contest *contest, enum peer peer);
-/* Median of the rounds' ratios. */
+/* Median of the ratios of two series' rounds. */
+double series_ratio(const struct series *a, const struct series *b);
+/* The same of two entrants' times. */
 double contest_ratio(const struct entrant *a, const struct entrant *b);

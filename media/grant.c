@@ -2,11 +2,12 @@
 /*
  * Granting and retiring spans.
  *
- * The span table is this module's alone. A grant cuts a free run: the remainder's word, interior
- * words, an empty state record, then the head's word, which is the commit; only then does the owner
- * word become NONE and the span can be adopted. Retiring goes the other way: claim, collect, verify,
- * owner NOT_HEAD, word FREE. A typed span whose owner is NOT_HEAD was caught in between, either way,
- * with all its bits zero: grant_new() completes it as granted.
+ * The span table is this module's alone. A grant cuts a free run: the run's own word, if it is
+ * shorter than the span, the remainder's word, interior words, an empty state record, then the head's
+ * word, which is the commit; only then does the owner word become NONE and the span can be adopted.
+ * Retiring goes the other way: claim, collect, verify, owner NOT_HEAD, word FREE. A typed span whose
+ * owner is NOT_HEAD was caught in between, either way, with all its bits zero: grant_new() completes
+ * it as granted.
  *
  * State records, hints and lanes can be written, and their files shortened, by clients: every access
  * is in a function run by guard_run(), which touches media and its argument alone; the index of free
@@ -50,6 +51,29 @@ struct typing {
 	struct span span;
 };
 
+/*
+ * The free run of a grant may be several in the table, joined in the index alone: its head's word is
+ * made to cover the span before words behind it cease to be heads.
+ */
+static void cover_span(struct grant *g, struct heap_shelf *shelf, const struct typing *t)
+{
+	uint32_t unit = t->run.unit;
+	struct span head = span_unpack(media_load64(&shelf->table[unit]));
+
+	if (head.length >= t->span.length)
+		return;
+	/*
+	 * COMMIT: the runs are one.
+	 *   crash before: neighbouring free runs.
+	 *   crash after:  one free run as long; a walk does not look inside of it.
+	 *   ordering:     release; nobody but the daemon acts on a free run's length.
+	 *   durable:      drained before the words inside change.
+	 */
+	put_word(g, shelf, unit, (struct span){ .kind = SPAN_FREE, .length = (uint32_t)t->run.length,
+						.generation = head.generation });
+	persist_words(g, shelf, unit, 1);
+}
+
 /* Guarded. Types the head of a run. */
 static int type_span(void *arg)
 {
@@ -61,6 +85,7 @@ static int type_span(void *arg)
 	char *record = shelf->state + (uint64_t)unit * l->stride;
 	struct span_at at;
 
+	cover_span(g, shelf, t);
 	if (t->run.length > n) {
 		put_word(g, shelf, unit + n,
 			 (struct span){ .kind = SPAN_FREE, .length = (uint32_t)t->run.length - n,

@@ -207,6 +207,22 @@ static void act_retire(struct scene *s)
 	(void)get(s->actor, 80 * UNIT_SIZE);
 }
 
+/* All is free, but each unit is a run of its own in the table: a span of more is cut from several. */
+static void prepare_join(struct scene *s)
+{
+	uint64_t ref;
+
+	for (unsigned i = 0; i < UNITS; i++)
+		ck_assert_int_eq(grant_run(s->fix.grant, 1, &ref), 0);
+	ck_assert_int_eq(grant_trim(s->fix.grant), UNITS * UNIT_SIZE);
+	s->after = 65536;
+}
+
+static void act_join(struct scene *s)
+{
+	(void)get(s->actor, 65536);
+}
+
 /* A lane that holds spans of several classes ends. */
 static void prepare_disown(struct scene *s)
 {
@@ -231,6 +247,7 @@ static const struct operation operations[] = {
 	{ "alloc, large", prepare_large, act_large },
 	{ "free, large", prepare_large_free, act_free },
 	{ "alloc, retiring", prepare_retire, act_retire },
+	{ "alloc, joined runs", prepare_join, act_join },
 	{ "lane ends", prepare_disown, act_disown },
 };
 

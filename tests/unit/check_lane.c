@@ -171,6 +171,40 @@ START_TEST(death_gives_spans_back)
 END_TEST
 
 /* What an idle thread holds is had by others before the heap is full, and it goes on afterwards. */
+/* A daemon that grants a run, takes it back before its asker claims it, and grants a shorter one there. */
+static int slow_reply(void *ctx, uint64_t units, uint64_t *ref)
+{
+	static bool done;
+	struct fixture *f = ctx;
+	uint64_t shorter;
+	int r = grant_run(f->grant, units, ref);
+
+	if (r == 0 && !done) {
+		done = true;
+		ck_assert_int_eq(grant_trim(f->grant), (int64_t)(units << UNIT_SHIFT));
+		ck_assert_int_eq(grant_run(f->grant, units / 2, &shorter), 0);
+		ck_assert_uint_eq(shorter, *ref);
+	}
+	return r;
+}
+
+START_TEST(a_run_is_as_long_as_asked)
+{
+	static const struct lane_source slow = { .run = slow_reply };
+	struct lane *lane = NULL;
+	struct span_at at;
+	uint32_t index;
+	uint64_t ptr;
+
+	ck_assert_int_eq(lane_new(&lane, &fix.heap, 1, &slow, &fix), 0);
+	ptr = must_alloc(lane, 20 * UNIT_SIZE);
+	ck_assert_int_eq(heap_block(&fix.heap, ptr, &at, &index), 0);
+	ck_assert_uint_ge(at.block_size, 20 * UNIT_SIZE);
+	ck_assert_int_eq(lane_dealloc(lane, ptr), 0);
+	lane_free(lane);
+}
+END_TEST
+
 START_TEST(idle_lanes_are_revoked)
 {
 	struct lane *idle = fixture_lane(&fix, 1), *busy = fixture_lane(&fix, 2);
@@ -319,6 +353,7 @@ int main(void)
 	tcase_add_test(t, whole_heap_comes_back);
 	tcase_add_test(t, freed_by_another);
 	tcase_add_test(t, death_gives_spans_back);
+	tcase_add_test(t, a_run_is_as_long_as_asked);
 	tcase_add_test(t, idle_lanes_are_revoked);
 	tcase_add_test(t, settled_under_its_user);
 	tcase_add_test(t, reload_keeps_the_living);
