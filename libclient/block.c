@@ -37,6 +37,14 @@ static int late(struct nvmm_heap *heap)
 			 heap->handle.pool->id);
 }
 
+static int lost(struct nvmm_heap *heap)
+{
+	return nvmm_fail(heap->handle.nvmm, -ECONNRESET,
+			 "heap %u: the daemon does not know this session any more and has settled its "
+			 "lanes; disconnect and connect anew",
+			 heap->handle.pool->id);
+}
+
 /* Says what failed; the source's own failures have their text already. */
 static int alloc_text(struct nvmm_heap *heap, size_t size, int r)
 {
@@ -54,6 +62,8 @@ static int alloc_text(struct nvmm_heap *heap, size_t size, int r)
 				 "called from a signal handler that interrupted the allocator");
 	case -ETIMEDOUT:
 		return late(heap);
+	case -ESTALE:
+		return lost(heap);
 	case -ENXIO:
 		return nvmm_fail(nvmm, -EUCLEAN, "heap %u is damaged: a span ends behind its shelf",
 				 id);
@@ -129,6 +139,8 @@ static _noinline int free_text(struct nvmm_heap *heap, nvmm_ptr ptr, int r)
 				 "called from a signal handler that interrupted the allocator");
 	case -ETIMEDOUT:
 		return late(heap);
+	case -ESTALE:
+		return lost(heap);
 	default:
 		return r;
 	}

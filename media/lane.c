@@ -17,6 +17,9 @@
  *   TAKING   takes the spans, -> TAKEN                waits
  *   TAKEN    -                                        forgets its spans, -> 0, goes on
  *
+ * Settling raises a number in the same word first. So a process whose session the daemon does not know
+ * any more (its runtime directory was lost) finds at its next call that the lane is not its own.
+ *
  * lane.freeing covers a remote free: it names the span between the OR and the hint.
  */
 #include "media/lane.h"
@@ -60,6 +63,7 @@ int lane_new(struct lane **ret, struct heap *heap, uint32_t number,
 	}
 	for (unsigned c = 0; c < CLASS_COUNT; c++)
 		lane->class[c].grown = 1;
+	lane->calm = media_load64(&lane->df->revoke) & ~REVOKE_STATE;
 	lane_reset(lane);
 	*ret = lane;
 	return 0;
@@ -95,7 +99,15 @@ static void sleep_a_little(void)
 	pthread_setcancelstate(state, NULL);
 }
 
-/* The daemon wants the lane's spans, or has them. 0: the thread may go on; -ETIMEDOUT. */
+/* The lane was settled under us: its session is gone, and it may be another's. Nothing in it is ours. */
+static int lane_lose(struct lane *lane)
+{
+	lane_reset(lane);
+	lane->lost = lane->slow = true;
+	return -ESTALE;
+}
+
+/* The daemon wants the lane's spans, or has them. 0: the thread may go on; -ETIMEDOUT; -ESTALE. */
 static int lane_revoked(struct lane *lane)
 {
 	long patience = lane->source->patience ? lane->source->patience(lane->ctx) : 30000;
@@ -103,18 +115,20 @@ static int lane_revoked(struct lane *lane)
 	for (long waited = 0; patience < 0 || waited / 1000000 < patience;) {
 		/* ordering: acquire; pairs with the daemon's release of TAKEN: the spans are given
 		 * up. */
-		uint64_t state = media_load_acquire(&lane->df->revoke);
+		uint64_t word = media_load_acquire(&lane->df->revoke);
+		uint64_t state = word & REVOKE_STATE;
 
+		if ((word ^ lane->calm) & ~REVOKE_STATE)
+			return lane_lose(lane);
 		if (state == REVOKE_TAKEN) {
 			lane_reset(lane);
-			media_store64(&lane->df->revoke, REVOKE_NONE);
+			media_store64(&lane->df->revoke, lane->calm);
 			return 0;
 		}
 		/* ordering: full barrier; either the daemon gets to TAKING first, or it leaves us
 		 * alone. */
 		if (state == REVOKE_NONE ||
-		    (state == REVOKE_WANTED &&
-		     media_cas(&lane->df->revoke, REVOKE_WANTED, REVOKE_NONE)))
+		    (state == REVOKE_WANTED && media_cas(&lane->df->revoke, word, lane->calm)))
 			return 0;
 		if (state == REVOKE_TAKING) {
 			sleep_a_little();
@@ -130,19 +144,21 @@ static void lane_leave(struct lane *lane)
 	media_store_release(&lane->df->busy, 0);
 }
 
-/* The thread is marked busy: 0, or -ETIMEDOUT, and it is not marked. */
+/* The thread is marked busy: 0; or -ETIMEDOUT, -ESTALE, and it is not marked. */
 static int lane_entered(struct lane *lane)
 {
-	int r = media_load64(&lane->df->revoke) != REVOKE_NONE ? lane_revoked(lane) : 0;
+	int r = media_load64(&lane->df->revoke) != lane->calm ? lane_revoked(lane) : 0;
 
 	if (r < 0)
 		lane_leave(lane);
 	return r;
 }
 
-/* 0; -EDEADLK: a signal handler interrupted the allocator; -ETIMEDOUT. */
+/* 0; -EDEADLK: a signal handler interrupted the allocator; -ETIMEDOUT; -ESTALE. */
 static int lane_enter(struct lane *lane)
 {
+	if (lane->lost)
+		return -ESTALE;
 	if (media_load64(&lane->df->busy) != 0)
 		return -EDEADLK;
 	/* ordering: this store comes before the load of `revoke`: by the daemon's barrier_all(), which
@@ -242,7 +258,7 @@ uint64_t lane_alloc(struct lane *lane, size_t size)
 	/* ordering: the compiler's; as in lane_enter(). */
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	o = lane->current[lane->quick[(size + 7) / 8]];
-	if (_unlikely(media_load64(&df->revoke) != REVOKE_NONE || o->mask == 0))
+	if (_unlikely(media_load64(&df->revoke) != lane->calm || o->mask == 0))
 		return alloc_refused(lane, size);
 	lane->last = o;
 	ptr = alloc_bit(o, false);
@@ -401,7 +417,7 @@ int lane_dealloc(struct lane *lane, uint64_t ptr)
 	media_store64(&df->busy, 1);
 	/* ordering: the compiler's; as in lane_enter(). */
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
-	if (_unlikely(media_load64(&df->revoke) != REVOKE_NONE || unit - o->first >= o->units ||
+	if (_unlikely(media_load64(&df->revoke) != lane->calm || unit - o->first >= o->units ||
 		      !find_place(o, ptr, &p) || !place_allocated(lane, &p)))
 		return free_refused(lane, ptr);
 	if (p.word == o->word)

@@ -43,7 +43,7 @@ uint32_t lane_number(const struct lane *lane);
 /*
  * Allocates `size` bytes: the pointer (pool, shelf, offset), or 0 and lane_error(): -ENOSPC; -EINVAL;
  * -EDEADLK: a signal handler interrupted the allocator; -ETIMEDOUT: the daemon stopped while it took the
- * lane's spans back; or what the source returned. In a register, not through memory: what the caller
+ * lane's spans back; -ESTALE: it settled the lane, which may be another's now; or what the source returned. In a register, not through memory: what the caller
  * does with the pointer waits for it.
  */
 uint64_t lane_alloc(struct lane *lane, size_t size);

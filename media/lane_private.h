@@ -57,6 +57,8 @@ struct lane {
 	size_t limbo;  /* bytes from an alloc word to its limbo and remote words */
 	size_t remote;
 	bool power;
+	uint64_t calm; /* df->revoke as long as the lane is ours and nobody wants anything */
+	bool lost;     /* it is another's */
 	bool slow;  /* either: the fast paths are for neither */
 	bool fence; /* the kernel has no asymmetric barrier: entering pays for one */
 	int error;  /* of the last allocation that failed */

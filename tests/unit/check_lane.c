@@ -235,6 +235,33 @@ START_TEST(idle_lanes_are_revoked)
 }
 END_TEST
 
+/* A lane that was settled under its user, and given to another, is the other's alone. */
+START_TEST(settled_under_its_user)
+{
+	struct lane *old = fixture_lane(&fix, 1), *new;
+	uint64_t a = must_alloc(old, 64), b, c;
+
+	ck_assert_int_eq(lane_dealloc(old, must_alloc(old, 64)), 0);
+	ck_assert_int_eq(grant_settle(fix.grant, 1), 0);
+	new = fixture_lane(&fix, 1);
+	b = must_alloc(new, 64);
+	ck_assert_uint_eq(lane_alloc(old, 64), 0);
+	ck_assert_int_eq(lane_error(old), -ESTALE);
+	ck_assert_int_eq(lane_dealloc(old, a), -ESTALE);
+	ck_assert_uint_eq(lane_alloc(old, 1 << 20), 0);
+	ck_assert_int_eq(lane_error(old), -ESTALE);
+	lane_free(old);
+	c = must_alloc(new, 64);
+	ck_assert_uint_ne(c, b);
+	ck_assert_uint_ne(c, a);
+	ck_assert_int_eq(lane_dealloc(new, a), 0);
+	ck_assert_int_eq(lane_dealloc(new, b), 0);
+	ck_assert_int_eq(lane_dealloc(new, c), 0);
+	lane_free(new);
+	fixture_expect_used(&fix, 0);
+}
+END_TEST
+
 START_TEST(reload_keeps_the_living)
 {
 	struct lane *alive = fixture_lane(&fix, 1), *dead = fixture_lane(&fix, 2);
@@ -328,6 +355,7 @@ int main(void)
 	tcase_add_test(t, death_gives_spans_back);
 	tcase_add_test(t, a_run_is_as_long_as_asked);
 	tcase_add_test(t, idle_lanes_are_revoked);
+	tcase_add_test(t, settled_under_its_user);
 	tcase_add_test(t, reload_keeps_the_living);
 	tcase_add_test(t, second_shelf);
 	tcase_add_test(t, a_rotten_table_is_refused);
