@@ -1,0 +1,95 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-3-Clause
+# Runs the Promela models through spin: each must hold in all its states, and each of its variants that is
+# wrong on purpose must be found wrong, by an assertion. doc/models.md says what they are about.
+#
+# Usage: check_models.sh [MODEL...]    names without .pml; all of them by default
+# Exit: 0 as it should be, 1 not, 77 skipped.
+set -u
+
+here=$(cd "$(dirname "$0")" && pwd)
+compiler=${CC:-cc}
+memory=900 # MiB, each
+
+if ! command -v spin >/dev/null; then
+	echo "check_models: skipped: spin is not installed"
+	exit 77
+fi
+dir=$(mktemp -d "${TMPDIR:-/tmp}/nvmmd-test-XXXXXX") || exit 1
+trap 'rm -rf "$dir"' EXIT
+trap 'exit 1' INT TERM
+failed=0
+models=" $* "
+
+# $1: model, further: definitions. Its report goes to $dir/out.
+explore() {
+	cp "$here/$1.pml" "$dir/model.pml"
+	shift
+	(
+		cd "$dir" || exit 1
+		rm -f pan out ./*.trail
+		# No partial order reduction is asked for or refused; -DSAFETY: assertions and deadlocks.
+		spin -a "$@" model.pml >out 2>&1 &&
+			$compiler -O1 -w -DSAFETY -DCOLLAPSE -DMEMLIM=$memory -o pan pan.c >>out 2>&1 &&
+			timeout 300 ./pan -m4000000 -w20 >out 2>&1
+	)
+}
+
+wanted() {
+	[ "$models" = "  " ] || case $models in *" $1 "*) ;; *) return 1 ;; esac
+}
+
+states() {
+	sed -n 's/^ *\([0-9.e+]*\) states, stored.*/\1/p' "$dir/out"
+}
+
+bad() {
+	echo "FAIL $1"
+	cat "$dir/out"
+	failed=1
+}
+
+# The model as it is: explored to the end, without an error.
+holds() {
+	wanted "$1" || return 0
+	explore "$@"
+	if grep -q 'errors: 0$' "$dir/out" && ! grep -qE 'max search depth|not completed' "$dir/out"; then
+		echo "PASS $*: holds in $(states) states"
+	else
+		bad "$*: does not hold, or was not explored to the end"
+	fi
+}
+
+# A variant that is wrong.
+breaks() {
+	wanted "$1" || return 0
+	explore "$@"
+	if grep -q 'assertion violated' "$dir/out"; then
+		echo "PASS $*: found wrong after $(states) states"
+	else
+		bad "$*: is wrong, and was not found wrong"
+	fi
+}
+
+holds collect
+breaks collect -DREMOTE_FIRST
+breaks collect -DHINT_BEFORE_OR
+breaks collect -DHINT_NO_BARRIER
+breaks collect -DNO_FREEING
+breaks collect -DENTRY_FIRST
+breaks collect -DUNHINT_LATE -DDISOWN_BLIND
+breaks collect -DHINT_UNOWNED -DDISOWN_BLIND
+
+holds spans
+holds spans -DUNITS=2 -DLANES=1
+breaks spans -DCLASS_BEFORE_CLAIM
+breaks spans -DENTRY_AFTER_CLAIM
+breaks spans -DNO_VERIFY
+breaks spans -DRECORD_LATE
+breaks spans -DNO_REQUEST_CHECK
+breaks spans -DLOAD_NO_HINT
+breaks spans -DUNHINT_LATE -DDISOWN_BLIND
+breaks spans -DUNITS=2 -DLANES=1 -DINTERIOR_NONE
+breaks spans -DUNITS=2 -DLANES=1 -DNO_JOIN
+
+exit $failed
