@@ -99,6 +99,8 @@ int main(int argc, char **argv)
 		return 1;
 	if (bounds)
 		bad = bounds_run(&bench);
+	else
+		bad = report_run(&bench) < 0;
 	base_deinit(&bench.base);
 	return bad > 0;
 }

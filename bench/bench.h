@@ -22,5 +22,8 @@ struct bench {
 /* Whether --only takes what is called so. */
 bool bench_wants(const struct bench *bench, const char *title);
 
+/* Measures everything, prints the table, writes the files. 0, or -1 with a message on stderr. */
+int report_run(struct bench *bench);
+
 /* Prints a line for each bound; how many are short. */
 unsigned bounds_run(struct bench *bench);
