@@ -80,6 +80,14 @@ breaks collect -DENTRY_FIRST
 breaks collect -DUNHINT_LATE -DDISOWN_BLIND
 breaks collect -DHINT_UNOWNED -DDISOWN_BLIND
 
+holds epoch
+holds epoch -DFENCE -DNO_BARRIER
+breaks epoch -DNO_BARRIER
+breaks epoch -DEQUAL_IS_RIPE
+breaks epoch -DRAISE_FIRST
+breaks epoch -DFREE_ALL
+breaks epoch -DEARLY_EXIT
+
 holds spans
 holds spans -DUNITS=2 -DLANES=1
 breaks spans -DCLASS_BEFORE_CLAIM
