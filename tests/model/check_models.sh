@@ -92,4 +92,13 @@ breaks spans -DUNHINT_LATE -DDISOWN_BLIND
 breaks spans -DUNITS=2 -DLANES=1 -DINTERIOR_NONE
 breaks spans -DUNITS=2 -DLANES=1 -DNO_JOIN
 
+holds revoke
+holds revoke -DFENCED
+breaks revoke -DNO_BARRIER
+breaks revoke -DTAKE_UNASKED
+breaks revoke -DTAKEN_EARLY
+breaks revoke -DNO_WAIT
+breaks revoke -DNO_RESET
+breaks revoke -DNO_BUSY_LOOK
+
 exit $failed
