@@ -28,7 +28,6 @@ explore() {
 	(
 		cd "$dir" || exit 1
 		rm -f pan out ./*.trail
-		# No partial order reduction is asked for or refused; -DSAFETY: assertions and deadlocks.
 		spin -a "$@" model.pml >out 2>&1 &&
 			$compiler -O1 -w -DSAFETY -DCOLLAPSE -DMEMLIM=$memory -o pan pan.c >>out 2>&1 &&
 			timeout 300 ./pan -m4000000 -w20 >out 2>&1
@@ -100,5 +99,15 @@ breaks revoke -DTAKEN_EARLY
 breaks revoke -DNO_WAIT
 breaks revoke -DNO_RESET
 breaks revoke -DNO_BUSY_LOOK
+
+holds epoch
+holds epoch -DFENCED
+breaks epoch -DRIPE_AT
+breaks epoch -DNO_BARRIER
+breaks epoch -DSCAN_FIRST
+breaks epoch -DRAISE_FIRST
+breaks epoch -DQUEUE
+breaks epoch -DG_LOST
+breaks epoch -DTWO_SNAPSHOTS
 
 exit $failed
