@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #define _cleanup(fn) __attribute__((__cleanup__(fn)))
+#define _noinline __attribute__((__noinline__))
 #define _unused __attribute__((__unused__))
 #define _printf(fmt, args) __attribute__((__format__(__printf__, fmt, args)))
 #define _likely(x) __builtin_expect(!!(x), 1)
@@ -18,7 +19,7 @@
 
 /* Defines the cleanup function that _auto(free_fn) names. */
 #define DEFINE_AUTO(type, free_fn)              \
-	static inline void free_fn##_p(type **p) \
+	_unused static inline void free_fn##_p(type **p) \
 	{                                        \
 		if (*p)                          \
 			free_fn(*p);             \

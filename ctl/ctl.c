@@ -30,6 +30,7 @@ static const struct command *const commands[] = {
 	&command_pool_chown,
 	&command_pool_show,
 	&command_clients,
+	&command_epochs,
 };
 
 static const struct ctl_option globals[] = {

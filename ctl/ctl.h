@@ -89,3 +89,4 @@ extern const struct command command_pool_chmod;
 extern const struct command command_pool_chown;
 extern const struct command command_pool_show;
 extern const struct command command_clients;
+extern const struct command command_epochs;

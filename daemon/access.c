@@ -3,8 +3,8 @@
  * Access to pools.
  *
  * The rules are those of files, so that nobody has to learn others: the owner is judged by the
- * owner's bits even where others have more, a member of the group by the group's. Administrators are
- * root, the daemon's own user (who could open the files anyway), and members of a configured
+ * owner's bits even where others have more, a member of the group by the group's. Administrators
+ * are root, the daemon's own user (who could open the files anyway), and members of a configured
  * group. Anybody who may connect may list and stat pools. Pure functions: what they are given is
  * all they know.
  */

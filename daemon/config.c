@@ -31,6 +31,7 @@ const struct section config_sections[N_SECTIONS] = {
 	[SECTION_NODE] = { "node", "This node among those that share the memory." },
 	[SECTION_SHELVES] = { "shelves", "Where the shelves, the files of memory, are." },
 	[SECTION_SOCKET] = { "socket", "Where programs reach the daemon." },
+	[SECTION_EPOCH] = { "epoch", "How blocks come back that were freed with delay." },
 	[SECTION_LIMITS] = { "limits", "What users may take." },
 	[SECTION_LOG] = { "log", "What the daemon tells of its work." },
 };
@@ -91,6 +92,13 @@ const struct key config_keys[N_KEYS] = {
 	  AT(durability), 0, 0, durability_names,
 	  "What new pools survive: `process`, the death of any process; `power`, power loss too,\n"
 	  "which needs persistent memory; `auto`, the one that the shelves' memory gives." },
+	{ SECTION_EPOCH, KEY_COUNT, "interval", "10",
+	  AT(epoch.interval), 1, 60000, NULL,
+	  "Milliseconds between looks at what is in limbo, while anything is." },
+	{ SECTION_EPOCH, KEY_COUNT, "stall_warning", "10000",
+	  AT(epoch.stall_warning), 0, 86400000, NULL,
+	  "Milliseconds in an epoch after which a thread that holds up others is named in the log.\n"
+	  "0: never." },
 	{ SECTION_LIMITS, KEY_COUNT, "clients", "4096",
 	  AT(limits.clients), 1, 65536, NULL,
 	  "Processes that may be attached together." },

@@ -37,6 +37,10 @@ struct config {
 	char *runtime;             /* directory on tmpfs for sessions */
 	enum durability_choice durability;
 	struct {
+		uint32_t interval;      /* ms between rounds of reclamation */
+		uint32_t stall_warning; /* ms; 0: never */
+	} epoch;
+	struct {
 		uint32_t clients;           /* sessions together */
 		uint32_t clients_per_user;  /* 0: as `clients` */
 		uint64_t bytes_per_user;    /* 0: no limit */

@@ -2,8 +2,8 @@
 /*
  * Connections.
  *
- * One packet in, one packet out, never more: the daemon reads a request only when the one before was
- * answered, and a request that comes while the client has not read that answer ends the
+ * One packet in, one packet out, never more: the daemon reads a request only when the one before
+ * was answered, and a request that comes while the client has not read that answer ends the
  * connection. So there is no queue to fill, and at most one message with descriptors is on its way
  * to each client. While a job works on a request nothing is read; the session's pidfd is still
  * watched.
@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "daemon/nvmmd.h"
+#include "media/store.h"
 #include "daemon/request.h"
 
 static void connection_readable(uv_poll_t *poll, int status, int events)
@@ -29,7 +30,7 @@ static void connection_readable(uv_poll_t *poll, int status, int events)
 	struct nvmmd *nvmmd = connection->nvmmd;
 	int r;
 
-	if (connection->closed || nvmmd->stopping)
+	if (connection->closed)
 		return;
 	r = status < 0 ? status : frame_recv(nvmmd->frame, connection->fd, MSG_DONTWAIT);
 	if (r == -EAGAIN || r == -EINTR)
@@ -48,7 +49,8 @@ static void connection_silent(uv_timer_t *timer)
 {
 	struct connection *connection = timer->data;
 
-	connection_reject(connection, "it said no Hello within %d seconds", CONNECTION_HELLO_MS / 1000);
+	connection_reject(connection, "it said no Hello within %d seconds",
+			  CONNECTION_HELLO_MS / 1000);
 }
 
 int connection_new(struct connection **ret, struct nvmmd *nvmmd, int fd, struct peer *peer)
@@ -161,7 +163,7 @@ void connection_pause(struct connection *connection)
 
 static void connection_resume(struct connection *connection)
 {
-	if (connection->closed || !connection->busy)
+	if (connection->closed || !connection->busy || connection->nvmmd->stopping)
 		return;
 	connection->busy = false;
 	uv_poll_start(&connection->poll, UV_READABLE, connection_readable);
@@ -174,11 +176,14 @@ void connection_send(struct connection *connection, const void *data, size_t len
 
 	if (connection->closed)
 		return;
+	/* A death here is one whose client asks again for what was done. */
+	media_point_call();
 	r = frame_send(connection->fd, data, len, fds, n_fds, MSG_DONTWAIT);
 	connection->nvmmd->counters.descriptors_sent += r < 0 ? 0 : n_fds;
+	/* A client that did not wait for its answer may have said Goodbye before it left. */
 	if (r < 0 && r != -EPIPE && r != -ECONNRESET)
 		connection_reject(connection, "its reply cannot be sent: %s", strerror(-r));
-	else if (r < 0 || connection->closing)
+	else if (r == -ECONNRESET || connection->closing)
 		connection_close(connection);
 	else
 		connection_resume(connection);

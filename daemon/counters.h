@@ -31,6 +31,9 @@
 	X(spans_granted, "Spans of small blocks granted")                                 \
 	X(runs_granted, "Large blocks granted")                                           \
 	X(roots_changed, "Changes of roots")                                              \
+	X(epochs, "Rounds of reclamation: how often the epoch was raised")                \
+	X(blocks_reclaimed, "Blocks freed with delay that became free")                   \
+	X(readers_stalled, "Threads that were in an epoch longer than epoch.stall_warning") \
 	X(reloads, "Configurations read again")
 
 struct counters {

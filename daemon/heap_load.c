@@ -26,6 +26,7 @@ struct heap_load {
 	struct pool_record record;
 	struct pool_shelves shelves;
 	struct lane_set alive; /* when the job began */
+	bool readers;          /* likewise: who opens it later finds no block that is in limbo */
 	struct heap_service *service;
 	char damage[HEAP_DAMAGE_LEN];
 };
@@ -34,8 +35,8 @@ static int load_run(struct job *job)
 {
 	struct heap_load *load = container_of(job, struct heap_load, job);
 
-	return heap_service_new(&load->service, load->pool_fd, &load->record, &load->shelves, &load->alive,
-				load->damage);
+	return heap_service_new(&load->service, load->pool_fd, &load->record, &load->shelves,
+				&load->alive, load->readers, load->damage);
 }
 
 static void claim_lanes(struct pool *pool, struct opening *opening)
@@ -64,14 +65,16 @@ static void load_commit(struct heap_load *load)
 	pool->lanes = heap_service_lanes(pool->heap);
 	pool_recount(pool);
 	pool->nvmmd->counters.heaps_loaded++;
-	LIST_FOREACH(opening, &pool->openings, of_pool)
+	LIST_FOREACH (opening, &pool->openings, of_pool)
 		claim_lanes(pool, opening);
 	r = heap_service_settle_unowned(pool->heap, &load->alive);
 	if (r < 0) {
 		pool->load_error = r;
 		pool_judge(pool, r, "settling the lanes of the dead");
 		heap_service_unref(take(pool->heap));
+		return;
 	}
+	epochs_kick(pool);
 }
 
 static void load_done(struct job *job, int r)
@@ -111,7 +114,8 @@ static int load_start(struct pool *pool)
 	load->pool = pool_ref(pool);
 	load->record = pool->record;
 	load->shelves = pool->shelves;
-	LIST_FOREACH(opening, &pool->openings, of_pool)
+	load->readers = !LIST_EMPTY(&pool->openings);
+	LIST_FOREACH (opening, &pool->openings, of_pool)
 		for (uint32_t i = 0; i < opening->n_lanes; i++)
 			lane_set_add(&load->alive, opening->lanes[i]);
 	load->job.run = load_run;
@@ -119,6 +123,12 @@ static int load_start(struct pool *pool)
 	pool->busy = POOL_BUSY_LOADING;
 	job_start(&load->job, pool->nvmmd);
 	return 0;
+}
+
+void heap_load_ahead(struct pool *pool)
+{
+	if (!pool->heap && !pool->damage && pool->busy == POOL_IDLE && load_start(pool) < 0)
+		log_warning("pool %u: its heap will be loaded when it is asked for", pool->id);
 }
 
 int heap_need(struct request *request, struct pool *pool)
@@ -131,8 +141,9 @@ int heap_need(struct request *request, struct pool *pool)
 	if (pool->heap)
 		return 0;
 	if (pool->load_error < 0)
-		return request_fail(request, pool->load_error, "pool %u: its heap cannot be loaded: %s",
-				    pool->id, strerror(-pool->load_error));
+		return request_fail(request, pool->load_error,
+				    "pool %u: its heap cannot be loaded: %s", pool->id,
+				    strerror(-pool->load_error));
 	if (pool->busy == POOL_IDLE) {
 		r = load_start(pool);
 		if (r < 0)

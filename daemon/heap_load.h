@@ -9,3 +9,6 @@
 /* 0: the pool's heap is loaded; REQUEST_PENDING: it will be, and the request begins again then; else
  * a negative errno with the request's text. */
 int heap_need(struct request *request, struct pool *pool);
+
+/* Begins to load it though no request wants it yet. */
+void heap_load_ahead(struct pool *pool);

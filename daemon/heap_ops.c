@@ -19,7 +19,7 @@
 #include "daemon/pool_ops.h"
 
 #define TAKE_MAX 64u
-#define SPANS_MAX 64u
+#define SPANS_MAX GRANT_SPANS_MAX
 
 /* Finds the opening of a heap that is loaded; `r` of heap_need() else. */
 static int heap_opening(struct request *request, uint32_t id, bool write, struct opening **ret)
@@ -38,7 +38,8 @@ static int heap_failed(struct request *request, struct pool *pool, int r, const 
 {
 	pool_judge(pool, r, what);
 	if (pool->damage)
-		return request_fail(request, -EUCLEAN, "pool %u is damaged: %s", pool->id, pool->damage);
+		return request_fail(request, -EUCLEAN, "pool %u is damaged: %s", pool->id,
+				    pool->damage);
 	return request_fail(request, r, "pool %u: %s: %s", pool->id, what, strerror(-r));
 }
 
@@ -103,14 +104,19 @@ int op_lane_take(struct request *request)
 	int r;
 
 	if (m->count == 0 || m->count > TAKE_MAX)
-		return request_fail(request, -EINVAL, "%u lanes at once: 1 to %u", m->count, TAKE_MAX);
+		return request_fail(request, -EINVAL, "%u lanes at once: 1 to %u", m->count,
+				    TAKE_MAX);
 	r = heap_opening(request, m->id, true, &opening);
 	if (r != 0)
 		return r;
+	if (request_was_done(request) && opening->n_lanes >= m->count)
+		return reply_lanes(request, opening->lanes + opening->n_lanes - m->count, m->count);
 	if (limit > 0 && opening->n_lanes + m->count > limit)
-		return request_fail(request, -EDQUOT, "this process has %u lanes in heap %u, and "
+		return request_fail(request, -EDQUOT,
+				    "this process has %u lanes in heap %u, and "
 				    "limits.lanes_per_client allows %u: one for each thread that "
-				    "allocates", opening->n_lanes, m->id, limit);
+				    "allocates",
+				    opening->n_lanes, m->id, limit);
 	r = take_lanes(request, opening, m->count);
 	if (r < 0)
 		return r;
@@ -132,13 +138,16 @@ int op_lane_return(struct request *request)
 	struct opening *opening;
 	int r, failed = 0;
 
+	if (request_was_done(request))
+		return 0;
 	r = heap_opening(request, m->id, true, &opening);
 	if (r != 0)
 		return r;
 	for (size_t i = 0; i < m->n_lanes; i++)
 		if (lane_place(opening, m->lanes[i]) < 0)
-			return request_fail(request, -EINVAL, "lane %u of heap %u is not this session's",
-					    m->lanes[i], m->id);
+			return request_fail(request, -EINVAL,
+					    "lane %u of heap %u is not this session's", m->lanes[i],
+					    m->id);
 	for (size_t i = 0; i < m->n_lanes; i++) {
 		int64_t place = lane_place(opening, m->lanes[i]);
 
@@ -154,8 +163,8 @@ int op_lane_return(struct request *request)
 		return heap_failed(request, opening->pool, failed, "settling a lane");
 	r = session_save(opening->session);
 	if (r < 0)
-		log_warning("session %" PRIu64 ": its file cannot be written: %s", opening->session->id,
-			    strerror(-r));
+		log_warning("session %" PRIu64 ": its file cannot be written: %s",
+			    opening->session->id, strerror(-r));
 	return 0;
 }
 
@@ -178,23 +187,32 @@ static int reply_spans(struct request *request, const uint64_t *refs, uint32_t n
 int op_span_get(struct request *request)
 {
 	const Nvmm__SpanGet *m = request->msg->span_get;
+	enum epoch_relief relief = RELIEF_NONE;
 	struct opening *opening;
 	uint64_t refs[SPANS_MAX];
 	int r;
 
 	if (m->count == 0 || m->count > SPANS_MAX)
-		return request_fail(request, -EINVAL, "%u spans at once: 1 to %u", m->count, SPANS_MAX);
+		return request_fail(request, -EINVAL, "%u spans at once: 1 to %u", m->count,
+				    SPANS_MAX);
 	r = heap_opening(request, m->id, true, &opening);
 	if (r != 0)
 		return r;
 	if (!heap_service_class_ok(opening->pool->heap, m->class_))
-		return request_fail(request, -EINVAL, "heap %u has no size class %u", m->id, m->class_);
-	r = heap_service_spans(opening->pool->heap, m->class_, m->count, refs);
-	if (r == 0)
-		r = -ENOSPC;
+		return request_fail(request, -EINVAL, "heap %u has no size class %u", m->id,
+				    m->class_);
+	do {
+		r = heap_service_spans(opening->pool->heap, m->class_, m->count, refs);
+		if (r == 0)
+			r = -ENOSPC;
+	} while (r == -ENOSPC && (relief = epochs_pressure(request, opening->pool)) == RELIEF_NOW);
+	if (r == -ENOSPC && relief == RELIEF_LATER)
+		return REQUEST_PENDING;
 	if (r == -ENOSPC)
-		return request_fail(request, r, "heap %u is full: free blocks, or grow it with "
-				    "`nvmmctl pool resize`", m->id);
+		return request_fail(request, r,
+				    "heap %u is full: free blocks, or grow it with "
+				    "`nvmmctl pool resize`",
+				    m->id);
 	if (r < 0)
 		return heap_failed(request, opening->pool, r, "granting spans");
 	request->nvmmd->counters.spans_granted += (uint64_t)r;
@@ -204,21 +222,29 @@ int op_span_get(struct request *request)
 int op_run_get(struct request *request)
 {
 	const Nvmm__RunGet *m = request->msg->run_get;
+	enum epoch_relief relief = RELIEF_NONE;
 	struct opening *opening;
 	uint64_t ref;
 	int r;
 
 	if (m->units == 0 || m->units > SHELF_SIZE_MAX >> UNIT_SHIFT)
-		return request_fail(request, -EINVAL, "a block of %" PRIu64 " units: a shelf has at most "
-				    "%" PRIu64, m->units, SHELF_SIZE_MAX >> UNIT_SHIFT);
+		return request_fail(request, -EINVAL,
+				    "a block of %" PRIu64 " units: a shelf has at most "
+				    "%" PRIu64,
+				    m->units, SHELF_SIZE_MAX >> UNIT_SHIFT);
 	r = heap_opening(request, m->id, true, &opening);
 	if (r != 0)
 		return r;
-	r = heap_service_run(opening->pool->heap, m->units, &ref);
+	do
+		r = heap_service_run(opening->pool->heap, m->units, &ref);
+	while (r == -ENOSPC && (relief = epochs_pressure(request, opening->pool)) == RELIEF_NOW);
+	if (r == -ENOSPC && relief == RELIEF_LATER)
+		return REQUEST_PENDING;
 	if (r == -ENOSPC)
-		return request_fail(request, r, "heap %u has no %" PRIu64 " bytes in one piece: free "
-				    "blocks, or grow it with `nvmmctl pool resize`", m->id,
-				    m->units << UNIT_SHIFT);
+		return request_fail(request, r,
+				    "heap %u has no %" PRIu64 " bytes in one piece: free "
+				    "blocks, or grow it with `nvmmctl pool resize`",
+				    m->id, m->units << UNIT_SHIFT);
 	if (r < 0)
 		return heap_failed(request, opening->pool, r, "granting a large block");
 	request->nvmmd->counters.runs_granted++;

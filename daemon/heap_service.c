@@ -41,6 +41,7 @@ struct heap_service {
 	struct pool_record record;
 	struct heap heap;
 	struct grant *grant;
+	struct limbo *limbo;
 	struct service_shelf *shelf[POOL_SHELVES_MAX];
 	void *lanes;
 	uint32_t n_lanes;
@@ -194,11 +195,13 @@ static void service_lanes_live(struct heap_service *service)
 							       .count = service->n_lanes });
 }
 
-static int service_grant(struct heap_service *service, const struct lane_set *alive,
+static int service_grant(struct heap_service *service, const struct lane_set *alive, bool readers,
 			 char damage[HEAP_DAMAGE_LEN])
 {
-	struct grant_lanes lanes = { .alive = lane_alive, .ctx = (void *)(uintptr_t)alive,
-				     .count = service->n_lanes };
+	struct grant_lanes lanes = { .alive = lane_alive,
+				     .ctx = (void *)(uintptr_t)alive,
+				     .count = service->n_lanes,
+				     .no_readers = !readers };
 	const char *why = "cannot be read";
 	uint64_t where = 0;
 	int r;
@@ -214,7 +217,7 @@ static int service_grant(struct heap_service *service, const struct lane_set *al
 
 int heap_service_new(struct heap_service **ret, int pool_fd, const struct pool_record *record,
 		     const struct pool_shelves *shelves, const struct lane_set *alive,
-		     char damage[HEAP_DAMAGE_LEN])
+		     bool readers, char damage[HEAP_DAMAGE_LEN])
 {
 	static const struct pool_shelves none;
 	_auto(heap_service_unref) struct heap_service *service = calloc(1, sizeof(*service));
@@ -233,7 +236,9 @@ int heap_service_new(struct heap_service **ret, int pool_fd, const struct pool_r
 	for (uint32_t i = 0; r == 0 && alive && i < shelves->n; i++)
 		r = service_shelf_add(service, pool_fd, i, &shelves->shelf[i], damage);
 	if (r == 0)
-		r = service_grant(service, alive, damage);
+		r = service_grant(service, alive, readers, damage);
+	if (r == 0)
+		r = limbo_new(&service->limbo, &service->heap);
 	if (r == 0 && !alive)
 		r = heap_service_grow(service, pool_fd, &none, shelves, damage);
 	if (r < 0)
@@ -277,6 +282,7 @@ void heap_service_unref(struct heap_service *service)
 {
 	if (!service || --service->refs > 0)
 		return;
+	limbo_free(service->limbo);
 	grant_free(service->grant);
 	for (uint32_t i = 0; i < POOL_SHELVES_MAX; i++)
 		if (service->shelf[i])
@@ -392,6 +398,11 @@ int heap_service_spans(struct heap_service *service, unsigned class, uint32_t wa
 int heap_service_run(struct heap_service *service, uint64_t units, uint64_t *ref)
 {
 	return grant_run(service->grant, units, ref);
+}
+
+struct limbo *heap_service_limbo(struct heap_service *service)
+{
+	return service->limbo;
 }
 
 struct count_args {

@@ -13,6 +13,7 @@
 #include "common/macro.h"
 #include "daemon/pool_layout.h"
 #include "media/grant.h"
+#include "media/limbo.h"
 
 #define HEAP_DAMAGE_LEN 160u
 
@@ -36,13 +37,13 @@ static inline bool lane_set_has(const struct lane_set *set, uint32_t lane)
 
 /*
  * Maps the heap's files, walks its tables, settles every lane that is not in `alive` (borrowed for the
- * call). With `alive` NULL the shelves are new: nothing in them is in service yet, and all of
+ * call); without `readers`, nobody has it open and what is in limbo is freed. With `alive` NULL the shelves are new: nothing in them is in service yet, and all of
  * their units are brought into it. -EUCLEAN, -EIO: damaged, `damage` says what and where;
  * -ENOMEM; others of open(2), mmap(2).
  */
 int heap_service_new(struct heap_service **ret, int pool_fd, const struct pool_record *record,
 		     const struct pool_shelves *shelves, const struct lane_set *alive,
-		     char damage[HEAP_DAMAGE_LEN]);
+		     bool readers, char damage[HEAP_DAMAGE_LEN]);
 struct heap_service *heap_service_ref(struct heap_service *service);
 void heap_service_unref(struct heap_service *service);
 DEFINE_AUTO(struct heap_service, heap_service_unref)
@@ -83,6 +84,9 @@ int heap_service_spans(struct heap_service *service, unsigned class, uint32_t wa
 int heap_service_run(struct heap_service *service, uint64_t units, uint64_t *ref);
 /* Whether the heap has spans of this class. */
 bool heap_service_class_ok(const struct heap_service *service, unsigned class);
+
+/* What is in limbo in it. */
+struct limbo *heap_service_limbo(struct heap_service *service);
 
 /* Counts the heap; any thread. As heap_count(), and -EIO. */
 int heap_service_count(struct heap_service *service, struct heap_totals *ret);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Jobs. libuv's queue orders memory between loop and threads: what the loop stored before
- * job_start() is seen by run(), and what run() stored is seen by done(). Only done() may change what
- * the daemon owns, so that the loop thread stays the one writer of all of it.
+ * job_start() is seen by run(), and what run() stored is seen by done(). Only done() may change
+ * what the daemon owns, so that the loop thread stays the one writer of all of it.
  */
 #include "daemon/job.h"
 

@@ -2,9 +2,9 @@
 /*
  * Lock files.
  *
- * flock(2) goes with the open file: a killed daemon leaves none, so nothing is ever stale. The pid in
- * the file is for the message alone. The file is never removed: whoever removed it could take away
- * the one that another just locked.
+ * flock(2) goes with the open file: a killed daemon leaves none, so nothing is ever stale. The pid
+ * in the file is for the message alone. The file is never removed: whoever removed it could take
+ * away the one that another just locked.
  */
 #include "daemon/lock.h"
 
@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <sys/file.h>
 #include <unistd.h>
+
+#include "media/store.h"
 
 static pid_t read_holder(int fd)
 {
@@ -31,6 +33,7 @@ static int write_holder(int fd)
 	char buf[32];
 	int n = snprintf(buf, sizeof(buf), "%d\n", (int)getpid());
 
+	media_point_call();
 	if (ftruncate(fd, 0) < 0 || pwrite(fd, buf, (size_t)n, 0) < 0)
 		return -errno;
 	return 0;
@@ -40,6 +43,7 @@ int lock_take(int *ret, int dirfd, pid_t *holder)
 {
 	int fd, r = 0;
 
+	media_point_call();
 	fd = openat(dirfd, LOCK_NAME, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return -errno;

@@ -7,7 +7,7 @@
  *   2. directories and their locks: from here on no other daemon serves them
  *   3. node file: the clean mark is taken away, durably, before anything else changes
  *   4. registry: refused as a whole, the daemon ends and leaves it untouched
- *   5. pools, interrupted changes put right; then sessions, which name pools
+ *   5. pools, interrupted changes put right; then sessions, which name pools; then epochs
  *   6. socket; READY
  *
  * Stop: accept no more, read no more, wait for jobs, close connections; when the loop is empty, and
@@ -110,8 +110,10 @@ static int own_directory(int *ret, int *ret_lock, const char *path, mode_t mode,
 	}
 	r = lock_take(ret_lock, *ret, &holder);
 	if (r == -EBUSY)
-		log_error("%s: %s is served by another nvmmd, process %d: stop it, or give this one a "
-			  "directory of its own", key, path, holder);
+		log_error("%s: %s is served by another nvmmd, process %d: stop it, or give this "
+			  "one a "
+			  "directory of its own",
+			  key, path, holder);
 	else if (r < 0)
 		log_error("%s: %s/%s: %s", key, path, LOCK_NAME, strerror(-r));
 	return r;
@@ -125,7 +127,7 @@ static bool probe_pmem(int base_fd)
 	void *addr;
 	int fd;
 
-	unlinkat(base_fd, name, 0);
+	file_remove(base_fd, name);
 	if (file_create(&fd, base_fd, name, PROBE_BYTES) < 0)
 		return false;
 	if (file_map(&addr, fd, PROBE_BYTES, 0, true) == 0) {
@@ -133,7 +135,7 @@ static bool probe_pmem(int base_fd)
 		file_unmap(addr, PROBE_BYTES);
 	}
 	close(fd);
-	unlinkat(base_fd, name, 0);
+	file_remove(base_fd, name);
 	return is_pmem;
 }
 
@@ -184,8 +186,10 @@ static int open_media(struct nvmmd *nvmmd)
 		log_info("the daemon before this one was not stopped in order");
 	nvmmd->base_is_pmem = probe_pmem(nvmmd->base_fd);
 	if (nvmmd->config.durability == DURABILITY_CHOICE_POWER && !nvmmd->base_is_pmem)
-		log_warning("durability is 'power', but %s is no persistent memory: pools can only be "
-			    "created with durability 'process'", nvmmd->config.shelves.base);
+		log_warning(
+			"durability is 'power', but %s is no persistent memory: pools can only be "
+			"created with durability 'process'",
+			nvmmd->config.shelves.base);
 	return recover_pools(nvmmd);
 }
 
@@ -268,7 +272,11 @@ static int init_service(struct nvmmd *nvmmd)
 	if (r == 0)
 		r = open_loop(nvmmd);
 	if (r == 0)
+		r = epochs_init(nvmmd);
+	if (r == 0)
 		r = sessions_restore(nvmmd);
+	if (r == 0)
+		r = epochs_start(nvmmd);
 	if (r == 0)
 		r = server_listen(nvmmd);
 	return r;
@@ -280,6 +288,7 @@ int nvmmd_init(struct nvmmd *nvmmd, const struct options *options)
 
 	memset(nvmmd, 0, sizeof(*nvmmd));
 	nvmmd->options = options;
+	nvmmd->epochs.dir = nvmmd->epochs.wake_fd = -1;
 	nvmmd->base_fd = nvmmd->base_lock = nvmmd->runtime_fd = nvmmd->runtime_lock = -1;
 	pools_init(&nvmmd->pools);
 	sessions_init(&nvmmd->sessions);
@@ -291,11 +300,11 @@ int nvmmd_init(struct nvmmd *nvmmd, const struct options *options)
 		  options->foreground ? LOG_TARGET_STDERR : nvmmd->config.log.target);
 	r = init_process(nvmmd);
 	if (r == 0)
-		r = own_directory(&nvmmd->base_fd, &nvmmd->base_lock, nvmmd->config.shelves.base, 0700,
-				  "shelves.base");
+		r = own_directory(&nvmmd->base_fd, &nvmmd->base_lock, nvmmd->config.shelves.base,
+				  0700, "shelves.base");
 	if (r == 0)
-		r = own_directory(&nvmmd->runtime_fd, &nvmmd->runtime_lock, nvmmd->config.runtime, 0755,
-				  "runtime");
+		r = own_directory(&nvmmd->runtime_fd, &nvmmd->runtime_lock, nvmmd->config.runtime,
+				  0755, "runtime");
 	return r == 0 ? init_service(nvmmd) : r;
 }
 
@@ -306,6 +315,7 @@ void nvmmd_stop(struct nvmmd *nvmmd)
 	nvmmd->stopping = true;
 	notify("STOPPING=1\nSTATUS=stopping");
 	server_stop(nvmmd);
+	server_pause_connections(nvmmd);
 	nvmmd_stop_if_idle(nvmmd);
 }
 
@@ -315,6 +325,7 @@ void nvmmd_stop_if_idle(struct nvmmd *nvmmd)
 		return;
 	nvmmd->stopped = true;
 	server_close_connections(nvmmd);
+	epochs_stop(nvmmd);
 	nvmmd->sessions_left = nvmmd->sessions.n;
 	sessions_deinit(&nvmmd->sessions);
 	uv_close((uv_handle_t *)&nvmmd->sigterm, NULL);
@@ -352,7 +363,8 @@ int nvmmd_run(struct nvmmd *nvmmd)
 		return r;
 	}
 	pools_usage(&usage, &nvmmd->pools, 0);
-	log_info("serving %s as node %u on %s: %u pools, %u of them damaged, %u sessions from before",
+	log_info("serving %s as node %u on %s: %u pools, %u of them damaged, %u sessions from "
+		 "before",
 		 nvmmd->config.shelves.base, nvmmd->config.node.id, nvmmd->config.socket.path,
 		 usage.pools, usage.damaged, nvmmd->sessions.n);
 	notify("READY=1\nSTATUS=serving %u pools on %s", usage.pools, nvmmd->config.socket.path);
@@ -376,6 +388,7 @@ void nvmmd_deinit(struct nvmmd *nvmmd)
 		uv_loop_close(&nvmmd->loop);
 	}
 	server_deinit(&nvmmd->server);
+	epochs_deinit(nvmmd);
 	pools_deinit(&nvmmd->pools);
 	registry_free(nvmmd->registry);
 	node_file_free(nvmmd->node_file);

@@ -13,6 +13,7 @@
 #include "daemon/access.h"
 #include "daemon/config.h"
 #include "daemon/counters.h"
+#include "daemon/epochs.h"
 #include "daemon/options.h"
 #include "daemon/pool.h"
 #include "daemon/server.h"
@@ -39,6 +40,7 @@ struct nvmmd {
 	struct registry *registry;
 	struct pools pools;
 	struct sessions sessions;
+	struct epochs epochs;
 	struct server server;
 	struct counters counters;
 	struct frame *frame;   /* what a connection receives into */

@@ -41,7 +41,8 @@ static int add_file(struct request *request, struct pool *pool, int pool_fd, enu
 	r = pool_files_open(&fd, pool_fd, pool->record.home, file, index, flags);
 	if (r == -ENOENT || r == -ELOOP || r == -EINVAL) {
 		pool_damage(pool, "a file of shelf %u is gone", index);
-		return request_fail(request, -EUCLEAN, "pool %u is damaged: %s", pool->id, pool->damage);
+		return request_fail(request, -EUCLEAN, "pool %u is damaged: %s", pool->id,
+				    pool->damage);
 	}
 	if (r < 0)
 		return request_fail(request, r, "pool %u: a file cannot be opened: %s", pool->id,
@@ -57,11 +58,12 @@ static int open_dir(struct request *request, struct pool *pool, int *ret)
 	r = pool_files_dir(ret, request->nvmmd->base_fd, pool->id);
 	if (r == -ENOENT) {
 		pool_damage(pool, "its directory is gone");
-		return request_fail(request, -EUCLEAN, "pool %u is damaged: %s", pool->id, pool->damage);
+		return request_fail(request, -EUCLEAN, "pool %u is damaged: %s", pool->id,
+				    pool->damage);
 	}
 	if (r < 0)
-		return request_fail(request, r, "pool %u: its directory cannot be opened: %s", pool->id,
-				    strerror(-r));
+		return request_fail(request, r, "pool %u: its directory cannot be opened: %s",
+				    pool->id, strerror(-r));
 	return 0;
 }
 
@@ -74,10 +76,11 @@ static int open_check(struct request *request, struct pool *pool, bool write)
 	if (pool->record.kind != 0 &&
 	    access_open(&request->nvmmd->admin, request_peer(request), &pool->record,
 			ACCESS_READ | (write ? ACCESS_WRITE : 0)) < 0)
-		return request_fail(request, -EACCES, "pool %u is user %u's with mode 0%03o: user %u may "
-				    "not open it for %s", pool->id, pool->record.uid,
-				    pool->record.mode, request_peer(request)->uid,
-				    write ? "writing" : "reading");
+		return request_fail(request, -EACCES,
+				    "pool %u is user %u's with mode 0%03o: user %u may "
+				    "not open it for %s",
+				    pool->id, pool->record.uid, pool->record.mode,
+				    request_peer(request)->uid, write ? "writing" : "reading");
 	if (!pool->damage) {
 		r = open_dir(request, pool, &dir);
 		if (r < 0)
@@ -89,7 +92,8 @@ static int open_check(struct request *request, struct pool *pool, bool write)
 				    r == -EIO ? "is shorter than it should be" : strerror(-r));
 	}
 	if (pool->damage)
-		return request_fail(request, -EUCLEAN, "pool %u is damaged: %s", pool->id, pool->damage);
+		return request_fail(request, -EUCLEAN, "pool %u is damaged: %s", pool->id,
+				    pool->damage);
 	return pool->record.kind == POOL_HEAP && write ? heap_need(request, pool) : 0;
 }
 
@@ -152,12 +156,14 @@ int op_pool_open(struct request *request)
 	return 0;
 }
 
+/* `incarnation` 0: of whichever the session has open; of an id there can be but one. */
 static struct opening *find_incarnation(struct session *session, uint32_t id, uint64_t incarnation)
 {
 	struct opening *opening;
 
-	LIST_FOREACH(opening, &session->openings, of_session)
-		if (opening->pool->id == id && opening->pool->record.incarnation == incarnation)
+	LIST_FOREACH (opening, &session->openings, of_session)
+		if (opening->pool->id == id &&
+		    (incarnation == 0 || opening->pool->record.incarnation == incarnation))
 			return opening;
 	return NULL;
 }
@@ -170,9 +176,13 @@ int op_pool_close(struct request *request)
 	bool *flag = !opening ? NULL : m->write ? &opening->write : &opening->read;
 	int r;
 
+	if (request_was_done(request))
+		return 0;
 	if (!flag || !*flag)
-		return request_fail(request, -EBADF, "this session does not have pool %u (incarnation "
-				    "%llu) open for %s", m->id, (unsigned long long)m->incarnation,
+		return request_fail(request, -EBADF,
+				    "this session does not have pool %u (incarnation "
+				    "%llu) open for %s",
+				    m->id, (unsigned long long)m->incarnation,
 				    m->write ? "writing" : "reading");
 	*flag = false;
 	if (m->write)
@@ -207,8 +217,8 @@ int op_shelf_open(struct request *request)
 		return r;
 	pool = opening->pool;
 	if (m->index >= pool->shelves.n)
-		return request_fail(request, -ENXIO, "pool %u has %u shelves: there is no shelf %u", m->id,
-				    pool->shelves.n, m->index);
+		return request_fail(request, -ENXIO, "pool %u has %u shelves: there is no shelf %u",
+				    m->id, pool->shelves.n, m->index);
 	r = open_dir(request, pool, &dir);
 	if (r < 0)
 		return r;

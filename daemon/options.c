@@ -13,8 +13,10 @@ static const char help[] =
 	"Usage: nvmmd [OPTION]...\n"
 	"Serves shelves of non-volatile or fabric-attached memory to the processes of this node.\n"
 	"\n"
-	"  -c, --config FILE   read FILE; default: " SYSCONFDIR "/nvmmd/nvmmd.yaml, if it is there\n"
-	"  -C, --check-config  say what is wrong with the configuration, or print it; do not start\n"
+	"  -c, --config FILE   read FILE; default: " SYSCONFDIR
+	"/nvmmd/nvmmd.yaml, if it is there\n"
+	"  -C, --check-config  say what is wrong with the configuration, or print it; do not "
+	"start\n"
 	"  -f, --foreground    log to standard error, whatever log.target says\n"
 	"  -V, --version       print the version\n"
 	"  -h, --help          print this\n"
@@ -61,7 +63,8 @@ enum options_result options_parse(struct options *options, int argc, char **argv
 		}
 	}
 	if (optind < argc) {
-		fprintf(stderr, "nvmmd: unexpected argument '%s'\nTry 'nvmmd --help'.\n", argv[optind]);
+		fprintf(stderr, "nvmmd: unexpected argument '%s'\nTry 'nvmmd --help'.\n",
+			argv[optind]);
 		return OPTIONS_USAGE;
 	}
 	return OPTIONS_RUN;

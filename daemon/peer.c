@@ -2,10 +2,10 @@
 /*
  * Peers of Unix sockets.
  *
- * SO_PEERCRED has pid, uid and gid, and SO_PEERGROUPS the groups, of whoever connected, as they were
- * then. A pid alone is a number that may be given to another process, so the daemon holds a pidfd:
- * SO_PEERPIDFD gives the one of the very process that connected. Kernels before 6.5 have only
- * pidfd_open(), which takes whoever has the number now; a process that started after the
+ * SO_PEERCRED has pid, uid and gid, and SO_PEERGROUPS the groups, of whoever connected, as they
+ * were then. A pid alone is a number that may be given to another process, so the daemon holds a
+ * pidfd: SO_PEERPIDFD gives the one of the very process that connected. Kernels before 6.5 have
+ * only pidfd_open(), which takes whoever has the number now; a process that started after the
  * accept is certainly another, and is refused.
  *
  * The start time makes a process recognisable to a daemon that was restarted. It is read with the

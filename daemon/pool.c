@@ -2,9 +2,9 @@
 /*
  * Pools in memory.
  *
- * The table by id is the truth of which ids are taken, the tree by name of which names are; both are
- * made from the registry at the start and follow it. A pool stays in the table, though its record
- * is FREE, while sessions still have it open: an id that is found in pointers of living
+ * The table by id is the truth of which ids are taken, the tree by name of which names are; both
+ * are made from the registry at the start and follow it. A pool stays in the table, though its
+ * record is FREE, while sessions still have it open: an id that is found in pointers of living
  * processes must not come to mean another pool.
  *
  * What a pool needs only while it is in use (meta, the heap's mappings) is opened at first use and
@@ -76,6 +76,7 @@ int pool_add(struct pool **ret, struct nvmmd *nvmmd, uint16_t id, const struct p
 	pool->record = *record;
 	TAILQ_INIT(&pool->parked);
 	LIST_INIT(&pool->openings);
+	TAILQ_INIT(&pool->epochs.waiting);
 	nvmmd->pools.by_id[id] = pool;
 	if (record->name[0])
 		RB_INSERT(pool_names, &nvmmd->pools.by_name, pool);
@@ -174,9 +175,11 @@ void pool_damage(struct pool *pool, const char *fmt, ...)
 int pool_judge(struct pool *pool, int r, const char *what)
 {
 	if (r == -EIO || r == -EUCLEAN)
-		pool_damage(pool, "%s: %s", what,
-			    r == -EIO ? "a file is shorter than it should be, or a page cannot be read" :
-					"what stands there is no valid state");
+		pool_damage(
+			pool, "%s: %s", what,
+			r == -EIO ?
+				"a file is shorter than it should be, or a page cannot be read" :
+				"what stands there is no valid state");
 	return r;
 }
 
@@ -268,22 +271,18 @@ void pool_load(struct pool *pool)
 
 	r = pool_meta(pool, &meta);
 	if (r < 0)
-		goto out;
-	r = load_shelves(&pool->shelves, meta);
-	if (r < 0)
+		pool_damage(pool, "meta.%u: %s", pool->record.home, strerror(-r));
+	else if (load_shelves(&pool->shelves, meta) < 0)
 		pool_damage(pool, "meta.%u: the record of shelf %u is rotten", pool->record.home,
 			    pool->shelves.n);
 	else if (pool->record.state == POOL_LIVE &&
 		 pool_layout_bytes(&pool->shelves) != pool->record.size)
 		pool_damage(pool, "its shelves have other sizes than its record says");
-	if (pool->damage)
-		goto out;
-	r = pool->record.state == POOL_LIVE ? load_files(pool, what) : 0;
+	r = !pool->damage && pool->record.state == POOL_LIVE ? load_files(pool, what) : 0;
 	if (r < 0)
 		pool_damage(pool, "file %s: %s", what,
 			    r == -EIO || r == -EUCLEAN ? "is shorter than it should be" :
 							 strerror(-r));
-out:
 	meta_free(take(pool->meta));
 	pool_recount(pool);
 }
@@ -310,7 +309,7 @@ struct opening *opening_find(struct session *session, const struct pool *pool)
 {
 	struct opening *opening;
 
-	LIST_FOREACH(opening, &session->openings, of_session)
+	LIST_FOREACH (opening, &session->openings, of_session)
 		if (opening->pool == pool)
 			return opening;
 	return NULL;
@@ -346,6 +345,9 @@ void opening_settle(struct opening *opening)
 				  opening->lanes[i], strerror(-r));
 		pool->nvmmd->counters.lanes_settled++;
 	}
+	/* The dead may have freed with delay and not said so. */
+	if (opening->n_lanes > 0)
+		epochs_kick(pool);
 	free(take(opening->lanes));
 	opening->n_lanes = 0;
 }

@@ -15,6 +15,7 @@
 #include <bsd/sys/tree.h>
 
 #include "common/macro.h"
+#include "daemon/epochs.h"
 #include "daemon/heap_service.h"
 #include "daemon/pool_layout.h"
 #include "daemon/session_file.h"
@@ -62,6 +63,7 @@ struct pool {
 	struct heap_service *heap;   /* NULL: not loaded */
 	struct opening_list openings;
 	unsigned openers;
+	struct pool_epochs epochs;
 	RB_ENTRY(pool) of_name;
 };
 

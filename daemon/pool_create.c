@@ -60,7 +60,7 @@ static int make_pool(struct create *create)
 	if (r < 0)
 		return r;
 	if (create->record.kind == POOL_HEAP)
-		r = heap_service_new(&service, pool_fd, &create->record, &create->shelves, NULL,
+		r = heap_service_new(&service, pool_fd, &create->record, &create->shelves, NULL, false,
 				     create->damage);
 	heap_service_unref(service);
 	if (r == 0)
@@ -107,14 +107,16 @@ static int create_fail(struct create *create, int r)
 		create->pool->nvmmd->pools.orphan[create->pool->id] = true;
 	if (r == -ENOSPC)
 		return request_fail(create->request, r,
-				    "the shelf base has no room for %" PRIu64 " bytes: remove pools, "
-				    "or make its file system larger", create->record.size);
+				    "the shelf base has no room for %" PRIu64
+				    " bytes: remove pools, "
+				    "or make its file system larger",
+				    create->record.size);
 	if (r == -EOPNOTSUPP)
 		return request_fail(create->request, r,
 				    "the file system of the shelf base cannot reserve space "
 				    "(fallocate): use tmpfs, ext4, xfs or a DAX file system");
-	return request_fail(create->request, r, "pool %u cannot be created: %s", create->record.pool,
-			    damage[0] ? damage : strerror(-r));
+	return request_fail(create->request, r, "pool %u cannot be created: %s",
+			    create->record.pool, damage[0] ? damage : strerror(-r));
 }
 
 static void create_done(struct job *job, int r)
@@ -133,6 +135,7 @@ static void create_done(struct job *job, int r)
 		r = create_fail(create, r);
 		pool_drop_name(pool);
 		create->record.state = POOL_FREE;
+		pool_clear_change(&create->record);
 		memset(create->record.name, 0, sizeof(create->record.name));
 		if (pool_put(pool, &create->record) < 0)
 			pool_damage(pool, "its creation failed, and so did writing that down");
@@ -184,7 +187,8 @@ static int create_start(struct request *request, const struct pool_record *recor
 	return REQUEST_PENDING;
 }
 
-/* What an id says about being free: 0; -EEXIST, -EBUSY, -EUCLEAN. *incarnation is for the next pool. */
+/* What an id says about being free: 0; -EEXIST, -EBUSY, -EUCLEAN. *incarnation is for the next
+ * pool. */
 static int id_free(struct nvmmd *nvmmd, uint16_t id, uint64_t *incarnation)
 {
 	const struct pool *pool = nvmmd->pools.by_id[id];
@@ -211,8 +215,10 @@ static int choose_id(struct request *request, uint32_t want, struct pool_record 
 	int r = 0;
 
 	if (want > POOL_ID_MAX)
-		return request_fail(request, -EINVAL, "pool id %u is out of range: 1 to %u, or 0 to have "
-				    "one chosen", want, POOL_ID_MAX);
+		return request_fail(request, -EINVAL,
+				    "pool id %u is out of range: 1 to %u, or 0 to have "
+				    "one chosen",
+				    want, POOL_ID_MAX);
 	for (uint32_t id = want ? want : 1; id <= (want ? want : POOL_ID_MAX); id++) {
 		r = id_free(nvmmd, (uint16_t)id, &record->incarnation);
 		record->pool = (uint16_t)id;
@@ -222,12 +228,15 @@ static int choose_id(struct request *request, uint32_t want, struct pool_record 
 	if (!want)
 		return request_fail(request, -ENOSPC, "all %u pool ids are taken", POOL_ID_MAX);
 	if (r == -EBUSY)
-		return request_fail(request, r, "pool id %u: sessions still have the destroyed pool of "
-				    "this id open; take another id", want);
+		return request_fail(request, r,
+				    "pool id %u: sessions still have the destroyed pool of "
+				    "this id open; take another id",
+				    want);
 	if (r == -EEXIST)
 		return request_fail(request, r, "pool id %u is taken%s", want,
 				    nvmmd->pools.orphan[want] ?
-					    " by a directory that the registry does not know" : "");
+					    " by a directory that the registry does not know" :
+					    "");
 	return request_fail(request, r, "pool id %u: its record is damaged", want);
 }
 
@@ -238,8 +247,10 @@ static int check_name(struct request *request, struct pool_record *record, const
 	if (len == 0)
 		return 0;
 	if (!registry_name_ok(name, len))
-		return request_fail(request, -EINVAL, "not a name for a pool: 1 to %u bytes of UTF-8 "
-				    "without '/' and control characters", POOL_NAME_MAX);
+		return request_fail(request, -EINVAL,
+				    "not a name for a pool: 1 to %u bytes of UTF-8 "
+				    "without '/' and control characters",
+				    POOL_NAME_MAX);
 	if (pool_by_name(request->nvmmd, name))
 		return request_fail(request, -EEXIST, "a pool named '%s' is there already", name);
 	memcpy(record->name, name, len + 1);
@@ -252,16 +263,21 @@ static int check_durability(struct request *request, struct pool_record *record,
 	enum durability_choice configured = nvmmd->config.durability;
 
 	if (want > 2)
-		return request_fail(request, -EINVAL, "durability %u is none: 0 default, 1 process, "
-				    "2 power", want);
+		return request_fail(request, -EINVAL,
+				    "durability %u is none: 0 default, 1 process, "
+				    "2 power",
+				    want);
 	if (want == 0 && configured == DURABILITY_CHOICE_AUTO)
 		want = nvmmd->base_is_pmem ? 2 : 1;
 	else if (want == 0)
 		want = configured == DURABILITY_CHOICE_POWER ? 2 : 1;
 	if (want == 2 && !nvmmd->base_is_pmem)
-		return request_fail(request, -EOPNOTSUPP, "durability 'power' needs persistent memory, "
-				    "and %s is not: ask for 'process', or put shelves.base on a DAX "
-				    "file system", nvmmd->config.shelves.base);
+		return request_fail(
+			request, -EOPNOTSUPP,
+			"durability 'power' needs persistent memory, "
+			"and %s is not: ask for 'process', or put shelves.base on a DAX "
+			"file system",
+			nvmmd->config.shelves.base);
 	record->durability = want == 2 ? DURABILITY_POWER : DURABILITY_PROCESS;
 	return 0;
 }
@@ -272,13 +288,16 @@ static int check_shape(struct request *request, struct pool_record *record,
 	struct state_layout layout;
 
 	if (m->kind != POOL_REGION && m->kind != POOL_HEAP)
-		return request_fail(request, -EINVAL, "pool kind %u is none: 1 region, 2 heap", m->kind);
+		return request_fail(request, -EINVAL, "pool kind %u is none: 1 region, 2 heap",
+				    m->kind);
 	record->kind = (enum pool_kind)m->kind;
 	if (pool_layout_size(&record->size, record->kind, m->size) < 0)
-		return request_fail(request, -EINVAL, "a pool cannot have %" PRIu64 " bytes: 1 to %" PRIu64,
-				    m->size, (uint64_t)POOL_SIZE_MAX);
+		return request_fail(request, -EINVAL,
+				    "a pool cannot have %" PRIu64 " bytes: 1 to %" PRIu64, m->size,
+				    (uint64_t)POOL_SIZE_MAX);
 	if (m->mode & ~0666u)
-		return request_fail(request, -EINVAL, "mode 0%o has other bits than rw-rw-rw-", m->mode);
+		return request_fail(request, -EINVAL, "mode 0%o has other bits than rw-rw-rw-",
+				    m->mode);
 	record->mode = m->mode ? m->mode : 0600;
 	if (record->kind == POOL_REGION && m->min_block != 0)
 		return request_fail(request, -EINVAL, "a region has no smallest block");
@@ -286,7 +305,8 @@ static int check_shape(struct request *request, struct pool_record *record,
 		return 0;
 	record->min_block = m->min_block ? m->min_block : MIN_BLOCK_DEFAULT;
 	if (state_layout_init(&layout, record->min_block) < 0)
-		return request_fail(request, -EINVAL, "smallest block %u: it is 16, 32, 64, 128 or 256",
+		return request_fail(request, -EINVAL,
+				    "smallest block %u: it is 16, 32, 64, 128 or 256",
 				    m->min_block);
 	return 0;
 }
@@ -306,8 +326,8 @@ static struct pool *find_repeat(struct request *request)
 	return NULL;
 }
 
-/* A pool that is being created under the wanted id or name: whether it comes to be decides what this
- * request is told, so that who is told -EEXIST finds it there. */
+/* A pool that is being created under the wanted id or name: whether it comes to be decides what
+ * this request is told, so that who is told -EEXIST finds it there. */
 static struct pool *find_rival(struct request *request)
 {
 	const Nvmm__PoolCreate *m = request->msg->pool_create;
@@ -325,14 +345,19 @@ int op_pool_create(struct request *request)
 {
 	const Nvmm__PoolCreate *m = request->msg->pool_create;
 	const struct peer *peer = request_peer(request);
-	struct pool_record record = { .state = POOL_CREATING, .home = request->nvmmd->node.node,
-				      .uid = peer->uid, .gid = peer->gid,
+	struct pool_record record = { .state = POOL_CREATING,
+				      .home = request->nvmmd->node.node,
+				      .uid = peer->uid,
+				      .gid = peer->gid,
 				      .created = (uint64_t)nvmmd_now() };
 	struct pool_shelves shelves;
 	struct pool *pool;
 	int r;
 
 	pool = find_repeat(request);
+	if (!pool && request_was_done(request))
+		return request_fail(request, -ENOENT, "pool %u was created and has been destroyed since",
+				    request->session->done.pool);
 	if (pool && pool->busy != POOL_BUSY_CREATING)
 		return reply_pool(request, pool);
 	if (!pool)
@@ -351,7 +376,8 @@ int op_pool_create(struct request *request)
 	if (r < 0)
 		return r;
 	pool_layout_create(&shelves, record.size);
-	r = check_quota(request, peer->uid, 1, pool_layout_file_bytes(&record, &shelves, LANES_FIRST));
+	r = check_quota(request, peer->uid, 1,
+			pool_layout_file_bytes(&record, &shelves, LANES_FIRST));
 	if (r < 0)
 		return r;
 	pool_mark_change(request, &record);

@@ -66,7 +66,7 @@ static void drop_service(struct pool *pool)
 
 	heap_service_unref(take(pool->heap));
 	meta_free(take(pool->meta));
-	LIST_FOREACH(opening, &pool->openings, of_pool)
+	LIST_FOREACH (opening, &pool->openings, of_pool)
 		opening->n_lanes = 0;
 }
 
@@ -89,11 +89,12 @@ static int destroy_start(struct request *request, struct pool *pool)
 	r = pool_put(pool, &record);
 	if (r < 0) {
 		free(destroy);
-		return request_fail(request, r, "pool %u: its record cannot be written: %s", pool->id,
-				    strerror(-r));
+		return request_fail(request, r, "pool %u: its record cannot be written: %s",
+				    pool->id, strerror(-r));
 	}
-	log_info("pool %u%s%s destroyed by uid %u%s", pool->id, record.name[0] ? " " : "", record.name,
-		 request_peer(request)->uid, pool->openers ? ", though it is open" : "");
+	log_info("pool %u%s%s destroyed by uid %u%s", pool->id, record.name[0] ? " " : "",
+		 record.name, request_peer(request)->uid,
+		 pool->openers ? ", though it is open" : "");
 	pool_drop_name(pool);
 	drop_service(pool);
 	destroy->pool = pool_ref(pool);
@@ -125,12 +126,15 @@ static int check_openers(struct request *request, const struct pool *pool)
 	unsigned others = pool->openers - (own != NULL);
 
 	if (others > 0)
-		return request_fail(request, -EBUSY, "%u other session%s pool %u open: `nvmmctl clients` "
-				    "shows which; force destroys it under them", others,
-				    others == 1 ? " has" : "s have", pool->id);
+		return request_fail(request, -EBUSY,
+				    "%u other session%s pool %u open: `nvmmctl clients` "
+				    "shows which; force destroys it under them",
+				    others, others == 1 ? " has" : "s have", pool->id);
 	if (own)
-		return request_fail(request, -EBUSY, "this session itself has pool %u open: close it "
-				    "first", pool->id);
+		return request_fail(request, -EBUSY,
+				    "this session itself has pool %u open: close it "
+				    "first",
+				    pool->id);
 	return 0;
 }
 
@@ -140,20 +144,26 @@ int op_pool_destroy(struct request *request)
 	struct pool *pool;
 	int r;
 
+	if (request_was_done(request))
+		return 0; /* whatever has the id now is another pool */
 	r = pool_need(request, m->id, &pool);
 	if (r == -ENOENT && destroyed_before(request, m->id))
 		return 0;
 	if (r < 0)
 		return r;
 	if (pool->record.kind == 0)
-		return request_fail(request, -EUCLEAN, "pool %u: its record is damaged, so that nobody can "
-				    "tell whose it is: %s", m->id, pool->damage);
+		return request_fail(request, -EUCLEAN,
+				    "pool %u: its record is damaged, so that nobody can "
+				    "tell whose it is: %s",
+				    m->id, pool->damage);
 	if (m->kind != 0 && m->kind != pool->record.kind)
 		return request_fail(request, -EINVAL, "pool %u is a %s", m->id,
 				    pool->record.kind == POOL_HEAP ? "heap" : "region");
 	if (access_change(&request->nvmmd->admin, request_peer(request), &pool->record) < 0)
-		return request_fail(request, -EPERM, "pool %u is user %u's: only its owner or an "
-				    "administrator may destroy it", m->id, pool->record.uid);
+		return request_fail(request, -EPERM,
+				    "pool %u is user %u's: only its owner or an "
+				    "administrator may destroy it",
+				    m->id, pool->record.uid);
 	if (pool->busy != POOL_IDLE) {
 		pool_park(pool, request);
 		return REQUEST_PENDING;

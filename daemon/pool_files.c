@@ -163,13 +163,11 @@ int pool_files_make(int base_fd, const struct pool_record *record,
 	int r;
 
 	dir_name(name, record->pool);
-	if (mkdirat(base_fd, name, 0700) < 0)
-		return -errno;
-	r = pool_files_dir(&pool_fd, base_fd, record->pool);
+	r = file_make_dir(base_fd, name);
+	if (r == 0)
+		r = pool_files_dir(&pool_fd, base_fd, record->pool);
 	if (r < 0)
 		return r;
-	if (fchmod(pool_fd, 0700) < 0)
-		return -errno;
 	r = meta_create(pool_fd, record->home, record->pool, record->incarnation);
 	for (uint32_t i = 0; r == 0 && i < shelves->n; i++)
 		r = make_shelf(pool_fd, record, i, &shelves->shelf[i]);
@@ -177,7 +175,8 @@ int pool_files_make(int base_fd, const struct pool_record *record,
 		r = make_file(pool_fd, record, POOL_FILE_LANES, 0, &shelves->shelf[0]);
 	if (r < 0)
 		return r;
-	return fsync(pool_fd) < 0 || fsync(base_fd) < 0 ? -errno : 0;
+	r = file_sync(pool_fd);
+	return r < 0 ? r : file_sync(base_fd);
 }
 
 static int lengthen_file(int pool_fd, const struct pool_record *record, enum pool_file file,
@@ -218,8 +217,8 @@ int pool_files_grow(int pool_fd, const struct pool_record *record, const struct 
 		else if (now->shelf[i].size != to->shelf[i].size)
 			r = lengthen_shelf(pool_fd, record, i, &now->shelf[i], &to->shelf[i]);
 	}
-	if (r == 0 && fsync(pool_fd) < 0)
-		r = -errno;
+	if (r == 0)
+		r = file_sync(pool_fd);
 	if (r < 0)
 		pool_files_cut(pool_fd, record, now);
 	return r;
@@ -238,9 +237,7 @@ static int cut_file(int pool_fd, const struct pool_record *record, enum pool_fil
 		return r;
 	if (fstat(fd, &st) < 0)
 		return -errno;
-	if ((uint64_t)st.st_size > length && ftruncate(fd, (off_t)length) < 0)
-		return -errno;
-	return 0;
+	return (uint64_t)st.st_size > length ? file_cut(fd, length) : 0;
 }
 
 int pool_files_cut(int pool_fd, const struct pool_record *record,
@@ -256,7 +253,9 @@ int pool_files_cut(int pool_fd, const struct pool_record *record,
 				r = cut_file(pool_fd, record, shelf_files[f], i,
 					     &shelves->shelf[i]);
 			else
-				r = unlinkat(pool_fd, name, 0) < 0 && errno != ENOENT ? -errno : 0;
+				r = file_remove(pool_fd, name);
+			if (r == -ENOENT && i >= shelves->n)
+				r = 0;
 			if (r < 0 && first == 0)
 				first = r;
 		}
@@ -269,7 +268,7 @@ static int empty_dir(int fd)
 {
 	DIR *dir = fdopendir(fd);
 	struct dirent *e;
-	int r = 0;
+	int first = 0, r;
 
 	if (!dir) {
 		r = -errno;
@@ -279,11 +278,12 @@ static int empty_dir(int fd)
 	while ((e = readdir(dir))) {
 		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
 			continue;
-		if (unlinkat(fd, e->d_name, 0) < 0 && errno != ENOENT)
-			r = -errno;
+		r = file_remove(fd, e->d_name);
+		if (r < 0 && r != -ENOENT && first == 0)
+			first = r;
 	}
 	closedir(dir);
-	return r;
+	return first;
 }
 
 int pool_files_remove(int base_fd, uint16_t id)
@@ -298,9 +298,8 @@ int pool_files_remove(int base_fd, uint16_t id)
 	if (r < 0)
 		return r;
 	dir_name(name, id);
-	if (unlinkat(base_fd, name, AT_REMOVEDIR) < 0)
-		return -errno;
-	return fsync(base_fd) < 0 ? -errno : 0;
+	r = file_remove_dir(base_fd, name);
+	return r < 0 ? r : file_sync(base_fd);
 }
 
 int pool_files_audit(int pool_fd, const struct pool_record *record,

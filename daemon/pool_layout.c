@@ -19,8 +19,14 @@
 #include "common/macro.h"
 #include "media/span.h"
 
+#ifdef NVMM_MEDIA_POINTS
+/* Tests that kill the daemon make pools of several shelves, and small ones. */
+#define LIMIT_STEP (UINT64_C(64) << 10)
+#define LIMIT_MIN (UINT64_C(512) << 10)
+#else
 #define LIMIT_STEP (UINT64_C(64) << 20)
 #define LIMIT_MIN (UINT64_C(1) << 30)
+#endif
 
 static uint64_t layout_grain(enum pool_kind kind)
 {
@@ -95,8 +101,8 @@ int pool_layout_grow(struct pool_shelves *ret, uint32_t *first, const struct poo
 	return 0;
 }
 
-uint64_t pool_layout_file_bytes(const struct pool_record *record, const struct pool_shelves *shelves,
-				uint32_t lanes)
+uint64_t pool_layout_file_bytes(const struct pool_record *record,
+				const struct pool_shelves *shelves, uint32_t lanes)
 {
 	uint64_t bytes = sizeof(struct meta_file_df) + pool_layout_bytes(shelves);
 	struct state_layout layout;

@@ -29,7 +29,8 @@ Nvmm__PoolInfo *pool_info(struct request *request, const struct pool *pool)
 		info->durability = record->durability == DURABILITY_POWER ? 2 : 1;
 	info->incarnation = record->incarnation;
 	/* While it grows, the record has what it will be. */
-	info->size = record->state == POOL_RESIZING ? pool_layout_bytes(&pool->shelves) : record->size;
+	info->size = record->state == POOL_RESIZING ? pool_layout_bytes(&pool->shelves) :
+						      record->size;
 	info->file_bytes = pool->file_bytes;
 	info->shelves = pool->shelves.n;
 	info->min_block = record->min_block;
@@ -84,8 +85,8 @@ int opening_need(struct request *request, uint32_t id, bool write, struct openin
 		return r;
 	opening = opening_find(request->session, pool);
 	if (!opening || (write && !opening->write))
-		return request_fail(request, -EBADF, "this session does not have pool %u open%s", id,
-				    opening ? " for writing" : "");
+		return request_fail(request, -EBADF, "this session does not have pool %u open%s",
+				    id, opening ? " for writing" : "");
 	*ret = opening;
 	return 0;
 }
@@ -98,27 +99,38 @@ int check_quota(struct request *request, uid_t uid, uint32_t pools, uint64_t byt
 
 	pools_usage(&u, &request->nvmmd->pools, uid);
 	if (u.pools + pools > config->limits.pools && pools > 0)
-		return request_fail(request, -ENOSPC, "there are %u pools, and limits.pools allows no "
-				    "more", u.pools);
+		return request_fail(request, -ENOSPC,
+				    "there are %u pools, and limits.pools allows no "
+				    "more",
+				    u.pools);
 	if (per_user > 0 && u.user_pools + pools > per_user && pools > 0)
-		return request_fail(request, -EDQUOT, "user %u has %u pools, and limits.pools_per_user "
-				    "allows no more", uid, u.user_pools);
+		return request_fail(request, -EDQUOT,
+				    "user %u has %u pools, and limits.pools_per_user "
+				    "allows no more",
+				    uid, u.user_pools);
 	if (config->limits.bytes_per_user > 0 &&
 	    (u.user_bytes > config->limits.bytes_per_user ||
 	     bytes > config->limits.bytes_per_user - u.user_bytes))
-		return request_fail(request, -EDQUOT, "%" PRIu64 " bytes more would take user %u over "
-				    "limits.bytes_per_user (%" PRIu64 ", of which %" PRIu64 " are taken)",
+		return request_fail(request, -EDQUOT,
+				    "%" PRIu64 " bytes more would take user %u over "
+				    "limits.bytes_per_user (%" PRIu64 ", of which %" PRIu64
+				    " are taken)",
 				    bytes, uid, config->limits.bytes_per_user, u.user_bytes);
-	if (config->shelves.capacity > 0 && (u.bytes > config->shelves.capacity ||
-					     bytes > config->shelves.capacity - u.bytes))
-		return request_fail(request, -ENOSPC, "%" PRIu64 " bytes more would go over "
-				    "shelves.capacity (%" PRIu64 ", of which %" PRIu64 " are taken)",
+	if (config->shelves.capacity > 0 &&
+	    (u.bytes > config->shelves.capacity || bytes > config->shelves.capacity - u.bytes))
+		return request_fail(request, -ENOSPC,
+				    "%" PRIu64 " bytes more would go over "
+				    "shelves.capacity (%" PRIu64 ", of which %" PRIu64
+				    " are taken)",
 				    bytes, config->shelves.capacity, u.bytes);
 	return 0;
 }
 
 bool pool_is_repeat(const struct request *request, const struct pool_record *record)
 {
+	if (request_was_done(request))
+		return request->session->done.pool == record->pool &&
+		       request->session->done.incarnation == record->incarnation;
 	return record->op_seq == request->msg->seq &&
 	       memcmp(record->cookie, request->session->cookie, SESSION_COOKIE_LEN) == 0;
 }
@@ -129,14 +141,22 @@ void pool_mark_change(const struct request *request, struct pool_record *record)
 	memcpy(record->cookie, request->session->cookie, SESSION_COOKIE_LEN);
 }
 
+void pool_clear_change(struct pool_record *record)
+{
+	record->op_seq = 0;
+	memset(record->cookie, 0, sizeof(record->cookie));
+}
+
 int op_pool_lookup(struct request *request)
 {
 	const char *name = request->msg->pool_lookup->name;
 	struct pool *pool;
 
 	if (!registry_name_ok(name, strlen(name)))
-		return request_fail(request, -EINVAL, "not a name for a pool: 1 to %u bytes of UTF-8 "
-				    "without '/' and control characters", POOL_NAME_MAX);
+		return request_fail(request, -EINVAL,
+				    "not a name for a pool: 1 to %u bytes of UTF-8 "
+				    "without '/' and control characters",
+				    POOL_NAME_MAX);
 	pool = pool_find_name(request->nvmmd, name);
 	if (!pool)
 		return request_fail(request, -ENOENT, "there is no pool named '%s'", name);
@@ -187,7 +207,8 @@ static int change_need(struct request *request, uint32_t id, struct pool **ret)
 	if (r < 0)
 		return r;
 	if ((*ret)->record.kind == 0)
-		return request_fail(request, -EUCLEAN, "pool %u is damaged: %s", id, (*ret)->damage);
+		return request_fail(request, -EUCLEAN, "pool %u is damaged: %s", id,
+				    (*ret)->damage);
 	if ((*ret)->busy == POOL_BUSY_RESIZING) {
 		pool_park(*ret, request);
 		return REQUEST_PENDING;
@@ -202,8 +223,8 @@ static int change_put(struct request *request, struct pool *pool, struct pool_re
 	pool_mark_change(request, record);
 	r = pool_put(pool, record);
 	if (r < 0)
-		return request_fail(request, r, "pool %u: its record cannot be written: %s", pool->id,
-				    strerror(-r));
+		return request_fail(request, r, "pool %u: its record cannot be written: %s",
+				    pool->id, strerror(-r));
 	return reply_pool(request, pool);
 }
 
@@ -215,15 +236,18 @@ int op_pool_chmod(struct request *request)
 	int r;
 
 	if (m->mode & ~0666u)
-		return request_fail(request, -EINVAL, "mode 0%o has other bits than rw-rw-rw-", m->mode);
+		return request_fail(request, -EINVAL, "mode 0%o has other bits than rw-rw-rw-",
+				    m->mode);
 	r = change_need(request, m->id, &pool);
 	if (r != 0)
 		return r;
 	if (pool_is_repeat(request, &pool->record))
 		return reply_pool(request, pool);
 	if (access_change(&request->nvmmd->admin, request_peer(request), &pool->record) < 0)
-		return request_fail(request, -EPERM, "pool %u is user %u's: only its owner or an "
-				    "administrator may change its mode", m->id, pool->record.uid);
+		return request_fail(request, -EPERM,
+				    "pool %u is user %u's: only its owner or an "
+				    "administrator may change its mode",
+				    m->id, pool->record.uid);
 	record = pool->record;
 	record.mode = m->mode;
 	return change_put(request, pool, &record);
@@ -243,8 +267,10 @@ int op_pool_chown(struct request *request)
 		return reply_pool(request, pool);
 	if (access_chown(&request->nvmmd->admin, request_peer(request), &pool->record, m->uid,
 			 m->gid) < 0)
-		return request_fail(request, -EPERM, "only an administrator may give pool %u to another "
-				    "user; its owner may give it to a group of his own", m->id);
+		return request_fail(request, -EPERM,
+				    "only an administrator may give pool %u to another "
+				    "user; its owner may give it to a group of his own",
+				    m->id);
 	record = pool->record;
 	if (m->uid != UINT32_MAX && m->uid != record.uid) {
 		record.uid = m->uid;

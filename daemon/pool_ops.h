@@ -30,3 +30,5 @@ int check_quota(struct request *request, uid_t uid, uint32_t pools, uint64_t byt
 bool pool_is_repeat(const struct request *request, const struct pool_record *record);
 /* Writes into a record which request changes it. */
 void pool_mark_change(const struct request *request, struct pool_record *record);
+/* Takes that away: what the request asked for was undone, and its repeat is done anew. */
+void pool_clear_change(struct pool_record *record);

@@ -53,7 +53,8 @@ static int resize_commit(struct resize *resize)
 	if (r < 0)
 		return r;
 	if (pool->heap) {
-		r = heap_service_grow(pool->heap, resize->pool_fd, &resize->now, &resize->to, damage);
+		r = heap_service_grow(pool->heap, resize->pool_fd, &resize->now, &resize->to,
+				      damage);
 		if (r < 0) {
 			/* The engine may know units that are not the pool's. */
 			pool_damage(pool, "growing: %s", damage[0] ? damage : strerror(-r));
@@ -61,11 +62,10 @@ static int resize_commit(struct resize *resize)
 		}
 	}
 	/*
-	 * COMMIT: the record of the first shelf that differs; those behind it are not looked at before,
-	 * because it is not full.
-	 *   crash before: files are cut back at the next start.
-	 *   crash after:  the pool has its new size.
-	 *   durable:      meta_shelf_put() drains; units of it are granted only afterwards.
+	 * COMMIT: the record of the first shelf that differs; those behind it are not looked at
+	 * before, because it is not full. crash before: files are cut back at the next start. crash
+	 * after:  the pool has its new size. durable:      meta_shelf_put() drains; units of it are
+	 * granted only afterwards.
 	 */
 	for (uint32_t i = resize->to.n; r == 0 && i-- > resize->first;)
 		r = meta_shelf_put(meta, i, &resize->to.shelf[i]);
@@ -91,11 +91,12 @@ static void resize_undo(struct resize *resize)
 static int resize_fail(struct resize *resize, int r)
 {
 	if (r == -ENOSPC)
-		return request_fail(resize->request, r, "the shelf base has no room to make pool %u "
+		return request_fail(resize->request, r,
+				    "the shelf base has no room to make pool %u "
 				    "larger: remove pools, or make its file system larger",
 				    resize->pool->id);
-	return request_fail(resize->request, r, "pool %u cannot be made larger: %s", resize->pool->id,
-			    strerror(-r));
+	return request_fail(resize->request, r, "pool %u cannot be made larger: %s",
+			    resize->pool->id, strerror(-r));
 }
 
 static void resize_done(struct job *job, int r)
@@ -110,7 +111,8 @@ static void resize_done(struct job *job, int r)
 	if (r == 0) {
 		record.state = POOL_LIVE;
 		if (pool_put(pool, &record) < 0)
-			log_warning("pool %u is resized; its record says so at the next start", pool->id);
+			log_warning("pool %u is resized; its record says so at the next start",
+				    pool->id);
 		pool_recount(pool);
 		pool->nvmmd->counters.pools_resized++;
 		log_info("pool %u resized from %" PRIu64 " to %" PRIu64 " bytes", pool->id,
@@ -135,16 +137,16 @@ static int resize_start(struct request *request, struct pool *pool, struct resiz
 
 	r = pool_files_dir(&resize->pool_fd, request->nvmmd->base_fd, pool->id);
 	if (r < 0)
-		return request_fail(request, r, "pool %u: its directory cannot be opened: %s", pool->id,
-				    strerror(-r));
+		return request_fail(request, r, "pool %u: its directory cannot be opened: %s",
+				    pool->id, strerror(-r));
 	record.state = POOL_RESIZING;
 	record.size = pool_layout_bytes(&resize->to);
 	pool_mark_change(request, &record);
 	r = pool_put(pool, &record);
 	if (r < 0) {
 		close(resize->pool_fd);
-		return request_fail(request, r, "pool %u: its record cannot be written: %s", pool->id,
-				    strerror(-r));
+		return request_fail(request, r, "pool %u: its record cannot be written: %s",
+				    pool->id, strerror(-r));
 	}
 	pool->file_bytes = pool_layout_file_bytes(&record, &resize->to, pool->lanes);
 	pool->busy = POOL_BUSY_RESIZING;
@@ -168,8 +170,9 @@ static int resize_plan(struct request *request, struct pool *pool, uint64_t size
 	resize->now = pool->shelves;
 	r = pool_layout_grow(&resize->to, &resize->first, &resize->now, size);
 	if (r < 0) {
-		r = request_fail(request, r, "pool %u has %u shelves and cannot grow to %" PRIu64
-				 " bytes", pool->id, pool->shelves.n, size);
+		r = request_fail(request, r,
+				 "pool %u has %u shelves and cannot grow to %" PRIu64 " bytes",
+				 pool->id, pool->shelves.n, size);
 	} else {
 		bytes = pool_layout_file_bytes(&pool->record, &resize->to, pool->lanes);
 		r = check_quota(request, pool->record.uid, 0, bytes - pool->file_bytes);
@@ -184,15 +187,21 @@ static int resize_plan(struct request *request, struct pool *pool, uint64_t size
 static int resize_check(struct request *request, struct pool *pool, uint64_t *size)
 {
 	if (pool->damage)
-		return request_fail(request, -EUCLEAN, "pool %u is damaged: %s", pool->id, pool->damage);
+		return request_fail(request, -EUCLEAN, "pool %u is damaged: %s", pool->id,
+				    pool->damage);
 	if (access_change(&request->nvmmd->admin, request_peer(request), &pool->record) < 0)
-		return request_fail(request, -EPERM, "pool %u is user %u's: only its owner or an "
-				    "administrator may resize it", pool->id, pool->record.uid);
+		return request_fail(request, -EPERM,
+				    "pool %u is user %u's: only its owner or an "
+				    "administrator may resize it",
+				    pool->id, pool->record.uid);
 	if (pool_layout_size(size, pool->record.kind, *size) < 0)
-		return request_fail(request, -EINVAL, "a pool cannot have %" PRIu64 " bytes", *size);
+		return request_fail(request, -EINVAL, "a pool cannot have %" PRIu64 " bytes",
+				    *size);
 	if (pool->busy == POOL_IDLE && *size < pool->record.size)
-		return request_fail(request, -EINVAL, "pool %u has %" PRIu64 " bytes: pools grow and do "
-				    "not shrink", pool->id, pool->record.size);
+		return request_fail(request, -EINVAL,
+				    "pool %u has %" PRIu64 " bytes: pools grow and do "
+				    "not shrink",
+				    pool->id, pool->record.size);
 	return 0;
 }
 

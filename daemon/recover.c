@@ -2,11 +2,11 @@
 /*
  * Recovery of the registry.
  *
- *   CREATING    not committed: files removed, record FREE
+ *   CREATING    not committed: files removed, record FREE, without the mark of the request
  *   DESTROYING  committed: files removed, record FREE
- *   RESIZING    the shelf records decide (pool_layout.c): if they add up to the size that was wanted,
- *               it is committed and the record becomes LIVE; else files are cut back to them, and
- *               the record becomes LIVE with their sum and without the mark of the request
+ *   RESIZING    the shelf records decide (pool_layout.c): if they add up to the size that was
+ * wanted, it is committed and the record becomes LIVE; else files are cut back to them, and the
+ * record becomes LIVE with their sum and without the mark of the request
  *
  * Each can be interrupted and done again: the record changes last. What cannot be put right now (a
  * file that cannot be removed) stays as it is, the id taken, and is tried again at the next start.
@@ -24,6 +24,7 @@
 #include "common/text.h"
 #include "daemon/nvmmd.h"
 #include "daemon/pool_files.h"
+#include "daemon/pool_ops.h"
 
 static int recover_remove(struct nvmmd *nvmmd, struct pool_record *record)
 {
@@ -32,6 +33,8 @@ static int recover_remove(struct nvmmd *nvmmd, struct pool_record *record)
 
 	r = pool_files_remove(nvmmd->base_fd, record->pool);
 	if (r == 0) {
+		if (record->state == POOL_CREATING)
+			pool_clear_change(record);
 		record->state = POOL_FREE;
 		memset(record->name, 0, sizeof(record->name));
 		r = registry_put(nvmmd->registry, record);
@@ -88,8 +91,7 @@ static void recover_resize(struct pool *pool)
 	if (bytes != record.size) {
 		r = recover_cut(pool);
 		record.size = bytes;
-		record.op_seq = 0;
-		memset(record.cookie, 0, sizeof(record.cookie));
+		pool_clear_change(&record);
 	}
 	record.state = POOL_LIVE;
 	if (r == 0)
@@ -98,7 +100,8 @@ static void recover_resize(struct pool *pool)
 		pool_damage(pool, "its interrupted resize cannot be put right: %s", strerror(-r));
 		return;
 	}
-	log_info("pool %u: its interrupted resize is put right: %" PRIu64 " bytes", pool->id, bytes);
+	log_info("pool %u: its interrupted resize is put right: %" PRIu64 " bytes", pool->id,
+		 bytes);
 	pool->nvmmd->counters.pools_recovered++;
 	pool_load(pool);
 }
@@ -163,8 +166,10 @@ static void find_orphans(struct nvmmd *nvmmd)
 		    nvmmd->pools.by_id[id])
 			continue;
 		nvmmd->pools.orphan[id] = true;
-		log_warning("%s/%s belongs to no pool of the registry: it is left alone, and id %u is not "
-			    "given out", nvmmd->config.shelves.base, e->d_name, (unsigned)id);
+		log_warning("%s/%s belongs to no pool of the registry: it is left alone, and id %u "
+			    "is not "
+			    "given out",
+			    nvmmd->config.shelves.base, e->d_name, (unsigned)id);
 	}
 	closedir(dir);
 }

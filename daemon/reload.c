@@ -39,8 +39,9 @@ static bool same(const char *a, const char *b)
 static void say_fixed(bool same_value, const char *key)
 {
 	if (!same_value)
-		log_warning("%s is changed in the configuration: that takes effect at the next start",
-			    key);
+		log_warning(
+			"%s is changed in the configuration: that takes effect at the next start",
+			key);
 }
 
 static void compare_fixed(const struct config *now, const struct config *new)
@@ -61,6 +62,7 @@ static void take_over(struct nvmmd *nvmmd, struct config *new)
 
 	now->shelves.capacity = new->shelves.capacity;
 	now->durability = new->durability;
+	now->epoch = new->epoch;
 	now->limits = new->limits;
 	now->log = new->log;
 	now->socket.admin_group = new->socket.admin_group;

@@ -2,17 +2,18 @@
 /*
  * Requests.
  *
- * Two kinds of fault are kept apart. What no client library sends (no message, descriptors, a number
- * that goes back, anything before Hello) is answered with the reason and ends the connection. What
- * a program may ask and cannot have is answered with an error and nothing else.
+ * Two kinds of fault are kept apart. What no client library sends (no message, descriptors, a
+ * number that goes back, anything before Hello) is answered with the reason and ends the
+ * connection. What a program may ask and cannot have is answered with an error and nothing else.
  *
- * protobuf-c hands strings over without their length, so a NUL in the middle would hide what follows
- * it. Such a message packs to fewer bytes than it came in; a message with strings that does
+ * protobuf-c hands strings over without their length, so a NUL in the middle would hide what
+ * follows it. Such a message packs to fewer bytes than it came in; a message with strings that does
  * so is refused, which also refuses fields sent twice. Nothing that proto3 itself writes does.
  *
- * A repeated request (a client that lost the reply) has its first number. The session keeps the last
- * answer to a mutation; a daemon that was restarted finds the number in the record that was
- * changed. Hello does not count: it may stand between a request and its repeat.
+ * A repeated request (a client that lost the reply) has its first number. The session keeps the
+ * last answer to a mutation. A daemon that was restarted finds the number in the record that was
+ * changed, and notes it in the session before anybody can change that record again
+ * (session_restore.c). Hello does not count: it may stand between a request and its repeat.
  */
 #include "daemon/request.h"
 
@@ -58,6 +59,9 @@ static const struct request_op ops[] = {
 	[NVMM__REQUEST__OP_ROOT_LIST] = { "RootList", op_root_list, false, false },
 	[NVMM__REQUEST__OP_STATUS] = { "Status", op_status, false, false },
 	[NVMM__REQUEST__OP_CLIENTS] = { "Clients", op_clients, false, false },
+	[NVMM__REQUEST__OP_EPOCH_OPEN] = { "EpochOpen", op_epoch_open, false, false },
+	[NVMM__REQUEST__OP_EPOCH_SYNC] = { "EpochSync", op_epoch_sync, false, false },
+	[NVMM__REQUEST__OP_EPOCHS] = { "Epochs", op_epochs, false, false },
 };
 
 void *request_alloc(struct request *request, size_t size)
@@ -87,6 +91,13 @@ void request_add_fd(struct request *request, int fd)
 const struct peer *request_peer(const struct request *request)
 {
 	return request->session ? &request->session->peer : &request->connection->peer;
+}
+
+bool request_was_done(const struct request *request)
+{
+	const struct session *session = request->session;
+
+	return session && session->done.seq != 0 && session->done.seq == request->msg->seq;
 }
 
 int request_fail(struct request *request, int r, const char *fmt, ...)
@@ -161,7 +172,8 @@ void request_refuse(struct connection *connection, int r, const char *why)
 	snprintf(text, sizeof(text), "refused: %s", why);
 	reply.error = r;
 	reply.text = text;
-	frame_send(connection->fd, buffer, nvmm__reply__pack(&reply, buffer), NULL, 0, MSG_DONTWAIT);
+	frame_send(connection->fd, buffer, nvmm__reply__pack(&reply, buffer), NULL, 0,
+		   MSG_DONTWAIT);
 	connection_reject(connection, "%s", why);
 }
 
@@ -238,7 +250,8 @@ static void request_begin(struct connection *connection, Nvmm__Request *msg)
 	if (request->op->handle)
 		request_run(request);
 	else
-		request_finish(request, request_fail(request, -EOPNOTSUPP, "this daemon does not know "
+		request_finish(request, request_fail(request, -EOPNOTSUPP,
+						     "this daemon does not know "
 						     "the request: it is older than the client"));
 }
 

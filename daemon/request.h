@@ -39,6 +39,9 @@ struct request {
 	size_t n_fds;
 	struct request_chunk *chunks; /* what request_alloc() gave */
 	TAILQ_ENTRY(request) of_pool;
+	unsigned rounds; /* of reclamation that it asked for */
+	bool waited;     /* for readers, once */
+	TAILQ_ENTRY(request) of_epochs;
 };
 
 struct request_op {
@@ -75,6 +78,9 @@ char *request_strdup(struct request *request, const char *text);
 /* Takes a descriptor for the reply. */
 void request_add_fd(struct request *request, int fd);
 
+/* Whether a daemon before this one did the request, and died before its reply was read. */
+bool request_was_done(const struct request *request);
+
 const struct peer *request_peer(const struct request *request);
 
 /* Handlers, by what they are about. */
@@ -109,6 +115,10 @@ int op_root_set(struct request *request);
 int op_root_cas(struct request *request);
 int op_root_remove(struct request *request);
 int op_root_list(struct request *request);
+/* epoch_ops.c */
+int op_epoch_open(struct request *request);
+int op_epoch_sync(struct request *request);
+int op_epochs(struct request *request);
 /* status.c */
 int op_status(struct request *request);
 int op_clients(struct request *request);

@@ -17,8 +17,10 @@ static int root_name(struct request *request, const char *name)
 	size_t len = strlen(name);
 
 	if (len > ROOT_NAME_MAX || !registry_name_ok(name, len))
-		return request_fail(request, -EINVAL, "not a name for a root: 1 to %u bytes of UTF-8 "
-				    "without '/' and control characters", ROOT_NAME_MAX);
+		return request_fail(request, -EINVAL,
+				    "not a name for a root: 1 to %u bytes of UTF-8 "
+				    "without '/' and control characters",
+				    ROOT_NAME_MAX);
 	return 0;
 }
 
@@ -34,7 +36,8 @@ static int root_meta(struct request *request, uint32_t id, bool write, struct po
 		return r;
 	*ret = opening->pool;
 	if (opening->pool->record.kind != POOL_HEAP)
-		return request_fail(request, -EINVAL, "pool %u is a region: roots are a heap's", id);
+		return request_fail(request, -EINVAL, "pool %u is a region: roots are a heap's",
+				    id);
 	r = pool_meta(opening->pool, meta);
 	if (r < 0)
 		return request_fail(request, r, "heap %u: its roots cannot be read: %s", id,
@@ -45,7 +48,8 @@ static int root_meta(struct request *request, uint32_t id, bool write, struct po
 static int root_damaged(struct request *request, struct pool *pool, int r)
 {
 	pool_judge(pool, r, "roots");
-	return request_fail(request, r, "heap %u: its roots cannot be used: %s", pool->id, strerror(-r));
+	return request_fail(request, r, "heap %u: its roots cannot be used: %s", pool->id,
+			    strerror(-r));
 }
 
 static int reply_root(struct request *request, const char *name, uint64_t ptr, bool swapped)
@@ -67,8 +71,8 @@ static int reply_root(struct request *request, const char *name, uint64_t ptr, b
 
 static bool root_is_repeat(const struct request *request, const struct root_record *record)
 {
-	return record->op_seq == request->msg->seq &&
-	       memcmp(record->cookie, request->session->cookie, SESSION_COOKIE_LEN) == 0;
+	return request_was_done(request) || (record->op_seq == request->msg->seq &&
+	       memcmp(record->cookie, request->session->cookie, SESSION_COOKIE_LEN) == 0);
 }
 
 /* A root of the heap: 1 with its record; 0: there is none, *place is where it would go, or -1. */
@@ -130,15 +134,17 @@ int op_root_get(struct request *request)
 static int root_ptr(struct request *request, uint32_t id, uint64_t ptr)
 {
 	if (ptr != 0 && ptr >> 48 != id)
-		return request_fail(request, -EINVAL, "0x%llx is no pointer into heap %u: a root points "
-				    "into its own heap", (unsigned long long)ptr, id);
+		return request_fail(request, -EINVAL,
+				    "0x%llx is no pointer into heap %u: a root points "
+				    "into its own heap",
+				    (unsigned long long)ptr, id);
 	return 0;
 }
 
 int op_root_set(struct request *request)
 {
 	const Nvmm__RootSet *m = request->msg->root_set;
-	struct root_record record;
+	struct root_record record = { .ptr = 0 };
 	struct meta *meta;
 	struct pool *pool;
 	int place, r;
@@ -153,7 +159,7 @@ int op_root_set(struct request *request)
 	r = root_find(meta, m->name, &place, &record);
 	if (r < 0)
 		return root_damaged(request, pool, r);
-	if (r == 0 || !root_is_repeat(request, &record)) {
+	if (!root_is_repeat(request, &record)) {
 		r = root_put(request, pool, meta, place, m->name, m->ptr);
 		if (r < 0)
 			return r;
@@ -179,8 +185,8 @@ int op_root_cas(struct request *request)
 	r = root_find(meta, m->name, &place, &record);
 	if (r < 0)
 		return root_damaged(request, pool, r);
-	if (r > 0 && root_is_repeat(request, &record))
-		return reply_root(request, m->name, record.ptr, true);
+	if (root_is_repeat(request, &record))
+		return reply_root(request, m->name, m->desired, true);
 	if ((r > 0 ? record.ptr : 0) != m->expected)
 		return reply_root(request, m->name, r > 0 ? record.ptr : 0, false);
 	r = root_put(request, pool, meta, place, m->name, m->desired);
@@ -203,6 +209,8 @@ int op_root_remove(struct request *request)
 	r = root_find(meta, m->name, &place, &record);
 	if (r < 0)
 		return root_damaged(request, pool, r);
+	if (request_was_done(request))
+		return 0;
 	if (r == 0)
 		return request_fail(request, -ENOENT, "heap %u has no root '%s'", m->id, m->name);
 	return root_put(request, pool, meta, place, "", 0);

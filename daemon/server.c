@@ -2,10 +2,10 @@
 /*
  * The listening socket.
  *
- * Made here, it is bound under another name, given its owner and mode, and renamed over what a killed
- * daemon left: no moment with wrong rights, none without a socket. Whether somebody still listens
- * there is asked first, by connecting: such a socket is never taken away. Passed by systemd, it is
- * used as it is, and stays when the daemon stops.
+ * Made here, it is bound under another name, given its owner and mode, and renamed over what a
+ * killed daemon left: no moment with wrong rights, none without a socket. Whether somebody still
+ * listens there is asked first, by connecting: such a socket is never taken away. Passed by
+ * systemd, it is used as it is, and stays when the daemon stops.
  *
  * Connections that have not said Hello are limited like sessions, for all and for each user, with a
  * few more so that a client over a limit gets an answer that names it. Out of descriptors,
@@ -47,7 +47,8 @@ static int set_address(struct sockaddr_un *addr, const char *path)
 	return 0;
 }
 
-/* 0: nobody listens there; -EADDRINUSE: somebody does, *pid says who; -ENOTSOCK: it is no socket. */
+/* 0: nobody listens there; -EADDRINUSE: somebody does, *pid says who; -ENOTSOCK: it is no socket.
+ */
 static int check_stale(const char *path, const struct sockaddr_un *addr, pid_t *pid)
 {
 	struct ucred cred = { .pid = 0 };
@@ -139,7 +140,8 @@ static int server_bind(struct server *server, const struct config *config)
 	if (r == 0)
 		r = check_stale(path, &addr, &pid);
 	if (r == -EADDRINUSE)
-		log_error("socket %s: process %d listens there; stop it, or set socket.path", path, pid);
+		log_error("socket %s: process %d listens there; stop it, or set socket.path", path,
+			  pid);
 	if (r == 0)
 		r = bind_beside(&server->fd, path, temp, config);
 	if (r == 0 && rename(temp, path) < 0) {
@@ -156,6 +158,18 @@ static int server_bind(struct server *server, const struct config *config)
 	return 0;
 }
 
+/* Programs look where the configuration says: it and the socket unit should agree. */
+static void check_passed(int fd, const char *path)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	socklen_t len = sizeof(addr) - 1;
+
+	if (getsockname(fd, (struct sockaddr *)&addr, &len) < 0 || strcmp(addr.sun_path, path) == 0)
+		return;
+	log_warning("the socket that was passed is %s, but socket.path says %s", addr.sun_path,
+		    path);
+}
+
 int server_listen(struct nvmmd *nvmmd)
 {
 	struct server *server = &nvmmd->server;
@@ -164,9 +178,11 @@ int server_listen(struct nvmmd *nvmmd)
 	if (fd == -ENOENT)
 		return server_bind(server, &nvmmd->config);
 	if (fd < 0) {
-		log_error("the socket that was passed is not one listening SOCK_SEQPACKET Unix socket");
+		log_error("the socket that was passed is not one listening SOCK_SEQPACKET Unix "
+			  "socket");
 		return fd;
 	}
+	check_passed(fd, nvmmd->config.socket.path);
 	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
 	server->fd = fd;
 	return 0;
@@ -178,7 +194,7 @@ static uint32_t unknown_of_user(const struct server *server, uid_t uid)
 	const struct connection *connection;
 	uint32_t n = 0;
 
-	LIST_FOREACH(connection, &server->connections, of_server)
+	LIST_FOREACH (connection, &server->connections, of_server)
 		n += !connection->known && connection->peer.uid == uid;
 	return n;
 }
@@ -190,7 +206,8 @@ static bool too_many(struct nvmmd *nvmmd, uid_t uid)
 
 	if (per_user == 0)
 		per_user = config->limits.clients;
-	return nvmmd->sessions.n + nvmmd->server.n_unknown >= config->limits.clients + ACCEPT_EXTRA ||
+	return nvmmd->sessions.n + nvmmd->server.n_unknown >=
+		       config->limits.clients + ACCEPT_EXTRA ||
 	       unknown_of_user(&nvmmd->server, uid) >= per_user + ACCEPT_EXTRA;
 }
 
@@ -289,6 +306,14 @@ void server_stop(struct nvmmd *nvmmd)
 	if (server->bound && lstat(path, &st) == 0 && st.st_ino == server->inode)
 		unlink(path);
 	server->bound = false;
+}
+
+void server_pause_connections(struct nvmmd *nvmmd)
+{
+	struct connection *connection;
+
+	LIST_FOREACH (connection, &nvmmd->server.connections, of_server)
+		connection_pause(connection);
 }
 
 void server_close_connections(struct nvmmd *nvmmd)

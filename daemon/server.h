@@ -32,6 +32,8 @@ int server_listen(struct nvmmd *nvmmd);
 int server_start(struct nvmmd *nvmmd);
 /* Accepts no more; removes the socket file. Idempotent. */
 void server_stop(struct nvmmd *nvmmd);
+/* Reads no more requests; replies of those under way still go out. */
+void server_pause_connections(struct nvmmd *nvmmd);
 void server_close_connections(struct nvmmd *nvmmd);
 /* Closes the socket, when the loop has let it go. */
 void server_deinit(struct server *server);

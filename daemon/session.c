@@ -7,9 +7,9 @@
  * may still use what it has mapped. So a lost connection detaches the session, and one that has
  * nothing open ends there, since nothing of it is left to wait for.
  *
- * The session's file is written before each reply that grants: what a process may hold is never more
- * than a restarted daemon knows. The reverse does no harm: a lane that the file names and nobody
- * uses is settled at the process's end.
+ * The session's file is written before each reply that grants: what a process may hold is never
+ * more than a restarted daemon knows. The reverse does no harm: a lane that the file names and
+ * nobody uses is settled at the process's end.
  */
 #include "daemon/session.h"
 
@@ -69,7 +69,7 @@ void sessions_deinit(struct sessions *sessions)
 		struct opening *opening;
 
 		/* Their lanes are in use: the processes go on without a daemon. */
-		LIST_FOREACH(opening, &session->openings, of_session)
+		LIST_FOREACH (opening, &session->openings, of_session)
 			opening->n_lanes = 0;
 		session_remove(session);
 	}
@@ -86,6 +86,7 @@ void session_unref(struct session *session)
 	if (!session || --session->refs > 0)
 		return;
 	peer_deinit(&session->peer);
+	session_epochs_deinit(session);
 	free(session->last.data);
 	free(session);
 }
@@ -109,7 +110,7 @@ uint32_t sessions_of_user(struct nvmmd *nvmmd, uid_t uid)
 	struct session *session;
 	uint32_t n = 0;
 
-	RB_FOREACH(session, session_ids, &nvmmd->sessions.by_id)
+	RB_FOREACH (session, session_ids, &nvmmd->sessions.by_id)
 		n += session->peer.uid == uid;
 	return n;
 }
@@ -119,7 +120,7 @@ uint32_t session_lanes(const struct session *session)
 	const struct opening *opening;
 	uint32_t n = 0;
 
-	LIST_FOREACH(opening, &session->openings, of_session)
+	LIST_FOREACH (opening, &session->openings, of_session)
 		n += opening->n_lanes;
 	return n;
 }
@@ -196,7 +197,8 @@ void session_attach(struct session *session, struct connection *connection, stru
 		session->nvmmd->sessions.detached--;
 	}
 	if (peer) {
-		/* The same process: its pidfd is watched already, but it may have other rights now. */
+		/* The same process: its pidfd is watched already, but it may have other rights now.
+		 */
 		int pidfd = session->peer.pidfd;
 
 		session->peer.pidfd = -1;
@@ -244,6 +246,8 @@ void session_end(struct session *session, const char *why)
 	if (r < 0)
 		log_warning("session %" PRIu64 ": its file cannot be removed: %s", session->id,
 			    strerror(-r));
+	/* Its pins fall with its openings, each after its lanes are settled. */
+	session_epochs_end(session);
 	session_remove(session);
 }
 
@@ -253,7 +257,7 @@ static uint32_t image_pools(struct session_pool *pools, const struct session *se
 	const struct opening *opening;
 	uint32_t n = 0;
 
-	LIST_FOREACH(opening, &session->openings, of_session) {
+	LIST_FOREACH (opening, &session->openings, of_session) {
 		if (pools)
 			pools[n] = (struct session_pool){
 				.pool = opening->pool->id,
@@ -271,9 +275,13 @@ static uint32_t image_pools(struct session_pool *pools, const struct session *se
 int session_save(struct session *session)
 {
 	struct session_image image = {
-		.id = session->id,	     .process = session->peer.process,
-		.uid = session->peer.uid,    .gid = session->peer.gid,
-		.since = session->since,     .last_seq = session->last_seq,
+		.id = session->id,
+		.process = session->peer.process,
+		.uid = session->peer.uid,
+		.gid = session->peer.gid,
+		.since = session->since,
+		.last_seq = session->last_seq,
+		.done = session->done,
 	};
 	int r;
 

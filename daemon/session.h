@@ -13,6 +13,7 @@
 #include <uv.h>
 
 #include "common/macro.h"
+#include "daemon/epochs.h"
 #include "daemon/peer.h"
 #include "daemon/pool.h"
 #include "daemon/session_file.h"
@@ -30,6 +31,7 @@ struct session {
 	int64_t since;
 	uint64_t requests;
 	uint64_t last_seq;
+	struct session_done done; /* before a restart */
 	struct {           /* what the last mutation was answered, for a repeat */
 		uint64_t seq;
 		uint8_t *data;
@@ -38,6 +40,7 @@ struct session {
 	struct connection *connection; /* borrowed; NULL: detached */
 	uv_poll_t death;               /* of pidfd */
 	struct opening_list openings;
+	struct session_epochs epochs;
 	bool ended;
 	RB_ENTRY(session) of_id;
 };

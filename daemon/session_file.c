@@ -26,7 +26,7 @@
 #include "common/text.h"
 #include "media/format.h"
 
-#define SESSION_FILE_MAGIC UINT64_C(0x31737365736d766e) /* "nvmsess1" */
+#define SESSION_FILE_MAGIC UINT64_C(0x32737365736d766e) /* "nvmsess2" */
 #define SESSION_FILE_MAX (UINT32_C(64) << 20)
 
 struct session_head {
@@ -37,15 +37,18 @@ struct session_head {
 	uint64_t start;
 	int64_t since;
 	uint64_t last_seq;
+	uint64_t done_seq;
+	uint64_t done_incarnation;
 	uint8_t boot_id[BOOT_ID_LEN];
 	uint8_t cookie[SESSION_COOKIE_LEN];
 	uint32_t pid;
 	uint32_t uid;
 	uint32_t gid;
 	uint32_t n_pools;
+	uint64_t done_pool;
 	char name[SESSION_NAME_MAX + 1];
 };
-_Static_assert(sizeof(struct session_head) == 160, "no padding");
+_Static_assert(sizeof(struct session_head) == 184, "no padding");
 
 struct session_entry {
 	uint64_t incarnation;
@@ -74,16 +77,51 @@ int session_file_id(uint64_t *ret, const char *name)
 	return 0;
 }
 
+/* Writes one pool behind what is there; returns where the next one goes. */
+static char *encode_pool(char *p, const struct session_pool *pool)
+{
+	struct session_entry entry = {
+		.incarnation = pool->incarnation,
+		.n_lanes = pool->n_lanes,
+		.pool = pool->pool,
+		.read = pool->read,
+		.write = pool->write,
+	};
+	size_t lanes = pool->n_lanes * sizeof(uint32_t);
+
+	memcpy(p, &entry, sizeof(entry));
+	if (lanes > 0)
+		memcpy(p + sizeof(entry), pool->lanes, lanes);
+	return p + sizeof(entry) + lanes;
+}
+
+static void encode_head(struct session_head *head, const struct session_image *s, size_t len)
+{
+	*head = (struct session_head){
+		.magic = SESSION_FILE_MAGIC,
+		.len = (uint32_t)len,
+		.id = s->id,
+		.start = s->process.start,
+		.since = s->since,
+		.last_seq = s->last_seq,
+		.done_seq = s->done.seq,
+		.done_incarnation = s->done.incarnation,
+		.done_pool = s->done.pool,
+		.pid = (uint32_t)s->process.pid,
+		.uid = s->uid,
+		.gid = s->gid,
+		.n_pools = s->n_pools,
+	};
+	memcpy(head->boot_id, s->boot_id, BOOT_ID_LEN);
+	memcpy(head->cookie, s->cookie, SESSION_COOKIE_LEN);
+	memcpy(head->name, s->name, sizeof(head->name));
+}
+
 /* Packs the image into one buffer, owned by the caller. */
 static int image_encode(char **ret, uint32_t *ret_len, const struct session_image *s)
 {
-	struct session_head head = {
-		.magic = SESSION_FILE_MAGIC, .id = s->id,	 .start = s->process.start,
-		.since = s->since,	     .last_seq = s->last_seq,
-		.pid = (uint32_t)s->process.pid, .uid = s->uid, .gid = s->gid,
-		.n_pools = s->n_pools,
-	};
-	size_t len = sizeof(head);
+	size_t len = sizeof(struct session_head);
+	struct session_head head;
 	char *buf, *p;
 
 	for (uint32_t i = 0; i < s->n_pools; i++)
@@ -93,23 +131,10 @@ static int image_encode(char **ret, uint32_t *ret_len, const struct session_imag
 	buf = malloc(len);
 	if (!buf)
 		return -ENOMEM;
-	memcpy(head.boot_id, s->boot_id, BOOT_ID_LEN);
-	memcpy(head.cookie, s->cookie, SESSION_COOKIE_LEN);
-	memcpy(head.name, s->name, sizeof(head.name));
-	head.len = (uint32_t)len;
 	p = buf + sizeof(head);
-	for (uint32_t i = 0; i < s->n_pools; i++) {
-		const struct session_pool *pool = &s->pools[i];
-		struct session_entry entry = { pool->incarnation, pool->n_lanes, pool->pool,
-					       pool->read, pool->write };
-		size_t lanes = pool->n_lanes * sizeof(uint32_t);
-
-		memcpy(p, &entry, sizeof(entry));
-		p += sizeof(entry);
-		if (lanes > 0)
-			memcpy(p, pool->lanes, lanes);
-		p += lanes;
-	}
+	for (uint32_t i = 0; i < s->n_pools; i++)
+		p = encode_pool(p, &s->pools[i]);
+	encode_head(&head, s, len);
 	memcpy(buf, &head, sizeof(head));
 	head.crc = (uint32_t)crc32(0, (const Bytef *)buf, (uInt)len);
 	memcpy(buf, &head, sizeof(head));
@@ -138,12 +163,15 @@ static int write_file(int dirfd, const char *name, const char *buf, size_t len)
 	static const char temp[] = ".session.new";
 	int fd, r;
 
+	media_point_call();
 	fd = openat(dirfd, temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return -errno;
+	media_point_call();
 	r = fchmod(fd, 0600) < 0 ? -errno : write_all(fd, buf, len);
 	if (close(fd) < 0 && r == 0)
 		r = -errno;
+	media_point_call();
 	if (r == 0 && renameat(dirfd, temp, dirfd, name) < 0)
 		r = -errno;
 	if (r < 0)
@@ -186,8 +214,8 @@ static bool entries_fit(const char *p, size_t left, uint32_t n)
 			return false;
 		memcpy(&entry, p, sizeof(entry));
 		left -= sizeof(entry);
-		if (entry.pool == 0 || entry.n_lanes > LANES_MAX || entry.read > 1 || entry.write > 1 ||
-		    left < entry.n_lanes * sizeof(uint32_t))
+		if (entry.pool == 0 || entry.n_lanes > LANES_MAX || entry.read > 1 ||
+		    entry.write > 1 || left < entry.n_lanes * sizeof(uint32_t))
 			return false;
 		left -= entry.n_lanes * sizeof(uint32_t);
 		p += sizeof(entry) + entry.n_lanes * sizeof(uint32_t);
@@ -207,8 +235,10 @@ static int decode_pools(struct session_image *image, const char *p, uint32_t n)
 
 		memcpy(&entry, p, sizeof(entry));
 		p += sizeof(entry);
-		*pool = (struct session_pool){ .pool = entry.pool, .read = entry.read,
-					       .write = entry.write, .n_lanes = entry.n_lanes,
+		*pool = (struct session_pool){ .pool = entry.pool,
+					       .read = entry.read,
+					       .write = entry.write,
+					       .n_lanes = entry.n_lanes,
 					       .incarnation = entry.incarnation };
 		if (entry.n_lanes == 0)
 			continue;
@@ -237,7 +267,7 @@ static int image_decode(struct session_image **ret, char *buf, size_t len)
 	memcpy(buf, &head, sizeof(head));
 	if (head.magic != SESSION_FILE_MAGIC || head.len != len ||
 	    crc != (uint32_t)crc32(0, (const Bytef *)buf, (uInt)len) || head.id == 0 ||
-	    head.pid == 0 || head.pid > INT32_MAX ||
+	    head.pid == 0 || head.pid > INT32_MAX || head.done_pool > POOL_ID_MAX ||
 	    strnlen(head.name, sizeof(head.name)) == sizeof(head.name) ||
 	    !entries_fit(buf + sizeof(head), len - sizeof(head), head.n_pools))
 		return -EUCLEAN;
@@ -250,6 +280,8 @@ static int image_decode(struct session_image **ret, char *buf, size_t len)
 	image->gid = head.gid;
 	image->since = head.since;
 	image->last_seq = head.last_seq;
+	image->done = (struct session_done){ head.done_seq, head.done_incarnation,
+					     (uint16_t)head.done_pool };
 	memcpy(image->boot_id, head.boot_id, BOOT_ID_LEN);
 	memcpy(image->cookie, head.cookie, SESSION_COOKIE_LEN);
 	memcpy(image->name, head.name, sizeof(image->name));
@@ -290,6 +322,7 @@ int session_file_remove(int runtime_fd, uint64_t id)
 	char name[32];
 
 	session_file_name(name, id);
+	media_point_call();
 	return unlinkat(runtime_fd, name, 0) < 0 && errno != ENOENT ? -errno : 0;
 }
 

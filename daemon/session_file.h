@@ -25,6 +25,13 @@ struct session_pool {
 	uint32_t *lanes;
 };
 
+/* What the session's last request that was done before a restart did: its repeat is answered from it. */
+struct session_done {
+	uint64_t seq;         /* 0: nothing is known */
+	uint64_t incarnation; /* of `pool` */
+	uint16_t pool;        /* whose record it changed; 0: it changed the session alone */
+};
+
 struct session_image {
 	uint64_t id;
 	struct process_id process;
@@ -35,6 +42,7 @@ struct session_image {
 	char name[SESSION_NAME_MAX + 1];
 	int64_t since; /* seconds since 1970 */
 	uint64_t last_seq;
+	struct session_done done;
 	uint32_t n_pools;
 	struct session_pool *pools;
 };

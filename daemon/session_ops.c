@@ -2,10 +2,10 @@
 /*
  * Hello and Goodbye.
  *
- * A connection begins with Hello, which makes a session or attaches to one. Attaching again takes the
- * session's cookie and the very process that it belongs to: a child of fork has the cookie too, but
- * what its parent holds is not its own. Where the session is not there any more, the client gets a
- * new one and is told so.
+ * A connection begins with Hello, which makes a session or attaches to one. Attaching again takes
+ * the session's cookie and the very process that it belongs to: a child of fork has the cookie too,
+ * but what its parent holds is not its own. Where the session is not there any more, the client
+ * gets a new one and is told so.
  */
 #include <config.h>
 
@@ -52,8 +52,10 @@ static int hello_resume(struct request *request, const Nvmm__Hello *m)
 	if (memcmp(session->cookie, m->cookie.data, SESSION_COOKIE_LEN) != 0 ||
 	    session->peer.process.pid != peer->process.pid ||
 	    session->peer.process.start != peer->process.start)
-		return request_fail(request, -EPERM, "session %" PRIu64 " is another process's: begin a "
-				    "new one", m->resume);
+		return request_fail(request, -EPERM,
+				    "session %" PRIu64 " is another process's: begin a "
+				    "new one",
+				    m->resume);
 	session_attach(session, connection, &connection->peer);
 	request->nvmmd->counters.sessions_resumed++;
 	log_info("session %" PRIu64 " (pid %d) is attached again", session->id,
@@ -68,11 +70,15 @@ static int hello_limits(struct request *request)
 	uint32_t per_user = config->limits.clients_per_user;
 
 	if (request->nvmmd->sessions.n >= config->limits.clients)
-		return request_fail(request, -EUSERS, "there are %u clients, and limits.clients allows no "
-				    "more", request->nvmmd->sessions.n);
+		return request_fail(request, -EUSERS,
+				    "there are %u clients, and limits.clients allows no "
+				    "more",
+				    request->nvmmd->sessions.n);
 	if (per_user > 0 && sessions_of_user(request->nvmmd, uid) >= per_user)
-		return request_fail(request, -EDQUOT, "user %u has %u clients, and "
-				    "limits.clients_per_user allows no more", uid, per_user);
+		return request_fail(request, -EDQUOT,
+				    "user %u has %u clients, and "
+				    "limits.clients_per_user allows no more",
+				    uid, per_user);
 	return 0;
 }
 
@@ -91,9 +97,10 @@ static int hello_check(struct request *request, const Nvmm__Hello *m)
 	static const uint8_t zero[SESSION_COOKIE_LEN];
 
 	if (m->version != PROTOCOL_VERSION)
-		return request_fail(request, -EPROTO, "this daemon speaks version %u of the protocol, the "
-				    "client %u: install the same release of both", PROTOCOL_VERSION,
-				    m->version);
+		return request_fail(request, -EPROTO,
+				    "this daemon speaks version %u of the protocol, the "
+				    "client %u: install the same release of both",
+				    PROTOCOL_VERSION, m->version);
 	if (m->cookie.len != SESSION_COOKIE_LEN ||
 	    memcmp(m->cookie.data, zero, SESSION_COOKIE_LEN) == 0)
 		return request_fail(request, -EINVAL, "a session's cookie is %u random bytes",

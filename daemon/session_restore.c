@@ -6,6 +6,12 @@
  * and keeps its lanes as a detached session, which ends with it or is attached again. Of all
  * others the file is removed: their lanes belong to nobody and are settled when their heap
  * is loaded. A pool that was destroyed under a living session keeps its id taken.
+ *
+ * A client whose request was under way asks again, with the same number. Whether it was done is found
+ * here, before anybody is served: the records of pools and roots name the session and the number of
+ * their last change, and nobody can have changed them since. It is written to the session's file
+ * at once: another client may change such a record before the first one asks again, and this
+ * daemon may die in between, too.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -75,6 +81,11 @@ static int restore_session(struct nvmmd *nvmmd, struct session_image *image)
 	memcpy(session->name, image->name, sizeof(session->name));
 	session->since = image->since;
 	session->last_seq = image->last_seq;
+	session->done = image->done;
+	/* A request that only changes the session is done when the file says so. */
+	if (image->last_seq > session->done.seq)
+		session->done = (struct session_done){ .seq = image->last_seq };
+	session_epochs_restore(session);
 	for (uint32_t i = 0; r == 0 && i < image->n_pools; i++)
 		r = restore_opening(session, &image->pools[i]);
 	if (r < 0)
@@ -110,6 +121,59 @@ static int restore_file(struct nvmmd *nvmmd, const char *name, uint64_t id)
 	return session_file_remove(nvmmd->runtime_fd, id);
 }
 
+/* Notes that a record's last change was made by request `seq` of whoever has this cookie. */
+static void note_done(struct nvmmd *nvmmd, const uint8_t cookie[SESSION_COOKIE_LEN], uint64_t seq,
+		      uint16_t pool, uint64_t incarnation)
+{
+	struct session *s;
+
+	if (seq == 0)
+		return;
+	for (s = session_after(nvmmd, 0); s; s = session_after(nvmmd, s->id))
+		if (seq > s->done.seq && memcmp(s->cookie, cookie, SESSION_COOKIE_LEN) == 0)
+			s->done = (struct session_done){ .seq = seq, .pool = pool,
+							 .incarnation = incarnation };
+}
+
+/* What was done to roots: only of heaps that living sessions have open. */
+static void find_done_roots(struct pool *pool)
+{
+	struct root_record root;
+	struct meta *meta;
+
+	if (pool->record.kind != POOL_HEAP || pool->record.state == POOL_FREE || pool->damage ||
+	    pool_meta(pool, &meta) < 0)
+		return;
+	for (uint32_t i = 0; i < POOL_ROOTS_MAX; i++)
+		if (meta_root_get(meta, i, &root) >= 0)
+			note_done(pool->nvmmd, root.cookie, root.op_seq, pool->id,
+				  pool->record.incarnation);
+}
+
+static int find_done(struct nvmmd *nvmmd)
+{
+	uint16_t last = registry_last(nvmmd->registry);
+	struct pool_record record;
+	struct session *session;
+	const char *why;
+	int r = 0;
+
+	for (uint32_t id = 1; nvmmd->sessions.n > 0 && id <= last; id++) {
+		if (registry_get(nvmmd->registry, (uint16_t)id, &record, &why) > 0)
+			note_done(nvmmd, record.cookie, record.op_seq, record.pool,
+				  record.incarnation);
+		if (nvmmd->pools.by_id[id] && nvmmd->pools.by_id[id]->openers > 0)
+			find_done_roots(nvmmd->pools.by_id[id]);
+	}
+	for (session = session_after(nvmmd, 0); session; session = session_after(nvmmd, session->id)) {
+		session->last_seq = MAX(session->last_seq, session->done.seq);
+		r = session_save(session);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
 int sessions_restore(struct nvmmd *nvmmd)
 {
 	struct dirent *e;
@@ -134,5 +198,5 @@ int sessions_restore(struct nvmmd *nvmmd)
 				  strerror(-r));
 	}
 	closedir(dir);
-	return r;
+	return r < 0 ? r : find_done(nvmmd);
 }

@@ -108,13 +108,13 @@ static Nvmm__ClientInfo *client_info(struct request *request, struct session *se
 	info->attached = session->connection != NULL;
 	info->lanes = session_lanes(session);
 	info->requests = session->requests;
-	LIST_FOREACH(opening, &session->openings, of_session)
+	LIST_FOREACH (opening, &session->openings, of_session)
 		n++;
 	n = MIN(n, (size_t)CLIENT_POOLS_MAX);
 	info->pools = request_alloc(request, (n + 1) * sizeof(*info->pools));
 	if (!info->pools)
 		return NULL;
-	LIST_FOREACH(opening, &session->openings, of_session)
+	LIST_FOREACH (opening, &session->openings, of_session)
 		if (info->n_pools < n)
 			info->pools[info->n_pools++] = opening->pool->id;
 	return info;

@@ -2,14 +2,18 @@
 /*
  * Blocks: allocation and freeing.
  *
- * The fast path is a lookup of the thread's lane and the lane's own work, without a lock and without
- * the daemon. The slow path finds the thread a lane.
+ * The fast path is a lookup of the thread's lane and the lane's own work, without a lock and
+ * without the daemon. The slow path finds the thread a lane. What idle threads of any process hold
+ * back, and lanes whose threads ended, the daemon takes back by itself before it says that a heap
+ * is full.
  */
 #include <errno.h>
 #include <string.h>
 
+#include "libclient/epochs.h"
 #include "libclient/heap.h"
 #include "libclient/source.h"
+#include "media/limbo.h"
 
 static int heap_lane(struct nvmm_heap *heap, struct lane **ret)
 {
@@ -26,15 +30,19 @@ static int heap_lane(struct nvmm_heap *heap, struct lane **ret)
 	return lanes_acquire(heap->handle.pool->lanes, ret);
 }
 
-/* The thread's lane: of the fast path, else of the slow one. */
-static int find_lane(struct nvmm_heap *heap, struct lane **ret)
+static int late(struct nvmm_heap *heap)
 {
-	struct lane *lane = lanes_find(heap->lanes_id);
+	return nvmm_fail(heap->handle.nvmm, -ETIMEDOUT,
+			 "heap %u: the daemon did not answer in time; is nvmmd stopped?",
+			 heap->handle.pool->id);
+}
 
-	if (_unlikely(!lane))
-		return heap_lane(heap, ret);
-	*ret = lane;
-	return 0;
+static int lost(struct nvmm_heap *heap)
+{
+	return nvmm_fail(heap->handle.nvmm, -ECONNRESET,
+			 "heap %u: the daemon does not know this session any more and has settled its "
+			 "lanes; disconnect and connect anew",
+			 heap->handle.pool->id);
 }
 
 /* Says what failed; the source's own failures have their text already. */
@@ -52,6 +60,10 @@ static int alloc_text(struct nvmm_heap *heap, size_t size, int r)
 	case -EDEADLK:
 		return nvmm_fail(nvmm, r,
 				 "called from a signal handler that interrupted the allocator");
+	case -ETIMEDOUT:
+		return late(heap);
+	case -ESTALE:
+		return lost(heap);
 	case -ENXIO:
 		return nvmm_fail(nvmm, -EUCLEAN, "heap %u is damaged: a span ends behind its shelf",
 				 id);
@@ -60,30 +72,35 @@ static int alloc_text(struct nvmm_heap *heap, size_t size, int r)
 	}
 }
 
-static int alloc(struct nvmm_heap *heap, size_t size, nvmm_ptr *ret)
+/* Says why there is no block. */
+static _noinline nvmm_ptr alloc_failed(struct nvmm_heap *heap, size_t size, int r)
+{
+	errno = -alloc_text(heap, size, r);
+	return NVMM_NULL;
+}
+
+/* The thread's first allocation, or one in a heap that it did not use lately. */
+static _noinline nvmm_ptr alloc_slow(struct nvmm_heap *heap, size_t size)
 {
 	struct lane *lane;
-	int r;
+	nvmm_ptr ptr;
+	int r = size == 0 ? -EINVAL : heap_lane(heap, &lane);
 
-	if (_unlikely(size == 0))
-		return alloc_text(heap, size, -EINVAL);
-	r = find_lane(heap, &lane);
-	if (_unlikely(r < 0))
-		return r;
-	r = lane_alloc(lane, size, ret);
-	return _likely(r == 0) ? 0 : alloc_text(heap, size, r);
+	if (r < 0)
+		return alloc_failed(heap, size, r);
+	ptr = lane_alloc(lane, size);
+	return ptr ? ptr : alloc_failed(heap, size, lane_error(lane));
 }
 
 _public nvmm_ptr nvmm_alloc(struct nvmm_heap *heap, size_t size)
 {
+	struct lane *lane = lanes_find(heap->lanes_id);
 	nvmm_ptr ptr;
-	int r;
 
-	r = alloc(heap, size, &ptr);
-	if (_likely(r == 0))
-		return ptr;
-	errno = -r;
-	return NVMM_NULL;
+	if (_unlikely(!lane))
+		return alloc_slow(heap, size);
+	ptr = lane_alloc(lane, size);
+	return _likely(ptr) ? ptr : alloc_failed(heap, size, lane_error(lane));
 }
 
 _public nvmm_ptr nvmm_zalloc(struct nvmm_heap *heap, size_t size)
@@ -105,7 +122,7 @@ _public nvmm_ptr nvmm_zalloc(struct nvmm_heap *heap, size_t size)
 	return ptr;
 }
 
-static int free_text(struct nvmm_heap *heap, nvmm_ptr ptr, int r)
+static _noinline int free_text(struct nvmm_heap *heap, nvmm_ptr ptr, int r)
 {
 	struct nvmm *nvmm = heap->handle.nvmm;
 	unsigned id = heap->handle.pool->id;
@@ -120,28 +137,70 @@ static int free_text(struct nvmm_heap *heap, nvmm_ptr ptr, int r)
 	case -EDEADLK:
 		return nvmm_fail(nvmm, r,
 				 "called from a signal handler that interrupted the allocator");
-	case -ETIME:
-		return nvmm_fail(nvmm, -ETIMEDOUT, "nvmmd stopped while it took idle spans of heap %u "
-				 "back: see that it runs", id);
+	case -ETIMEDOUT:
+		return late(heap);
+	case -ESTALE:
+		return lost(heap);
 	default:
 		return r;
 	}
 }
 
-_public int nvmm_free(struct nvmm_heap *heap, nvmm_ptr ptr)
+static _noinline int free_slow(struct nvmm_heap *heap, nvmm_ptr ptr)
 {
 	struct lane *lane;
+	int r = ptr == NVMM_NULL ? 0 : heap_lane(heap, &lane);
+
+	if (r < 0 || ptr == NVMM_NULL)
+		return r;
+	r = lane_dealloc(lane, ptr);
+	return r == 0 ? 0 : free_text(heap, ptr, r);
+}
+
+_public int nvmm_free(struct nvmm_heap *heap, nvmm_ptr ptr)
+{
+	struct lane *lane = lanes_find(heap->lanes_id);
+	int r;
+
+	if (_unlikely(!lane))
+		return free_slow(heap, ptr);
+	r = lane_dealloc(lane, ptr);
+	return _likely(r == 0 || ptr == NVMM_NULL) ? 0 : free_text(heap, ptr, r);
+}
+
+/* The thread's lane, and the connection's epochs to wake the daemon by. */
+static _noinline int defer_ready(struct nvmm_heap *heap, struct lane **lane,
+				 struct epochs **epochs)
+{
+	int r = heap_lane(heap, lane);
+
+	return r < 0 || *epochs ? r : epochs_need(heap->handle.nvmm, epochs);
+}
+
+_public int nvmm_free_deferred(struct nvmm_heap *heap, nvmm_ptr ptr)
+{
+	struct epochs *epochs = epochs_of(heap->handle.nvmm);
+	struct lane *lane = lanes_find(heap->lanes_id);
+	uint64_t watch;
+	bool wake;
 	int r;
 
 	if (ptr == NVMM_NULL)
 		return 0;
-	r = find_lane(heap, &lane);
+	if (_unlikely(!lane || !epochs)) {
+		r = defer_ready(heap, &lane, &epochs);
+		if (r < 0)
+			return r;
+	}
+	r = lane_defer(lane, ptr, &wake, &watch);
 	if (_unlikely(r < 0))
-		return r;
-	r = -EINVAL;
-	if (_likely(nvmm_ptr_pool(ptr) == heap->handle.pool->id))
-		r = lane_dealloc(lane, ptr);
-	return _likely(r == 0) ? 0 : free_text(heap, ptr, r);
+		return free_text(heap, ptr, r);
+	if (_unlikely(wake)) {
+		epochs_wake(epochs);
+		limbo_woken(&heap->handle.pool->heap, watch);
+		lane_deferred(lane);
+	}
+	return 0;
 }
 
 /* The block that starts at ptr, mapping its shelf if need be. */

@@ -160,19 +160,17 @@ static int late_daemon(struct nvmm *nvmm)
 	return nvmm_fail(nvmm, -ETIMEDOUT, "the daemon did not answer in time; is nvmmd stopped?");
 }
 
-/* Closes again in the daemon what a late reply opened and nobody waits for. */
-static int stale_undo_open(struct nvmm *nvmm, const struct stale *stale, const Nvmm__Reply *msg)
+/* Closes again in the daemon what a reply opened that nobody has got: late, or its descriptors found no
+ * place here. Only the daemon knows the incarnation. */
+static int undo_open(struct nvmm *nvmm, nvmm_pool_id pool, bool write)
 {
 	_reply reply = NVMM_REPLY_INIT;
 	Nvmm__PoolClose op = NVMM__POOL_CLOSE__INIT;
 	Nvmm__Request request = NVMM_REQUEST(POOL_CLOSE, pool_close, &op);
 	int r;
 
-	if (msg->result_case != NVMM__REPLY__RESULT_OPENED || !msg->opened->pool)
-		return 0;
-	op.id = stale->pool;
-	op.incarnation = msg->opened->pool->incarnation;
-	op.write = stale->write;
+	op.id = pool;
+	op.write = write;
 	request.seq = ++nvmm->seq;
 	r = request_send(nvmm, &request);
 	if (r < 0)
@@ -183,6 +181,19 @@ static int stale_undo_open(struct nvmm *nvmm, const struct stale *stale, const N
 					      .seq = request.seq,
 					      .op = NVMM__REQUEST__OP_POOL_CLOSE };
 	return r == -EMFILE ? 0 : r;
+}
+
+/* The daemon has opened a pool, and its descriptors found no place here: it is closed again, so that
+ * the pool does not count as open. */
+static int no_descriptors(struct nvmm *nvmm, const Nvmm__Request *request)
+{
+	int r = 0;
+
+	if (request->op_case == NVMM__REQUEST__OP_POOL_OPEN)
+		r = undo_open(nvmm, (nvmm_pool_id)request->pool_open->id, request->pool_open->write);
+	if (r < 0 && r != -ETIMEDOUT && !nvmm->lost)
+		connection_detach(nvmm);
+	return nvmm_fail(nvmm, -EMFILE, "this process has no file descriptor free (ulimit -n)");
 }
 
 /* Reads the reply that did not come in time, if there is one. */
@@ -198,13 +209,13 @@ static int stale_settle(struct nvmm *nvmm)
 	if (r < 0 && r != -EMFILE)
 		return r;
 	nvmm->stale.pending = false;
+	if (stale.op == NVMM__REQUEST__OP_POOL_OPEN && (r == -EMFILE || reply.msg->error == 0))
+		return undo_open(nvmm, stale.pool, stale.write);
 	if (r == -EMFILE || reply.msg->error != 0)
 		return 0;
 	if (stale.op == NVMM__REQUEST__OP_LANE_TAKE &&
 	    reply.msg->result_case == NVMM__REPLY__RESULT_LANES)
 		pool_add_lanes(nvmm, stale.pool, reply.msg->lanes);
-	if (stale.op == NVMM__REQUEST__OP_POOL_OPEN)
-		return stale_undo_open(nvmm, &stale, reply.msg);
 	return 0;
 }
 
@@ -276,8 +287,7 @@ static int converse(struct nvmm *nvmm, Nvmm__Request *request, struct nvmm_reply
 		if (r == -ETIMEDOUT)
 			return late_daemon(nvmm);
 		if (r == -EMFILE)
-			return nvmm_fail(nvmm, r,
-					 "this process has no file descriptor free (ulimit -n)");
+			return no_descriptors(nvmm, request);
 		if (r != -ECONNRESET)
 			return nvmm_fail(nvmm, r, "cannot talk to the daemon: %s", strerror(-r));
 		connection_detach(nvmm);

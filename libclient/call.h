@@ -40,15 +40,15 @@ void nvmm_reply_deinit(struct nvmm_reply *reply);
 
 /*
  * Sends `request` (its seq is set here) and waits for its reply. 0: *ret holds it (the caller gives
- * it to nvmm_reply_deinit()), its error is 0 and its result is `want` (NVMM__REPLY__RESULT__NOT_SET:
- * none is needed) with exactly `n_fds` descriptors. Else a negative errno, the thread's text set:
- * the daemon's own refusal; -ETIMEDOUT: no answer in the connection's time; -ECONNRESET: the
- * daemon went away and the session with it; -EPROTO: it answered nonsense; -ENOMEM; -ENOTCONN:
- * this process was forked after nvmm_connect().
+ * it to nvmm_reply_deinit()), its error is 0 and its result is `want`
+ * (NVMM__REPLY__RESULT__NOT_SET: none is needed) with exactly `n_fds` descriptors. Else a negative
+ * errno, the thread's text set: the daemon's own refusal; -ETIMEDOUT: no answer in the connection's
+ * time; -ECONNRESET: the daemon went away and the session with it; -EPROTO: it answered nonsense;
+ * -ENOMEM; -ENOTCONN: this process was forked after nvmm_connect().
  * Thread-safe; other threads' calls wait.
  */
 int nvmm_call(struct nvmm *nvmm, Nvmm__Request *request, Nvmm__Reply__ResultCase want, size_t n_fds,
 	      struct nvmm_reply *ret);
 
-/* Sets the calling thread's text (nvmm_errmsg()) and returns `error`. `nvmm` NULL: of connecting. */
+/* Sets the calling thread's text (nvmm_errmsg()); returns `error`. `nvmm` NULL: of connecting. */
 int nvmm_fail(const struct nvmm *nvmm, int error, const char *fmt, ...) _printf(3, 4);

@@ -23,6 +23,7 @@
 
 #include "config.h"
 #include "libclient/connection.h"
+#include "libclient/epochs.h"
 #include "libclient/options.h"
 #include "libclient/pool.h"
 #include "libclient/range.h"
@@ -190,15 +191,15 @@ static int greet(struct nvmm *nvmm, bool resume)
 	return r;
 }
 
-/* A daemon that does not know the session may have begun another: nobody wants that one. */
-static void decline(struct nvmm *nvmm)
+/* Without waiting for the answer. */
+static void send_goodbye(struct nvmm *nvmm, uint64_t seq)
 {
 	Nvmm__Goodbye op = NVMM__GOODBYE__INIT;
 	Nvmm__Request request = NVMM_REQUEST(GOODBYE, goodbye, &op);
 	uint8_t data[64];
 
-	request.seq = HELLO_SEQ + 1;
-	(void)call_send(sock_of(nvmm), data, nvmm__request__pack(&request, data), deadline());
+	request.seq = seq;
+	(void)call_send(sock_of(nvmm), data, nvmm__request__pack(&request, data), time_now());
 }
 
 /* Connects again and takes the session up; waits for a daemon until the deadline. */
@@ -214,8 +215,9 @@ static int resume(struct nvmm *nvmm)
 		r = greet(nvmm, true);
 		if (r == 0)
 			return 0;
+		/* It may have begun another session for us: nobody wants that one. */
 		if (r == -ESTALE)
-			decline(nvmm);
+			send_goodbye(nvmm, HELLO_SEQ + 1);
 		connection_detach(nvmm);
 		if (r != -ECONNRESET)
 			return r;
@@ -274,8 +276,11 @@ static void nvmm_free_memory(struct nvmm *nvmm)
 	unmap_tables(nvmm);
 	if (sock_of(nvmm) >= 0)
 		close(sock_of(nvmm));
-	gate_deinit(&nvmm->open_lock);
-	gate_deinit(&nvmm->call_lock);
+	/* The parent's threads may wait at gates that this process copied: none of them will leave. */
+	if (nvmm->generation == process_generation()) {
+		gate_deinit(&nvmm->open_lock);
+		gate_deinit(&nvmm->call_lock);
+	}
 	free(nvmm->path);
 	free(nvmm);
 }
@@ -312,6 +317,7 @@ static int nvmm_new(struct nvmm **ret, const struct nvmm_options *options)
 	if (!nvmm->path || !nvmm->shelf_base || !nvmm->pools || !nvmm->shelf_at)
 		return -ENOMEM;
 	nvmm->translation.shelf_base = (char *const *const *)nvmm->shelf_base;
+	nvmm->translation.epoch_id = nvmm->id;
 	if (getrandom(nvmm->cookie, sizeof(nvmm->cookie), 0) != sizeof(nvmm->cookie))
 		return -errno;
 	*ret = take(nvmm);
@@ -392,7 +398,8 @@ static void forget(struct nvmm *nvmm)
 }
 
 /* Ends the session, and with it the daemon's record of opened pools and lanes. A daemon that does
- * not answer holds nobody up long: it finds the Goodbye in its queue when it runs again. */
+ * not answer holds nobody up long: it finds the Goodbye in its queue when it runs again, even if it
+ * owes the answer to another request still. */
 static void say_goodbye(struct nvmm *nvmm)
 {
 	_reply reply = NVMM_REPLY_INIT;
@@ -403,8 +410,11 @@ static void say_goodbye(struct nvmm *nvmm)
 	if (enter(&entry, nvmm) < 0)
 		return;
 	deadline_set(MIN(deadline(), time_after_ms(GOODBYE_TIMEOUT_MS)));
-	if (sock_of(nvmm) >= 0)
-		(void)call_daemon(nvmm, &request, NVMM__REPLY__RESULT__NOT_SET, 0, &reply);
+	if (sock_of(nvmm) < 0)
+		return;
+	if (call_daemon(nvmm, &request, NVMM__REPLY__RESULT__NOT_SET, 0, &reply) == -ETIMEDOUT &&
+	    request.seq == 0)
+		send_goodbye(nvmm, ++nvmm->seq);
 }
 
 _public void nvmm_disconnect(struct nvmm *nvmm)
@@ -422,6 +432,7 @@ _public void nvmm_disconnect(struct nvmm *nvmm)
 		free(h);
 	}
 	forget(nvmm);
+	epochs_free(nvmm);
 	nvmm_free_memory(nvmm);
 }
 

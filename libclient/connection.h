@@ -14,6 +14,7 @@
 
 #define _public __attribute__((__visibility__("default")))
 
+struct epochs;
 struct pool;
 struct shelf_map;
 struct range;
@@ -65,6 +66,8 @@ struct nvmm {
 	struct nvmm *next;
 	struct handle *handles;
 	struct range *ranges;
+	/* Set once, under open_lock; atomic. */
+	struct epochs *epochs;
 	/* Guarded by the process lock and open_lock: written under both, read under either. */
 	struct pool **pools; /* by id */
 
@@ -94,8 +97,8 @@ bool connection_lost(struct nvmm *nvmm);
 int call_daemon(struct nvmm *nvmm, Nvmm__Request *request, Nvmm__Reply__ResultCase want,
 		size_t n_fds, struct nvmm_reply *ret);
 
-/* Reads the reply of an earlier call that gave up waiting. 1: it came; 0: there is none; -ETIMEDOUT:
- * it is still to come. Text set. */
+/* Reads the reply of an earlier call that gave up waiting. 1: it came; 0: there is none;
+ * -ETIMEDOUT: it is still to come. Text set. */
 int call_settle(struct nvmm *nvmm);
 
 /* One packet out, one in, until the deadline: call_lock held; no texts. -ECONNRESET: gone. */

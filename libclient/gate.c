@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Gates: a mutex would do, if the wait for one by the monotonic clock were as old as thread checkers
- * are; a condition variable has had that clock for longer. Whoever is inside may wait for the daemon,
- * so there is no haste here.
+ * Gates: a mutex would do, if the wait for one by the monotonic clock were as old as thread
+ * checkers are; a condition variable has had that clock for longer. Whoever is inside may wait for
+ * the daemon, so there is no haste here.
  */
 #include "libclient/gate.h"
 

@@ -2,16 +2,16 @@
 /*
  * Lanes and threads.
  *
- * A thread gets a lane at its first allocation in a heap and keeps it until it ends; then the lane's
- * spans are given up and it waits, idle, for the next new thread. Numbers of lanes are
+ * A thread gets a lane at its first allocation in a heap and keeps it until it ends; then the
+ * lane's spans are given up and it waits, idle, for the next new thread. Numbers of lanes are
  * asked of the daemon a few at a time, as many as are in use already.
  *
  * Who may touch what. A lane is its thread's alone. The lists below are guarded by the process
- * lock. A thread finds its lanes in thread-local storage: `lane_cache`, by the heap's id, and behind
- * it `mine`, which has all of them. Entries of heaps that were closed stay there and are harmless:
- * ids are never used twice, and a thread's end gives a lane back only if its heap is found in the
- * registry under the lock. Closing takes the heap out of the registry first, so lanes go either to
- * the idle list or to who closes, never to both.
+ * lock. A thread finds its lanes in thread-local storage: `lane_cache`, by the heap's id, and
+ * behind it `mine`, which has all of them. Entries of heaps that were closed stay there and are
+ * harmless: ids are never used twice, and a thread's end gives a lane back only if its heap is
+ * found in the registry under the lock. Closing takes the heap out of the registry first, so lanes
+ * go either to the idle list or to who closes, never to both.
  *
  * In a forked child all lanes are the parent's: the thread's tables are emptied.
  */
@@ -38,6 +38,7 @@ struct lanes {
 	struct pool *pool;
 	struct place *places;
 	uint32_t in_use; /* places */
+	uint32_t ending; /* threads that end and give a lane back just now */
 	uint32_t *numbers; /* of no lane yet */
 	size_t n_numbers;
 	size_t room;
@@ -70,6 +71,30 @@ static struct lanes *registry_find(uint64_t id)
 	return l;
 }
 
+/*
+ * Gives up the lane's spans; it may wait for the daemon, so no lock is held, and whoever closes the
+ * heap waits for it. A lane of a lost session may be another's by now: it is left alone.
+ */
+static void give_back_one(struct holding *h)
+{
+	struct lanes *l;
+
+	process_lock();
+	l = registry_find(h->id);
+	if (l)
+		l->ending++;
+	process_unlock();
+	if (!l)
+		return;
+	if (!connection_lost(l->pool->nvmm))
+		lane_release(h->place->lane);
+	process_lock();
+	h->place->idle = true;
+	l->ending--;
+	process_wake();
+	process_unlock();
+}
+
 /* The end of a thread: its lanes wait for the next one. */
 static void give_back(void *arg)
 {
@@ -77,17 +102,8 @@ static void give_back(void *arg)
 
 	memset(lane_cache, 0, sizeof(lane_cache));
 	mine = NULL;
-	process_lock();
-	for (size_t i = 0; i < h->n; i++) {
-		const struct lanes *l = registry_find(h->v[i].id);
-
-		/* A lane of a lost session may be another's by now: it is left alone. */
-		if (l && !connection_lost(l->pool->nvmm))
-			lane_release(h->v[i].place->lane);
-		if (l)
-			h->v[i].place->idle = true;
-	}
-	process_unlock();
+	for (size_t i = 0; i < h->n; i++)
+		give_back_one(&h->v[i]);
 	free(h);
 }
 
@@ -101,6 +117,9 @@ void lanes_fork_child(void)
 	memset(lane_cache, 0, sizeof(lane_cache));
 	if (mine)
 		mine->n = 0;
+	/* Those threads are the parent's. */
+	for (struct lanes *l = registry; l; l = l->next)
+		l->ending = 0;
 }
 
 int lanes_new(struct lanes **ret, struct pool *pool)
@@ -142,8 +161,8 @@ static bool numbers_room(struct lanes *l, size_t n)
 
 void lanes_add_numbers(struct lanes *l, const uint32_t *numbers, size_t n)
 {
-	if (!numbers_room(l, n))
-		return; /* the daemon has them back when the heap is closed */
+	if (n == 0 || !numbers_room(l, n))
+		return; /* without memory: the daemon has them back when the heap is closed */
 	memcpy(l->numbers + l->n_numbers, numbers, n * sizeof(*numbers));
 	l->n_numbers += n;
 }
@@ -168,6 +187,8 @@ void lanes_stop(struct lanes *l)
 			*q = l->next;
 			break;
 		}
+	while (l->ending > 0)
+		process_wait();
 	process_unlock();
 	while ((p = l->places)) {
 		l->places = p->next;
@@ -180,10 +201,10 @@ void lanes_stop(struct lanes *l)
 
 size_t lanes_numbers(struct lanes *l, uint32_t *ret, size_t max)
 {
-	size_t n = MIN(max, l->n_numbers);
+	size_t n;
 
-	l->n_numbers -= n;
-	memcpy(ret, l->numbers + l->n_numbers, n * sizeof(*ret));
+	for (n = 0; n < max && l->n_numbers > 0; n++)
+		ret[n] = l->numbers[--l->n_numbers];
 	return n;
 }
 

@@ -45,8 +45,8 @@ void lanes_stop(struct lanes *lanes);
 size_t lanes_numbers(struct lanes *lanes, uint32_t *ret, size_t max);
 void lanes_free(struct lanes *lanes);
 
-/* The calling thread's lane: its own, an idle one, or a new one from the daemon. Entered. -ENOMEM and
- * the daemon's errors, text set. */
+/* The calling thread's lane: its own, an idle one, or a new one from the daemon. Entered. -ENOMEM
+ * and the daemon's errors, text set. */
 int lanes_acquire(struct lanes *lanes, struct lane **ret);
 
 /* Keeps numbers that came late. Process lock held. */

@@ -10,8 +10,8 @@
 #include <string.h>
 
 /*
- * Copies a program's options of `size` bytes, NULL: none, over zeroes. -EINVAL: the size is smaller than
- * any version's, or the struct is a later version's and asks for what is not known here.
+ * Copies a program's options of `size` bytes, NULL: none, over zeroes. -EINVAL: the size is smaller
+ * than any version's, or the struct is a later version's and asks for what is not known here.
  */
 static inline int options_read(void *ret, size_t known, const void *options, size_t size)
 {

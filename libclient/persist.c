@@ -4,9 +4,10 @@
  * non-temporal stores).
  *
  * Invalidating has no call there. It is the processor's own flush of each line, between two full
- * fences: the first lets this CPU's earlier stores reach the lines before they are written back, the
- * second keeps later reads from being done from the old copies. Where caches are coherent it costs
- * time and changes nothing; on a processor without such an instruction for programs it is a fence.
+ * fences: the first lets this CPU's earlier stores reach the lines before they are written back,
+ * the second keeps later reads from being done from the old copies. Where caches are coherent it
+ * costs time and changes nothing; on a processor without such an instruction for programs it is a
+ * fence.
  */
 #include <libpmem.h>
 

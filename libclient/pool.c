@@ -62,7 +62,6 @@ static void pool_free(struct pool *pool)
 	area_unmap(&pool->lanes_area);
 	free(pool);
 }
-DEFINE_AUTO(struct pool, pool_free)
 
 static struct lanes *lanes_detach(struct pool *pool)
 {
@@ -168,6 +167,7 @@ static int take_info(struct pool *pool, const Nvmm__PoolOpened *opened)
 	pool->kind = (enum nvmm_pool_kind)info->kind;
 	pool->durability = (enum nvmm_durability)info->durability;
 	pool->min_block = info->min_block;
+	pool->bytes = info->size;
 	if (opened->last)
 		pool->shelves = MAX(pool->shelves, opened->last->index + 1);
 	return 0;
@@ -335,12 +335,21 @@ static int require(struct pool *pool, unsigned kind, bool write)
 	return upgrade(pool);
 }
 
+/* Lanes for a heap that has a writer now, and its shelves: what a lane may hold back depends on the
+ * size of the heap, and the first allocation need not map. */
 static int require_lanes(struct pool *pool)
 {
+	struct shelf_map *map;
 	struct lanes *lanes;
+	int r = 0;
 
 	if (pool->kind != NVMM_POOL_HEAP || pool->lanes)
 		return 0;
+	for (unsigned i = 0; r == 0 && i < pool->shelves; i++)
+		if (!pool->map[i])
+			r = pool_map_shelf(pool, i, &map);
+	if (r < 0)
+		return r;
 	if (lanes_new(&lanes, pool) < 0)
 		return nvmm_fail(pool->nvmm, -ENOMEM, "no memory");
 	process_lock();
@@ -407,23 +416,22 @@ void pool_close(struct pool *pool, bool write)
 int pool_open_implicit(struct pool **ret, struct nvmm *nvmm, nvmm_pool_id id, bool write)
 {
 	struct pool *pool = nvmm->pools[id];
-	int r = 0;
+	int r;
 
 	if (id == 0)
 		return nvmm_fail(nvmm, -EINVAL, "0 is not the id of a pool");
 	if (pool) {
 		r = require(pool, 0, write);
-	} else {
-		r = pool_new(&pool, nvmm, id, 0, true);
-		if (r == -EACCES && !write)
-			r = pool_new(&pool, nvmm, id, 0, false);
+		if (r == 0)
+			*ret = pool;
+		return r;
 	}
+	r = pool_new(&pool, nvmm, id, 0, true);
+	if (r == -EACCES && !write)
+		r = pool_new(&pool, nvmm, id, 0, false);
 	if (r < 0)
 		return r;
-	if (!pool->implicit) {
-		pool->implicit = true;
-		pool->refs++;
-	}
+	pool->refs++;
 	*ret = pool;
 	return 0;
 }

@@ -14,11 +14,11 @@ struct pool {
 	enum nvmm_pool_kind kind;
 	enum nvmm_durability durability;
 	uint32_t min_block;
+	uint64_t bytes; /* when it was opened */
 
 	/* Guarded by open_lock. */
-	unsigned refs;    /* handles, and one for nvmm_local() */
+	unsigned refs;    /* handles; one if nvmm_local() or nvmm_map() opened it, never given up */
 	unsigned writers; /* handles for writing */
-	bool implicit;    /* nvmm_local() or nvmm_map() opened it: until nvmm_disconnect() */
 	bool read_open;   /* the daemon counts an opening for reading, */
 	bool write_open;  /*   for writing */
 	uint32_t shelves; /* as far as known */
@@ -43,8 +43,8 @@ int pool_open(struct pool **ret, struct nvmm *nvmm, nvmm_pool_id id, unsigned ki
 /* Gives up a reference; the last one unmaps and tells the daemon. */
 void pool_close(struct pool *pool, bool write);
 
-/* The pool of a pointer that may have no handle: opened until nvmm_disconnect(). `write`: it must be
- * open for writing; else for writing if that is allowed. */
+/* The pool of a pointer: if it is not open, it is opened until nvmm_disconnect(), for writing if
+ * that is allowed. `write`: it must be open for writing. */
 int pool_open_implicit(struct pool **ret, struct nvmm *nvmm, nvmm_pool_id id, bool write);
 
 /* Asks for a shelf's size and descriptors, of which the first is the shelf itself. */

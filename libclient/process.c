@@ -11,7 +11,8 @@
  *
  * Entering. A thread that is inside a call may be interrupted by a signal whose handler calls the
  * library again; it would wait for a lock that its own thread holds. A flag of the thread's own
- * turns that into -EDEADLK. Cancellation is put off until the call is done, because a thread that
+ * turns that into -EDEADLK; so does another while it has the process lock, which is also taken outside of
+ * calls (a thread's end, fork). Cancellation is put off until the call is done, because a thread that
  * vanished inside would leave locks held and a reply unread.
  */
 #include <errno.h>
@@ -19,26 +20,41 @@
 #include <time.h>
 
 #include "libclient/connection.h"
+#include "libclient/epochs.h"
 #include "libclient/lanes.h"
 #include "libclient/process.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static uint32_t generation;
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static int init_error;
 
 static __thread volatile sig_atomic_t inside;
+static __thread volatile sig_atomic_t locking;
 static __thread uint64_t thread_deadline;
 
 void process_lock(void)
 {
+	locking = 1;
 	pthread_mutex_lock(&lock);
 }
 
 void process_unlock(void)
 {
 	pthread_mutex_unlock(&lock);
+	locking = 0;
+}
+
+void process_wait(void)
+{
+	pthread_cond_wait(&changed, &lock);
+}
+
+void process_wake(void)
+{
+	pthread_cond_broadcast(&changed);
 }
 
 uint32_t process_generation(void)
@@ -51,8 +67,11 @@ static void fork_child(void)
 {
 	/* ordering: relaxed; this is the only thread. */
 	__atomic_add_fetch(&generation, 1, __ATOMIC_RELAXED);
+	/* Who waited there is the parent's. */
+	changed = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
 	connection_fork_child();
 	lanes_fork_child();
+	epochs_fork_child();
 	process_unlock();
 }
 
@@ -61,6 +80,8 @@ static void init(void)
 	init_error = -pthread_atfork(process_lock, process_unlock, fork_child);
 	if (init_error == 0)
 		init_error = lanes_init();
+	if (init_error == 0)
+		init_error = epochs_init();
 }
 
 int process_init(void)
@@ -87,7 +108,7 @@ int enter(struct entry *entry, const struct nvmm *nvmm)
 	if (nvmm->generation != process_generation())
 		return nvmm_fail(nvmm, -ENOTCONN,
 				 "this process was forked after nvmm_connect(); connect anew");
-	if (inside)
+	if (inside || locking)
 		return nvmm_fail(nvmm, -EDEADLK,
 				 "called from a signal handler that interrupted this library");
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &entry->cancel_state);

@@ -23,6 +23,9 @@ int process_init(void);
 
 void process_lock(void);
 void process_unlock(void);
+/* Gives the lock away until somebody wakes all that wait so; and takes it again. */
+void process_wait(void);
+void process_wake(void);
 
 /* Raised in the child of each fork: a connection of another generation is the parent's. */
 uint32_t process_generation(void);
@@ -39,8 +42,8 @@ struct entry {
 #define ENTRY_NONE { .inside = false }
 
 /*
- * Begins a call: no cancellation inside, and one deadline for all that it does. -ENOTCONN: `nvmm` is
- * the parent's; -EDEADLK: a signal handler interrupted such a call of this thread. Text set.
+ * Begins a call: no cancellation inside, and one deadline for all that it does. -ENOTCONN: `nvmm`
+ * is the parent's; -EDEADLK: a signal handler interrupted such a call of this thread. Text set.
  */
 int enter(struct entry *entry, const struct nvmm *nvmm);
 void leave(struct entry *entry);

@@ -17,8 +17,8 @@ struct segment {
 int range_check(struct nvmm *nvmm, size_t len, int prot, int flags);
 
 /*
- * Maps the segments one behind the other and remembers the range. `hint`, `prot`, `flags`: of mmap(2).
- * -ENOMEM; others of mmap(2). Text set.
+ * Maps the segments one behind the other and remembers the range. `hint`, `prot`, `flags`: of
+ * mmap(2). -ENOMEM; others of mmap(2). Text set.
  */
 int range_map(struct nvmm *nvmm, void *hint, int prot, int flags, const struct segment *segments,
 	      size_t n, void **ret);

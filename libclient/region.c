@@ -19,7 +19,7 @@
 
 struct nvmm_region {
 	struct handle handle; /* first */
-	uint64_t bytes;       /* as last heard; atomic */
+	uint64_t bytes;       /* as last heard of; atomic */
 };
 
 _public int nvmm_region_create(struct nvmm *nvmm, nvmm_pool_id *id, uint64_t bytes,
@@ -59,6 +59,7 @@ _public int nvmm_region_open(struct nvmm_region **ret, struct nvmm *nvmm, nvmm_p
 	}
 	region->handle.nvmm = nvmm;
 	region->handle.write = write;
+	region->bytes = region->handle.pool->bytes;
 	handle_add(&region->handle);
 	*ret = region;
 	return 0;

@@ -2,9 +2,10 @@
 /*
  * Pointers to addresses and back.
  *
- * nvmm_local() is inline in the public header: two loads. What it does not find comes here, once for
- * each shelf: the pool is opened if it has no handle, the shelf mapped and entered into the tables.
- * nvmm_global() is one load of a table by the address's 64 MiB granule, since shelves share none.
+ * nvmm_local() is inline in the public header: two loads. What it does not find comes here, once
+ * for each shelf: the pool is opened if it has no handle, the shelf mapped and entered into the
+ * tables. nvmm_global() is one load of a table by the address's 64 MiB granule, since shelves share
+ * none.
  */
 #include <errno.h>
 #include <sys/mman.h>

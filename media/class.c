@@ -5,7 +5,7 @@
  * The table is written out by macros, so that it is constant data: size, and the reciprocal that
  * turns an offset into a block's index without a division. With recip = ceil(2^40 / size) the index
  * (offset * recip) >> 40 is exact as long as offset * size < 2^40 (Granlund and Montgomery,
- * "Division by Invariant Integers using Multiplication", 1994): spans are at most 2^18 bytes, blocks
+ * "Division by Invariant Integers using Multiplication", 1994): spans are at most 2^20 bytes, blocks
  * at most 2^17.
  */
 #include "media/class.h"
@@ -27,8 +27,9 @@ const struct size_class size_classes[CLASS_COUNT] = {
 	DOUBLING(32768), DOUBLING(65536),
 };
 
-#define SPAN_BYTES_WANTED (64u << 10)
-#define SPAN_BLOCKS_WANTED 64u
+#define SPAN_BYTES_WANTED (128u << 10)
+#define SPAN_BLOCKS_WANTED 128u
+#define SPAN_BLOCKS_LEAST 8u
 
 /* Bytes of a span that no block can have. */
 static uint64_t span_waste(unsigned class, uint32_t units, uint32_t bits)
@@ -38,15 +39,28 @@ static uint64_t span_waste(unsigned class, uint32_t units, uint32_t bits)
 	return (uint64_t)units * UNIT_SIZE - blocks * size_classes[class].size;
 }
 
-uint32_t class_span_units(unsigned class, uint32_t bits)
+/* Bytes that a span should have: up to 128 blocks in 128 KiB, but not less than 8 blocks. */
+static uint64_t span_wanted(uint64_t size, uint32_t bits)
+{
+	uint64_t blocks = MIN(SPAN_BLOCKS_WANTED, bits);
+	uint64_t most = MIN(size * blocks, (uint64_t)SPAN_BYTES_WANTED);
+
+	return MAX(most, size * SPAN_BLOCKS_LEAST);
+}
+
+uint32_t class_span_units(unsigned class, uint32_t bits, uint32_t most)
 {
 	uint64_t size = size_classes[class].size;
-	uint64_t blocks = MIN(SPAN_BLOCKS_WANTED, bits);
-	uint64_t wanted = MIN(size * blocks, (uint64_t)SPAN_BYTES_WANTED);
-	uint32_t first = (uint32_t)MAX(wanted / UNIT_SIZE, DIV_UP(size, UNIT_SIZE));
-	uint32_t best = first;
+	uint32_t least = (uint32_t)DIV_UP(size, UNIT_SIZE);
+	uint32_t first = (uint32_t)(span_wanted(size, bits) / UNIT_SIZE);
+	uint32_t best;
 
-	for (uint32_t units = first; units <= CLASS_SPAN_UNITS_MAX; units++) {
+	most = MIN(most, CLASS_SPAN_UNITS_MAX);
+	most = MAX(most, least);
+	first = MIN(first, most);
+	first = MAX(first, least);
+	best = first;
+	for (uint32_t units = first; units <= most; units++) {
 		uint64_t waste = span_waste(class, units, bits);
 
 		if (waste * 64 <= units * UNIT_SIZE)

@@ -5,8 +5,8 @@
  * 8-byte steps from 16 to 64, then four classes a doubling to 128 KiB: neighbours are at most 25 %
  * apart, powers of two are classes, and a request that is a multiple of 16 gets a class that is
  * one. A heap whose smallest block is B starts at class_of(B). Spans have as many blocks as the
- * state record of one unit has bits, at most; their length is chosen so that at most 1/64 of them
- * is left over. Pure functions of constants; the span word carries class and length, so that the
+ * state record of one unit has bits, at most; their length is chosen for many blocks a span, and so
+ * that at most 1/64 of them is left over. Pure functions of constants; the span word carries class and length, so that the
  * choice may change without changing what is on media.
  */
 #pragma once
@@ -18,7 +18,7 @@
 #define CLASS_COUNT 51u
 #define CLASS_LARGE 63u /* a span of one block of whole units */
 #define CLASS_SIZE_MAX (UINT32_C(128) << 10)
-#define CLASS_SPAN_UNITS_MAX 16u
+#define CLASS_SPAN_UNITS_MAX 64u
 
 struct size_class {
 	uint64_t size;  /* bytes of a block */
@@ -39,14 +39,15 @@ static inline unsigned class_of(size_t size)
 	return (unsigned)(((size - 1) >> shift) + (shift - 4) * 4 + 3);
 }
 
-/* Which block `offset` bytes into a span lies in: exact for spans up to 2^18 bytes. */
+/* Which block `offset` bytes into a span lies in: exact for spans up to 2^20 bytes. */
 static inline uint32_t class_index(unsigned class, uint64_t offset)
 {
 	return (uint32_t)((offset * size_classes[class].recip) >> 40);
 }
 
-/* Units of a span of this class in a heap whose records have `bits` bits. */
-uint32_t class_span_units(unsigned class, uint32_t bits);
+/* Units of a span of this class in a heap whose records have `bits` bits; `most`: no longer than that if
+ * a block fits (a small heap's spans are short). */
+uint32_t class_span_units(unsigned class, uint32_t bits, uint32_t most);
 
 /* Blocks in a span of `units`, at most CLASS_SPAN_UNITS_MAX. */
 static inline uint32_t class_span_blocks(unsigned class, uint32_t units, uint32_t bits)

@@ -10,6 +10,9 @@
  *
  * Where the file system has it (DAX), a mapping is synchronous (MAP_SYNC): the file's own metadata
  * is durable before the first store to a page, so that flushing by instruction is enough.
+ *
+ * Each system call that changes a name or a length stands behind a point at which a test can kill
+ * the process: what changes a shelf base goes through here.
  */
 #include "media/file.h"
 
@@ -17,6 +20,7 @@
 #include <fcntl.h>
 #include <libpmem.h>
 #include <linux/magic.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -33,19 +37,64 @@ int file_create(int *ret, int dirfd, const char *name, uint64_t size)
 	_auto_fd int fd = -1;
 	int r;
 
+	media_point_call();
 	fd = openat(dirfd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
+	media_point_call();
 	/* The mode is a promise (rights of clients rest on it); the umask is the starter's. */
 	r = fchmod(fd, 0600) < 0 ? -errno : 0;
 	if (r == 0)
 		r = file_reserve(fd, 0, size);
 	if (r < 0) {
-		unlinkat(dirfd, name, 0);
+		file_remove(dirfd, name);
 		return r;
 	}
 	*ret = fd_take(&fd);
 	return 0;
+}
+
+int file_make_dir(int dirfd, const char *name)
+{
+	media_point_call();
+	if (mkdirat(dirfd, name, 0700) < 0)
+		return -errno;
+	media_point_call();
+	/* The umask may have taken bits away; a name that was made just now is no symbolic link. */
+	return fchmodat(dirfd, name, 0700, 0) < 0 ? -errno : 0;
+}
+
+int file_remove(int dirfd, const char *name)
+{
+	media_point_call();
+	return unlinkat(dirfd, name, 0) < 0 ? -errno : 0;
+}
+
+int file_remove_dir(int dirfd, const char *name)
+{
+	media_point_call();
+	return unlinkat(dirfd, name, AT_REMOVEDIR) < 0 ? -errno : 0;
+}
+
+int file_rename(int dirfd, const char *from, const char *to)
+{
+	struct stat st;
+
+	media_point_call();
+	if (renameat2(dirfd, from, dirfd, to, RENAME_NOREPLACE) == 0)
+		return 0;
+	if (errno != EINVAL && errno != ENOSYS)
+		return -errno;
+	/* The file system cannot; the base's lock keeps others away in between. */
+	if (fstatat(dirfd, to, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		return -EEXIST;
+	return renameat(dirfd, from, dirfd, to) < 0 ? -errno : 0;
+}
+
+int file_cut(int fd, uint64_t size)
+{
+	media_point_call();
+	return ftruncate(fd, (off_t)size) < 0 ? -errno : 0;
 }
 
 int file_open(int *ret, int dirfd, const char *name, int flags)
@@ -78,15 +127,19 @@ int file_reserve(int fd, uint64_t from, uint64_t to)
 		return 0;
 	if (fstat(fd, &before) < 0)
 		return -errno;
+	media_point_call();
 	do
 		r = fallocate(fd, 0, (off_t)from, (off_t)(to - from)) < 0 ? -errno : 0;
 	while (r == -EINTR);
 	if (r == 0)
 		return 0;
 	/* Some file systems keep what they had got before the space ran out. */
-	if (fstat(fd, &after) == 0 && after.st_size > before.st_size &&
-	    ftruncate(fd, before.st_size) < 0)
-		return -errno;
+	if (fstat(fd, &after) == 0 && after.st_size > before.st_size) {
+		int cut = file_cut(fd, (uint64_t)before.st_size);
+
+		if (cut < 0)
+			return cut;
+	}
 	return r;
 }
 
@@ -155,6 +208,7 @@ void file_unmap(void *addr, uint64_t reserve)
 
 int file_sync(int fd)
 {
+	media_point_call();
 	return fsync(fd) < 0 ? -errno : 0;
 }
 

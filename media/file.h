@@ -18,6 +18,14 @@
  */
 int file_create(int *ret, int dirfd, const char *name, uint64_t size);
 
+/* The other changes of a directory and of a length. -errno of the system call. */
+int file_make_dir(int dirfd, const char *name); /* mode 0700, whatever the umask is */
+int file_remove(int dirfd, const char *name);
+int file_remove_dir(int dirfd, const char *name);
+/* -EEXIST: `to` is there. */
+int file_rename(int dirfd, const char *from, const char *to);
+int file_cut(int fd, uint64_t size);
+
 /* Opens an existing one; flags O_RDONLY or O_RDWR. -ENOENT; -ELOOP; -EINVAL: not a regular file. */
 int file_open(int *ret, int dirfd, const char *name, int flags);
 

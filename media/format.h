@@ -192,8 +192,8 @@ struct table_file_df {
 };
 
 /*
- * state-<i>: MEDIA_PAGE of header; the hint bitmap of `limit` bits, padded to a page; then the
- * state records, whose stride depends on the smallest block (media/span.h). A record's tail:
+ * state-<i>: MEDIA_PAGE of header; the hint bitmap of `limit` bits, padded to a page; the limbo hint
+ * bitmap, likewise; then the state records, whose stride depends on the smallest block (media/span.h). A record's tail:
  */
 struct state_tail_df {
 	m64 owner; /* OWNER_* or a lane (media/span.h) */
@@ -208,19 +208,21 @@ _Static_assert(sizeof(struct state_tail_df) == 32, "frozen");
 /* 4096 bytes: one thread's place in a heap. Its own cache lines; one writer: its thread. */
 #define LANE_OWNED 128u
 
-/* The daemon, short of room, takes the spans of an idle lane back. */
+/* The daemon, short of room, takes the spans of an idle lane back. Above these bits of the word is a
+ * number that settling raises: who still uses the lane finds that it is not his any more. */
 enum revoke {
 	REVOKE_NONE = 0,
 	REVOKE_WANTED = 1,
 	REVOKE_TAKING = 2,
 	REVOKE_TAKEN = 3,
 };
+#define REVOKE_STATE UINT64_C(3)
 
 struct lane_df {
 	m64 busy;    /* 1 while its thread is inside the allocator */
 	m64 freeing; /* span of a remote free whose hint may be unset; 0: none (media/lane.h) */
 	m8 zero0[48];
-	m64 revoke; /* REVOKE_*: media/lane.c */
+	m64 revoke; /* REVOKE_*, and how often it was settled: media/lane.c */
 	m8 zero1[56];
 	m64 owned[LANE_OWNED]; /* span refs (media/span.h), written before the owner word */
 	m8 reserved[2944];     /* reservations and publish log */
@@ -230,7 +232,8 @@ _Static_assert(sizeof(struct lane_df) == 4096, "frozen");
 /* lanes.<k>: MEDIA_PAGE of header, hint arrays of each class, lanes. */
 struct lanes_file_df {
 	struct file_header_df header;
-	m8 zero[MEDIA_PAGE - 64];
+	m64 watch; /* odd while the daemon looks for limbo here; never the truth (media/limbo.h) */
+	m8 zero[MEDIA_PAGE - 72];
 	m64 hint[SIZE_CLASSES_MAX][CLASS_HINTS]; /* span refs; never the truth */
 	struct lane_df lane[];
 };

@@ -2,11 +2,12 @@
 /*
  * Granting and retiring spans.
  *
- * The span table is this module's alone. A grant cuts a free run: the run's own word, if it is shorter
- * than the span, the remainder's word, interior words, an empty state record, then the head's word, which is the commit; only then does the owner
- * word become NONE and the span can be adopted. Retiring goes the other way: claim, collect, verify,
- * owner NOT_HEAD, word FREE. A typed span whose owner is NOT_HEAD was caught in between, either way,
- * with all its bits zero: grant_new() completes it as granted.
+ * The span table is this module's alone. A grant cuts a free run: the run's own word, if it is
+ * shorter than the span, the remainder's word, interior words, an empty state record, then the head's
+ * word, which is the commit; only then does the owner word become NONE and the span can be adopted.
+ * Retiring goes the other way: claim, collect, verify, owner NOT_HEAD, word FREE. A typed span whose
+ * owner is NOT_HEAD was caught in between, either way, with all its bits zero: grant_new() completes
+ * it as granted.
  *
  * State records, hints and lanes can be written, and their files shortened, by clients: every access
  * is in a function run by guard_run(), which touches media and its argument alone; the index of free
@@ -21,7 +22,6 @@
 #include "media/grant_private.h"
 #include "media/guard.h"
 
-#define WANT_MAX 64u
 #define SCAN_BUDGET 64u  /* hint words that a request looks at before it takes fresh units */
 
 /* Span words */
@@ -355,8 +355,11 @@ int64_t grant_trim(struct grant *g)
 /* Fresh spans, up to `want`, but no more than a small part of what is free beyond the first. */
 static int fresh_spans(struct grant *g, unsigned class, uint32_t want, uint64_t *refs)
 {
+	/* A span is at most 1/64 of the heap, and no longer than the longest free run. */
+	uint64_t longest = MIN(runs_longest(g->runs), g->heap->bytes >> UNIT_SHIFT >> 6);
 	struct span span = { .kind = SPAN_SMALL, .class = class,
-			     .length = class_span_units(class, g->heap->layout.bits) };
+			     .length = class_span_units(class, g->heap->layout.bits,
+							(uint32_t)MIN(longest, (uint64_t)64)) };
 	uint64_t most = 1 + runs_units(g->runs) / span.length / 16;
 	uint32_t n;
 
@@ -390,7 +393,7 @@ int grant_spans(struct grant *g, unsigned class, uint32_t want, uint64_t *refs)
 {
 	int r;
 
-	if (class >= CLASS_COUNT || class < g->heap->first_class || want == 0 || want > WANT_MAX)
+	if (class >= CLASS_COUNT || class < g->heap->first_class || want == 0 || want > GRANT_SPANS_MAX)
 		return -EINVAL;
 	r = find_spans(g, SCAN_ROOMY, class, want, SCAN_BUDGET, refs);
 	if (r != 0)

@@ -13,12 +13,15 @@
 
 struct grant;
 
+#define GRANT_SPANS_MAX 256u
+
 /* Which lanes a living session holds: all others are settled when the heap is loaded, and it is they
  * whose idle spans are taken back when room is short. */
 struct grant_lanes {
 	bool (*alive)(void *ctx, uint32_t lane);
 	void *ctx;
 	uint32_t count; /* lanes that the lanes file has room for */
+	bool no_readers; /* nobody has the heap open: whatever is in limbo is free */
 };
 
 /*
@@ -35,7 +38,7 @@ void grant_free(struct grant *grant);
  * after it and calls heap_shelf_add() or heap_shelf_grow() before. */
 int grant_grow(struct grant *grant, uint32_t shelf, uint64_t from, uint64_t to);
 
-/* Up to `want` (at most 64) typed, unowned spans of a class with room: first ones that others left
+/* Up to `want` (at most GRANT_SPANS_MAX) typed, unowned spans of a class with room: first ones that others left
  * behind, then fresh ones. How many; -ENOSPC; -EINVAL; -EIO; -ENOMEM. */
 int grant_spans(struct grant *grant, unsigned class, uint32_t want, uint64_t *refs);
 

@@ -22,6 +22,7 @@
 #include "media/barrier.h"
 #include "media/grant_private.h"
 #include "media/guard.h"
+#include "media/limbo.h"
 
 /* Settling */
 
@@ -50,6 +51,7 @@ static void settle_ref(struct settling *s, uint64_t ref)
 	} else {
 		heap_hint(g->heap, &at);
 	}
+	span_limbo_hint(g->heap, &at);
 }
 
 /* Settles what an entry names, then clears it: a death in between does the same again. */
@@ -69,11 +71,11 @@ static int settle_lane(void *arg)
 	struct settling *s = arg;
 	struct lane_df *lane = &s->grant->heap->lanes->lane[s->lane];
 
+	/* First: who takes the lane for his own, though his session is gone, shall not enter any more. */
+	media_store64(&lane->revoke, (media_load64(&lane->revoke) | REVOKE_STATE) + 1);
 	for (unsigned i = 0; i < LANE_OWNED; i++)
 		settle_entry(s, &lane->owned[i]);
 	settle_entry(s, &lane->freeing);
-	if (media_load64(&lane->revoke) != REVOKE_NONE)
-		media_store64(&lane->revoke, REVOKE_NONE);
 	if (media_load64(&lane->busy) != 0)
 		/* ordering: release; the lane's next thread starts from an empty lane. */
 		media_store_release(&lane->busy, 0);
@@ -94,12 +96,14 @@ static int revoke_want(void *arg)
 {
 	struct settling *s = arg;
 	struct lane_df *lane = &s->grant->heap->lanes->lane[s->lane];
+	uint64_t word = media_load64(&lane->revoke);
 
 	for (unsigned i = 0; i < LANE_OWNED; i++)
 		if (media_load64(&lane->owned[i]) != 0) {
+			if ((word & REVOKE_STATE) != REVOKE_NONE)
+				return (word & REVOKE_STATE) == REVOKE_WANTED;
 			/* ordering: full barrier; barrier_all() follows before `busy` is read. */
-			media_cas(&lane->revoke, REVOKE_NONE, REVOKE_WANTED);
-			return media_load64(&lane->revoke) == REVOKE_WANTED;
+			return media_cas(&lane->revoke, word, word | REVOKE_WANTED);
 		}
 	return 0;
 }
@@ -118,7 +122,7 @@ static int revoke_finish(void *arg)
 	 *   crash after:  the thread forgets its spans when it next enters.
 	 *   ordering:     release; pairs with the acquire in lane_revoked().
 	 */
-	media_store_release(&lane->revoke, REVOKE_TAKEN);
+	media_store_release(&lane->revoke, media_load64(&lane->revoke) | REVOKE_TAKEN);
 	return 0;
 }
 
@@ -127,15 +131,18 @@ static int revoke_take(void *arg)
 {
 	struct settling *s = arg;
 	struct lane_df *lane = &s->grant->heap->lanes->lane[s->lane];
+	uint64_t word = media_load64(&lane->revoke), calm = word & ~REVOKE_STATE;
 
+	if (word != (calm | REVOKE_WANTED))
+		return 0;
 	/* ordering: acquire; pairs with lane_leave(): what the thread did inside is seen. */
 	if (media_load_acquire(&lane->busy) != 0) {
 		/* ordering: full barrier; the thread may have refused meanwhile, which is as well. */
-		media_cas(&lane->revoke, REVOKE_WANTED, REVOKE_NONE);
+		media_cas(&lane->revoke, word, calm);
 		return 0;
 	}
 	/* ordering: full barrier; pairs with the compare-and-swap in lane_revoked(): one succeeds. */
-	if (!media_cas(&lane->revoke, REVOKE_WANTED, REVOKE_TAKING))
+	if (!media_cas(&lane->revoke, word, calm | REVOKE_TAKING))
 		return 0;
 	revoke_finish(s);
 	return 1;
@@ -190,6 +197,10 @@ static void load_span(struct loading *l, const struct span_at *at)
 	uint64_t owner = media_load64(owner_word(g, at));
 	uint32_t lane = (uint32_t)owner;
 
+	if (g->lanes.no_readers)
+		span_limbo_free(g->heap, at);
+	else
+		span_limbo_hint(g->heap, at);
 	if ((owner & OWNER_LANE) && lane < g->lanes.count &&
 	    (owner & OWNER_WHO_MASK) == owner_lane(g->heap->node, lane, 0) &&
 	    g->lanes.alive(g->lanes.ctx, lane))
@@ -247,7 +258,9 @@ static int revoke_resume(void *arg)
 {
 	struct settling *s = arg;
 
-	if (media_load64(&s->grant->heap->lanes->lane[s->lane].revoke) == REVOKE_TAKING)
+	uint64_t word = media_load64(&s->grant->heap->lanes->lane[s->lane].revoke);
+
+	if ((word & REVOKE_STATE) == REVOKE_TAKING)
 		revoke_finish(s);
 	return 0;
 }

@@ -17,11 +17,15 @@
  *   TAKING   takes the spans, -> TAKEN                waits
  *   TAKEN    -                                        forgets its spans, -> 0, goes on
  *
+ * Settling raises a number in the same word first. So a process whose session the daemon does not know
+ * any more (its runtime directory was lost) finds at its next call that the lane is not its own.
+ *
  * lane.freeing covers a remote free: it names the span between the OR and the hint.
  */
 #include "media/lane.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -41,14 +45,17 @@ int lane_new(struct lane **ret, struct heap *heap, uint32_t number,
 	if (!lane)
 		return -ENOMEM;
 	lane->heap = heap;
-	lane->pool = heap->pool;
-	lane->durability = heap->durability;
+	lane->limbo = heap->layout.limbo;
+	lane->remote = heap->layout.remote;
+	lane->power = heap->durability == DURABILITY_POWER;
 	lane->df = &heap->lanes->lane[number];
 	lane->number = number;
 	lane->source = source;
 	lane->ctx = ctx;
 	lane->fence = !barrier_register();
-	lane->held_max = MIN(HELD_MAX, heap->bytes / 64);
+	lane->slow = lane->power || lane->fence;
+	/* ordering: relaxed; it is near enough while the heap grows. */
+	lane->held_max = MIN(HELD_MAX, __atomic_load_n(&heap->bytes, __ATOMIC_RELAXED) / 64);
 	for (unsigned i = 0; i < ARRAY_SIZE(lane->quick); i++) {
 		unsigned class = class_of(MAX(i * 8, 1u));
 
@@ -56,6 +63,7 @@ int lane_new(struct lane **ret, struct heap *heap, uint32_t number,
 	}
 	for (unsigned c = 0; c < CLASS_COUNT; c++)
 		lane->class[c].grown = 1;
+	lane->calm = media_load64(&lane->df->revoke) & ~REVOKE_STATE;
 	lane_reset(lane);
 	*ret = lane;
 	return 0;
@@ -81,12 +89,25 @@ void lane_free(struct lane *lane)
 
 /* Entering and leaving */
 
+/* Cancellation is put off: a thread that vanished here would leave its lane busy for ever. */
 static void sleep_a_little(void)
 {
+	int state;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
 	nanosleep(&(struct timespec){ .tv_nsec = WAIT_STEP_NS }, NULL);
+	pthread_setcancelstate(state, NULL);
 }
 
-/* The daemon wants the lane's spans, or has them. 0: the thread may go on; -ETIME. */
+/* The lane was settled under us: its session is gone, and it may be another's. Nothing in it is ours. */
+static int lane_lose(struct lane *lane)
+{
+	lane_reset(lane);
+	lane->lost = lane->slow = true;
+	return -ESTALE;
+}
+
+/* The daemon wants the lane's spans, or has them. 0: the thread may go on; -ETIMEDOUT; -ESTALE. */
 static int lane_revoked(struct lane *lane)
 {
 	long patience = lane->source->patience ? lane->source->patience(lane->ctx) : 30000;
@@ -94,25 +115,27 @@ static int lane_revoked(struct lane *lane)
 	for (long waited = 0; patience < 0 || waited / 1000000 < patience;) {
 		/* ordering: acquire; pairs with the daemon's release of TAKEN: the spans are given
 		 * up. */
-		uint64_t state = media_load_acquire(&lane->df->revoke);
+		uint64_t word = media_load_acquire(&lane->df->revoke);
+		uint64_t state = word & REVOKE_STATE;
 
+		if ((word ^ lane->calm) & ~REVOKE_STATE)
+			return lane_lose(lane);
 		if (state == REVOKE_TAKEN) {
 			lane_reset(lane);
-			media_store64(&lane->df->revoke, REVOKE_NONE);
+			media_store64(&lane->df->revoke, lane->calm);
 			return 0;
 		}
 		/* ordering: full barrier; either the daemon gets to TAKING first, or it leaves us
 		 * alone. */
 		if (state == REVOKE_NONE ||
-		    (state == REVOKE_WANTED &&
-		     media_cas(&lane->df->revoke, REVOKE_WANTED, REVOKE_NONE)))
+		    (state == REVOKE_WANTED && media_cas(&lane->df->revoke, word, lane->calm)))
 			return 0;
 		if (state == REVOKE_TAKING) {
 			sleep_a_little();
 			waited += WAIT_STEP_NS;
 		}
 	}
-	return -ETIME;
+	return -ETIMEDOUT;
 }
 
 static void lane_leave(struct lane *lane)
@@ -121,30 +144,31 @@ static void lane_leave(struct lane *lane)
 	media_store_release(&lane->df->busy, 0);
 }
 
-static int lane_entered_slow(struct lane *lane)
+/* The thread is marked busy: 0; or -ETIMEDOUT, -ESTALE, and it is not marked. */
+static int lane_entered(struct lane *lane)
 {
-	int r = lane_revoked(lane);
+	int r = media_load64(&lane->df->revoke) != lane->calm ? lane_revoked(lane) : 0;
 
 	if (r < 0)
 		lane_leave(lane);
 	return r;
 }
 
-/* 0; -EDEADLK: a signal handler interrupted the allocator; -ETIME. */
-static inline int lane_enter(struct lane *lane)
+/* 0; -EDEADLK: a signal handler interrupted the allocator; -ETIMEDOUT; -ESTALE. */
+static int lane_enter(struct lane *lane)
 {
-	if (_unlikely(media_load64(&lane->df->busy) != 0))
+	if (lane->lost)
+		return -ESTALE;
+	if (media_load64(&lane->df->busy) != 0)
 		return -EDEADLK;
 	/* ordering: this store comes before the load of `revoke`: by the daemon's barrier_all(), which
 	 * needs the compiler's order here, or, where the kernel has none, by a full barrier. */
-	if (_unlikely(lane->fence))
+	if (lane->fence)
 		media_swap(&lane->df->busy, 1);
 	else
 		media_store64(&lane->df->busy, 1);
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
-	if (_unlikely(media_load64(&lane->df->revoke) != 0))
-		return lane_entered_slow(lane);
-	return 0;
+	return lane_entered(lane);
 }
 
 void lane_release(struct lane *lane)
@@ -159,23 +183,13 @@ void lane_release(struct lane *lane)
 
 /* Allocation */
 
-static inline int alloc_small(struct lane *lane, unsigned class, uint64_t *ret)
+/* Hands out the lowest free block of the current span's word, which has one. */
+static inline uint64_t alloc_bit(struct owned *o, bool power)
 {
-	struct owned *o = lane->current[class];
-	unsigned bit;
-	m64 *word;
+	unsigned bit = (unsigned)__builtin_ctzll(o->mask);
+	m64 *word = o->word;
 
-	if (_unlikely(o->mask == 0)) {
-		int r = lane_refill(lane, class);
-
-		if (r < 0)
-			return r;
-		o = lane->current[class];
-	}
-	bit = (unsigned)__builtin_ctzll(o->mask);
 	o->mask &= o->mask - 1;
-	o->used++;
-	word = &o->alloc[o->word];
 	/*
 	 * COMMIT: the block is allocated. The owner is the word's only writer.
 	 *   crash before: it is free.
@@ -185,64 +199,140 @@ static inline int alloc_small(struct lane *lane, unsigned class, uint64_t *ret)
 	 *   durable:      drained before the caller has the pointer.
 	 */
 	media_store_release(word, media_load64(word) | UINT64_C(1) << bit);
-	media_persist(lane->durability, word, sizeof(*word));
-	*ret = o->base + (o->word * 64 + bit) * o->size;
+	if (power)
+		media_persist(DURABILITY_POWER, word, sizeof(*word));
+	return o->here + bit * o->size;
+}
+
+/* The thread has entered. Any size; leaves. */
+static _noinline uint64_t alloc_entered(struct lane *lane, size_t size)
+{
+	uint64_t ptr = 0;
+	unsigned class;
+	int r = 0;
+
+	if (size > CLASS_SIZE_MAX) {
+		r = lane_take_run(lane, DIV_UP((uint64_t)size, UNIT_SIZE), &ptr);
+	} else {
+		class = MAX(class_of(size), lane->heap->first_class);
+		if (lane->current[class]->mask == 0)
+			r = lane_refill(lane, class);
+		if (r == 0)
+			ptr = alloc_bit(lane->current[class], lane->power);
+	}
+	lane->error = r;
+	lane_leave(lane);
+	return ptr;
+}
+
+static _noinline uint64_t alloc_slow(struct lane *lane, size_t size)
+{
+	int r = size - 1 >= SHELF_SIZE_MAX ? -EINVAL : lane_enter(lane);
+
+	if (r == 0)
+		return alloc_entered(lane, size);
+	lane->error = r;
 	return 0;
 }
 
-/* Classes beyond the quick table, and runs. */
-static int alloc_other(struct lane *lane, size_t size, uint64_t *ret)
+/* The thread is marked busy and found the lane revoked, or no free bit at hand. */
+static _noinline uint64_t alloc_refused(struct lane *lane, size_t size)
 {
-	if (size > CLASS_SIZE_MAX)
-		return lane_take_run(lane, DIV_UP((uint64_t)size, UNIT_SIZE), ret);
-	return alloc_small(lane, class_of(size), ret);
+	int r = lane_entered(lane);
+
+	if (r == 0)
+		return alloc_entered(lane, size);
+	lane->error = r;
+	return 0;
 }
 
-int lane_alloc(struct lane *lane, size_t size, uint64_t *ret)
+uint64_t lane_alloc(struct lane *lane, size_t size)
 {
-	int r;
+	struct lane_df *df = lane->df;
+	struct owned *o;
+	uint64_t ptr;
 
-	if (_unlikely(size - 1 >= SHELF_SIZE_MAX))
-		return -EINVAL;
-	r = lane_enter(lane);
-	if (_unlikely(r < 0))
-		return r;
-	if (_likely(size <= QUICK_SIZE))
-		r = alloc_small(lane, lane->quick[(size + 7) / 8], ret);
-	else
-		r = alloc_other(lane, size, ret);
-	lane_leave(lane);
-	return r;
+	if (_unlikely(size - 1 >= QUICK_SIZE || lane->slow || media_load64(&df->busy) != 0))
+		return alloc_slow(lane, size);
+	media_store64(&df->busy, 1);
+	/* ordering: the compiler's; as in lane_enter(). */
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	o = lane->current[lane->quick[(size + 7) / 8]];
+	if (_unlikely(media_load64(&df->revoke) != lane->calm || o->mask == 0))
+		return alloc_refused(lane, size);
+	lane->last = o;
+	ptr = alloc_bit(o, false);
+	/* ordering: release; as in lane_leave(). */
+	media_store_release(&df->busy, 0);
+	return ptr;
+}
+
+int lane_error(const struct lane *lane)
+{
+	return lane->error;
 }
 
 /* Freeing */
 
-static inline int free_owned(struct lane *lane, struct owned *o, uint64_t ptr)
+/* The word of another map that belongs to an alloc word. */
+static inline uint64_t map_word(const m64 *word, size_t distance)
+{
+	return media_load64((const m64 *)(const void *)((const char *)word + distance));
+}
+
+/* Where a block of an owned span stands: its alloc word and bit. */
+struct place {
+	m64 *word;
+	uint64_t bits; /* of the word */
+	uint64_t bit;
+};
+
+/* False: ptr is not the start of a block of the span. */
+static inline bool find_place(const struct owned *o, uint64_t ptr, struct place *ret)
 {
 	uint64_t offset = ptr - o->base;
 	uint64_t index = (offset * o->recip) >> 40;
-	uint64_t bit = UINT64_C(1) << (index % 64);
-	uint64_t w = index / 64, bits;
-	m64 *word = &o->alloc[w];
 
-	if (_unlikely(index * o->size != offset || index >= o->blocks))
-		return -EINVAL;
-	bits = media_load64(word);
-	if (_unlikely(!(bits & ~media_load64(&o->remote[w]) & ~media_load64(&o->limbo[w]) & bit)))
-		return -EALREADY;
+	ret->word = &o->alloc[index / 64];
+	ret->bit = UINT64_C(1) << (index % 64);
+	return index * o->size == offset && index < o->blocks;
+}
+
+/* Reads the maps; whether the block is allocated, and freed by nobody. */
+static inline bool place_allocated(const struct lane *lane, struct place *p)
+{
+	p->bits = media_load64(p->word);
+	return p->bits & ~map_word(p->word, lane->remote) & ~map_word(p->word, lane->limbo) & p->bit;
+}
+
+static inline void free_bit(const struct place *p)
+{
 	/*
 	 * COMMIT: the block is free. The owner is the word's only writer.
 	 *   crash before: it is allocated.
 	 *   crash after:  it is free.
 	 *   ordering:     release; the caller's last use of the block comes before.
-	 *   durable:      drained before the block can be given again.
+	 *   durable:      drained, by the caller, before the block can be given again.
 	 */
-	media_store_release(word, bits & ~bit);
-	media_persist(lane->durability, word, sizeof(*word));
+	media_store_release(p->word, p->bits & ~p->bit);
+}
+
+static int free_owned(struct lane *lane, struct owned *o, uint64_t ptr)
+{
+	struct place p;
+
+	if (!find_place(o, ptr, &p))
+		return -EINVAL;
+	if (!place_allocated(lane, &p))
+		return -EALREADY;
+	free_bit(&p);
+	media_persist(lane->heap->durability, p.word, sizeof(*p.word));
+	if (p.word == o->word) {
+		o->mask |= p.bit;
+		return 0;
+	}
 	o->used--;
-	if (o->current)
-		o->mask |= w == o->word ? bit : 0;
-	else if (_unlikely(o->exhausted || o->used == 0))
+	if (o->exhausted || (o->used == 0 && !o->current))
 		owned_freed(lane, o);
 	return 0;
 }
@@ -260,8 +350,8 @@ static int free_foreign(struct lane *lane, const struct span_at *at, uint32_t in
 	return r;
 }
 
-/* A block of a span that `near` did not know: owned all the same, or another's. */
-static int free_far(struct lane *lane, uint64_t ptr)
+/* A block of any span: owned, or another's. */
+static int free_block(struct lane *lane, uint64_t ptr)
 {
 	struct heap *heap = lane->heap;
 	struct span_at at;
@@ -280,27 +370,64 @@ static int free_far(struct lane *lane, uint64_t ptr)
 	if ((owner & OWNER_WHO_MASK) == owner_lane(heap->node, lane->number, 0)) {
 		struct owned *o = &lane->owned[owner_place(owner)];
 
-		if (o->units > 0 && o->first == (at.ref & REF_MASK))
+		if (o->units > 0 && o->at.ref == at.ref)
 			return free_owned(lane, o, ptr);
 	}
 	return free_foreign(lane, &at, index);
 }
 
-int lane_dealloc(struct lane *lane, uint64_t ptr)
+/* The thread has entered. Any block; leaves. */
+static int free_entered(struct lane *lane, uint64_t ptr)
 {
-	uint64_t unit = (ptr >> UNIT_SHIFT) & REF_MASK;
-	struct owned *o = &lane->owned[lane->near[unit % NEAR_UNITS]];
-	int r;
+	int r = -EINVAL;
 
-	if (_unlikely(ptr >> 48 != lane->pool))
-		return -EINVAL;
-	r = lane_enter(lane);
-	if (_unlikely(r < 0))
-		return r;
-	if (_likely(unit - o->first < o->units))
-		r = free_owned(lane, o, ptr);
-	else
-		r = free_far(lane, ptr);
+	if (ptr >> 48 == lane->heap->pool)
+		r = free_block(lane, ptr);
 	lane_leave(lane);
 	return r;
+}
+
+static _noinline int free_slow(struct lane *lane, uint64_t ptr)
+{
+	int r = lane_enter(lane);
+
+	return r < 0 ? r : free_entered(lane, ptr);
+}
+
+/* The thread is marked busy and met what the fast path leaves to others. */
+static _noinline int free_refused(struct lane *lane, uint64_t ptr)
+{
+	int r = lane_entered(lane);
+
+	return r < 0 ? r : free_entered(lane, ptr);
+}
+
+int lane_dealloc(struct lane *lane, uint64_t ptr)
+{
+	uint64_t unit = ptr >> UNIT_SHIFT; /* and the pool */
+	struct lane_df *df = lane->df;
+	struct owned *o = lane->last;
+	struct place p;
+
+	/* A guess that needs nothing of ptr: the span of the last allocation. */
+	if (unit - o->first >= o->units)
+		o = &lane->owned[lane->near[unit % NEAR_UNITS]];
+	if (_unlikely(lane->slow || media_load64(&df->busy) != 0))
+		return free_slow(lane, ptr);
+	media_store64(&df->busy, 1);
+	/* ordering: the compiler's; as in lane_enter(). */
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	if (_unlikely(media_load64(&df->revoke) != lane->calm || unit - o->first >= o->units ||
+		      !find_place(o, ptr, &p) || !place_allocated(lane, &p)))
+		return free_refused(lane, ptr);
+	if (p.word == o->word)
+		o->mask |= p.bit;
+	else if (_likely(!o->exhausted && o->used > 1))
+		o->used--;
+	else
+		return free_refused(lane, ptr);
+	free_bit(&p);
+	/* ordering: release; as in lane_leave(). */
+	media_store_release(&df->busy, 0);
+	return 0;
 }

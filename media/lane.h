@@ -12,7 +12,7 @@
 
 /* What the allocator asks of who embeds it (the client library; a unit test). */
 struct lane_source {
-	/* Up to `want` (at most 64) typed, unowned spans of a class with room: how many, or -errno;
+	/* Up to `want` (at most 256) typed, unowned spans of a class with room: how many, or -errno;
 	 * -ENOSPC: there are none. */
 	int (*spans)(void *ctx, unsigned class, uint32_t want, uint64_t *refs);
 	/* One large span of `units`, unowned and empty. 0 or -errno. */
@@ -40,10 +40,14 @@ void lane_forget(struct lane *lane);
 
 uint32_t lane_number(const struct lane *lane);
 
-/* Allocates `size` bytes (not 0). 0 and *ret (pool, shelf, offset); -ENOSPC; -EINVAL; -EDEADLK:
- * a signal handler interrupted the allocator; -ETIME: the daemon stopped while it took the lane's
- * spans back; or what the source returned. */
-int lane_alloc(struct lane *lane, size_t size, uint64_t *ret);
+/*
+ * Allocates `size` bytes: the pointer (pool, shelf, offset), or 0 and lane_error(): -ENOSPC; -EINVAL;
+ * -EDEADLK: a signal handler interrupted the allocator; -ETIMEDOUT: the daemon stopped while it took the
+ * lane's spans back; -ESTALE: it settled the lane, which may be another's now; or what the source returned. In a register, not through memory: what the caller
+ * does with the pointer waits for it.
+ */
+uint64_t lane_alloc(struct lane *lane, size_t size);
+int lane_error(const struct lane *lane);
 
 /* Frees a block of any owner. -EINVAL; -EALREADY; -EDEADLK; source's. */
 int lane_dealloc(struct lane *lane, uint64_t ptr);

@@ -10,36 +10,37 @@
 #include "common/macro.h"
 #include "media/lane.h"
 
-#define SPARES_MAX 16u     /* granted spans that wait for adoption, a class */
+#define SPARES_MAX 256u    /* spans known to be unowned that the lane tries first, a class */
 #define CLAIM_TRIES 64     /* grants that others may snatch away before a request gives up */
-#define NEAR_UNITS 512u    /* units whose owned span is found without the span table */
+#define NEAR_UNITS 1024u   /* units whose owned span is found without the span table */
 #define QUICK_SIZE 1024u   /* sizes whose class is looked up */
 
 /*
  * A span that the lane owns: place i of the owned-span table. What the fast paths read comes first.
  *
- *   used == set bits of alloc          mask == zero bits of alloc[word], or 0 if not current
- *   base == pool << 48 | first << UNIT_SHIFT
+ *   mask == zero bits of *word if current, else 0
+ *   used == set bits of alloc, and bits of mask: blocks that are allocated or about to be
+ *   word == &alloc[(here - base) / size / 64] if current, else NULL
  */
 struct owned {
-	uint64_t mask;    /* free blocks of `word` that are not handed out yet */
+	uint64_t mask;   /* free blocks of *word that are not handed out yet */
+	m64 *word;
+	uint64_t here;   /* global pointer of the word's first block */
+	uint64_t size;   /* bytes of a block */
+	uint64_t base;   /* global pointer of block 0 */
+	uint64_t recip;  /* as class_index() has it */
 	m64 *alloc;
-	uint64_t base;    /* global pointer of block 0 */
-	uint64_t size;    /* bytes of a block */
-	uint64_t recip;   /* as class_index() has it */
-	uint64_t first;   /* unit of the heap, shelf included, as in a ref */
-	uint32_t units;   /* 0: the place is empty */
-	uint32_t word;
-	uint32_t used;
 	uint32_t blocks;
-	const m64 *limbo;
-	const m64 *remote;
+	uint32_t used;
+
+	uint64_t first;  /* base >> UNIT_SHIFT */
+	uint32_t units;  /* 0: the place is empty */
 	uint16_t class;
 	bool current;
-	bool exhausted;   /* in the list of those; else current or in the list of those with room */
-	struct span_at at;
+	bool exhausted;  /* in the list of those; else current or in the list of those with room */
 	TAILQ_ENTRY(owned) link;
-};
+	struct span_at at;
+} __attribute__((__aligned__(MEDIA_LINE)));
 
 TAILQ_HEAD(owned_list, owned);
 
@@ -48,17 +49,23 @@ struct class_state {
 	struct owned_list exhausted; /* oldest first */
 	uint32_t grown; /* spans that the next request to the source asks for */
 	uint32_t spares;
-	uint64_t spare[SPARES_MAX];
+	uint64_t spare[SPARES_MAX]; /* a stack */
 };
 
 struct lane {
 	struct lane_df *df;
-	uint64_t pool;                      /* the pool's id, in a pointer's place */
+	size_t limbo;  /* bytes from an alloc word to its limbo and remote words */
+	size_t remote;
+	bool power;
+	uint64_t calm; /* df->revoke as long as the lane is ours and nobody wants anything */
+	bool lost;     /* it is another's */
+	bool slow;  /* either: the fast paths are for neither */
+	bool fence; /* the kernel has no asymmetric barrier: entering pays for one */
+	int error;  /* of the last allocation that failed */
+	struct owned *last;                 /* span of the last quick allocation */
 	struct owned *current[CLASS_COUNT]; /* never NULL: `none` has no free bits */
 	uint8_t quick[QUICK_SIZE / 8 + 1];  /* class of a small size, in steps of 8 bytes */
 	uint8_t near[NEAR_UNITS];           /* place that owns a unit: a guess by its low bits */
-	bool fence; /* the kernel has no asymmetric barrier: entering pays for one */
-	enum durability durability;
 	struct heap *heap;
 	uint32_t number;
 	const struct lane_source *source;
@@ -70,6 +77,11 @@ struct lane {
 	struct owned owned[LANE_OWNED];
 	struct class_state class[CLASS_COUNT];
 };
+
+static inline uint64_t lane_pool(const struct lane *lane)
+{
+	return (uint64_t)lane->heap->pool << 48;
+}
 
 /* Makes every place empty, without touching media: what they named is nobody's or another's. */
 void lane_reset(struct lane *lane);

@@ -25,6 +25,7 @@
 void lane_reset(struct lane *lane)
 {
 	lane->held = 0;
+	lane->last = &lane->none;
 	TAILQ_INIT(&lane->unused);
 	for (unsigned i = 0; i < LANE_OWNED; i++) {
 		lane->owned[i].units = 0;
@@ -44,7 +45,9 @@ static void owned_unlink(struct lane *lane, struct owned *o)
 	if (o->current) {
 		lane->current[o->class] = &lane->none;
 		o->current = false;
+		o->used -= (uint32_t)__builtin_popcountll(o->mask);
 		o->mask = 0;
+		o->word = NULL;
 	} else if (o->exhausted) {
 		TAILQ_REMOVE(&c->exhausted, o, link);
 	} else {
@@ -64,10 +67,15 @@ static void place_clear(struct lane *lane, struct owned *o)
 
 void owned_release(struct lane *lane, struct owned *o)
 {
+	struct class_state *c = &lane->class[o->class];
+
 	owned_unlink(lane, o);
 	lane->held -= (uint64_t)o->units << UNIT_SHIFT;
 	span_disown(lane->heap, &o->at);
 	place_clear(lane, o);
+	/* The first to be tried when the class runs dry; others may have it by then. */
+	if (o->used < o->blocks && c->spares < SPARES_MAX)
+		c->spare[c->spares++] = o->at.ref;
 }
 
 /* The span of a class that the lane is least likely to miss; NULL: none but the current. */
@@ -137,32 +145,48 @@ static bool claim(struct lane *lane, struct owned *o, const struct span_at *at)
 	    now.span.class == at->span.class && now.span.length == at->span.length)
 		return true;
 	span_disown(lane->heap, at);
+	/* Whether it has room was judged by what it was. */
+	heap_hint(lane->heap, at);
 	return false;
 }
 
 /* The guesses of free_near() for the units of a span. */
 static void near_set(struct lane *lane, const struct owned *o)
 {
+	_Static_assert(LANE_OWNED <= 256, "a place fits into a byte");
+
+
 	for (uint32_t i = 0; i < o->units; i++)
 		lane->near[(o->first + i) % NEAR_UNITS] = (uint8_t)place_of(lane, o);
+}
+
+/*
+ * Set bits of alloc. Not span_used(), which leaves out what others have freed: those blocks cannot be
+ * given before they are collected, which counts them then.
+ */
+static uint32_t alloc_bits(const m64 *alloc, uint32_t blocks)
+{
+	uint32_t n = 0;
+
+	for (uint32_t w = 0; w < DIV_UP(blocks, 64u); w++)
+		n += (uint32_t)__builtin_popcountll(media_load64(&alloc[w]));
+	return n;
 }
 
 static void owned_init(struct lane *lane, struct owned *o, const struct span_at *at)
 {
 	o->at = *at;
 	o->mask = 0;
-	o->word = 0;
+	o->word = NULL;
 	o->alloc = state_alloc(at->record);
-	o->limbo = state_limbo(&lane->heap->layout, at->record);
-	o->remote = state_remote(&lane->heap->layout, at->record);
-	o->first = at->ref & REF_MASK;
-	o->base = lane->pool << 48 | o->first << UNIT_SHIFT;
+	o->base = o->here = lane_pool(lane) | (at->ref & REF_MASK) << UNIT_SHIFT;
+	o->first = o->base >> UNIT_SHIFT;
 	o->class = (uint16_t)at->span.class;
 	o->size = at->block_size;
 	o->recip = size_classes[at->span.class].recip;
 	o->units = at->span.length;
 	o->blocks = at->blocks;
-	o->used = span_used(lane->heap, at);
+	o->used = alloc_bits(o->alloc, o->blocks);
 	o->current = o->exhausted = false;
 	lane->held += (uint64_t)o->units << UNIT_SHIFT;
 	near_set(lane, o);
@@ -194,21 +218,24 @@ static struct owned *adopt(struct lane *lane, unsigned class, uint64_t ref)
 
 /* Refilling */
 
-/* Finds a word with free bits; whether there is one. */
+/* Takes the free bits of the next word that has any, going round; whether there is one. */
 static bool owned_scan(struct owned *o)
 {
 	uint32_t words = DIV_UP(o->blocks, 64u);
+	uint32_t w = o->word ? (uint32_t)(o->word - o->alloc) : 0;
 
-	for (uint32_t n = 0, w = o->word; n <= words; n++, w = w + 1 >= words ? 0 : w + 1) {
+	for (uint32_t n = 0; n < words; n++, w = w + 1 >= words ? 0 : w + 1) {
 		uint32_t left = o->blocks - w * 64;
 		uint64_t valid = left >= 64 ? ~UINT64_C(0) : (UINT64_C(1) << left) - 1;
 		uint64_t mask = ~media_load64(&o->alloc[w]) & valid;
 
-		if (mask) {
-			o->word = w;
-			o->mask = mask;
-			return true;
-		}
+		if (mask == 0)
+			continue;
+		o->mask = mask;
+		o->used += (uint32_t)__builtin_popcountll(mask);
+		o->word = &o->alloc[w];
+		o->here = o->base + w * 64 * o->size;
+		return true;
 	}
 	return false;
 }
@@ -265,6 +292,13 @@ static int from_source(struct lane *lane, struct class_state *c, unsigned class,
 
 		if (r < 0)
 			return r;
+		/* They come in the order of their places; the stack gives the lowest first. */
+		for (int k = 0; k < r / 2; k++) {
+			uint64_t ref = c->spare[k];
+
+			c->spare[k] = c->spare[r - 1 - k];
+			c->spare[r - 1 - k] = ref;
+		}
 		c->spares = (uint32_t)r;
 		c->grown = MIN(c->grown * 2, SPARES_MAX);
 		*ret = from_spares(lane, c, class);
@@ -279,7 +313,8 @@ void lane_release_empty(struct lane *lane)
 	for (unsigned i = 0; i < LANE_OWNED; i++) {
 		struct owned *o = &lane->owned[i];
 
-		if (o->units > 0 && owned_collect(lane, o) && o->used == 0)
+		if (o->units > 0 && owned_collect(lane, o) &&
+		    o->used == (uint32_t)__builtin_popcountll(o->mask))
 			owned_release(lane, o);
 	}
 }
@@ -307,11 +342,14 @@ static int find_room(struct lane *lane, unsigned class, struct owned **ret)
 	return 0;
 }
 
-/* The current span stays one of the lane's, among those without room. */
+/* The current span stays one of the lane's, among those without room. Counted anew: two threads that
+ * race on freeing one block, against the contract, must not make a span look roomy for ever. */
 static void current_exhausted(struct lane *lane, struct owned *o)
 {
+	o->used = alloc_bits(o->alloc, o->blocks);
 	o->current = false;
 	o->mask = 0;
+	o->word = NULL;
 	o->exhausted = true;
 	TAILQ_INSERT_TAIL(&lane->class[o->class].exhausted, o, link);
 	lane->current[o->class] = &lane->none;
@@ -359,8 +397,8 @@ void owned_freed(struct lane *lane, struct owned *o)
 /* Runs */
 
 /*
- * Claims the granted run `ref` of `units` and allocates its block. -EAGAIN: somebody was there before,
- * or the daemon took it back unclaimed and granted a run of another length there.
+ * Claims the granted run `ref` and allocates its block. -EAGAIN: somebody was there before, or the run
+ * was taken back meanwhile and its head is one of another length now.
  */
 static int claim_run(struct lane *lane, uint64_t ref, uint64_t units, uint64_t *ret)
 {
@@ -383,14 +421,14 @@ static int claim_run(struct lane *lane, uint64_t ref, uint64_t units, uint64_t *
 			/* COMMIT: the block is allocated; as in alloc_small().
 			 *   ordering: release; as in alloc_small(). */
 			media_store_release(word, 1);
-			media_persist(lane->durability, word, sizeof(*word));
+			media_persist(lane->heap->durability, word, sizeof(*word));
 		}
 		span_disown(lane->heap, &at);
 	}
 	place_clear(lane, o);
 	if (!taken)
 		return -EAGAIN;
-	*ret = lane->pool << 48 | (ref & REF_MASK) << UNIT_SHIFT;
+	*ret = lane_pool(lane) | (ref & REF_MASK) << UNIT_SHIFT;
 	return 0;
 }
 

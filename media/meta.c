@@ -195,16 +195,21 @@ int meta_root_find(struct meta *meta, const char *name, int *free_place)
 {
 	struct root_record record;
 	int free = -1, r;
+	bool rotten = false;
 
 	for (uint32_t i = 0; i < POOL_ROOTS_MAX; i++) {
 		r = meta_root_get(meta, i, &record);
-		if (r < 0)
-			continue; /* a rotten place is neither free nor anybody's */
+		if (r < 0) {
+			rotten = true; /* neither free nor anybody's */
+			continue;
+		}
 		if (r == 0 && free < 0)
 			free = (int)i;
 		if (r == 1 && strcmp(record.name, name) == 0)
 			return (int)i;
 	}
+	if (rotten)
+		return -EUCLEAN;
 	if (free_place)
 		*free_place = free;
 	return -ENOENT;

@@ -47,18 +47,9 @@ static int seal(int fd, const struct recfile_id *id)
 /* Gives the draft its name if nothing has it. */
 static int publish(int dirfd, const char *draft, const char *name)
 {
-	struct stat st;
+	int r = file_rename(dirfd, draft, name);
 
-	if (renameat2(dirfd, draft, dirfd, name, RENAME_NOREPLACE) < 0) {
-		if (errno != EINVAL && errno != ENOSYS)
-			return -errno;
-		/* The file system cannot; the base's lock keeps others away in between. */
-		if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
-			return -EEXIST;
-		if (renameat(dirfd, draft, dirfd, name) < 0)
-			return -errno;
-	}
-	return file_sync(dirfd);
+	return r < 0 ? r : file_sync(dirfd);
 }
 
 int recfile_create(int dirfd, const struct recfile_id *id)
@@ -68,7 +59,7 @@ int recfile_create(int dirfd, const struct recfile_id *id)
 	int r;
 
 	draft_name(draft, id);
-	unlinkat(dirfd, draft, 0);
+	file_remove(dirfd, draft);
 	r = file_create(&fd, dirfd, draft, id->size);
 	if (r < 0)
 		return r;
@@ -82,7 +73,7 @@ int recfile_create(int dirfd, const struct recfile_id *id)
 	if (r == 0)
 		r = publish(dirfd, draft, id->name);
 	if (r < 0)
-		unlinkat(dirfd, draft, 0);
+		file_remove(dirfd, draft);
 	return r;
 }
 
@@ -161,7 +152,7 @@ int recfile_open(struct recfile *ret, int dirfd, const struct recfile_id *id, co
 	int r;
 
 	draft_name(draft, id);
-	unlinkat(dirfd, draft, 0);
+	file_remove(dirfd, draft);
 	r = open_steps(&file, dirfd, id, why);
 	if (r < 0) {
 		recfile_deinit(&file);

@@ -34,7 +34,8 @@ uint64_t state_records_offset(uint64_t limit_units)
 {
 	uint64_t hints = DIV_UP(limit_units, 64) * sizeof(m64);
 
-	return MEDIA_PAGE + ALIGN_UP(hints, (uint64_t)MEDIA_PAGE);
+	/* The hints, and the limbo hints behind them. */
+	return MEDIA_PAGE + 2 * ALIGN_UP(hints, (uint64_t)MEDIA_PAGE);
 }
 
 static uint64_t page_up(uint64_t bytes)

@@ -44,12 +44,13 @@ enum media_point {
 	MEDIA_POINT_STORE,
 	MEDIA_POINT_FLUSH,
 	MEDIA_POINT_DRAIN,
+	MEDIA_POINT_CALL, /* a system call that changes a file, or tells somebody */
 };
 
 /*
  * The backend of flush and drain, and in a build with NVMM_MEDIA_POINTS the observer of all
- * stores. One for each process: production uses libpmem's; tests set another before any thread
- * starts. `point` is called before the store takes effect.
+ * stores and of some system calls. One for each process: production uses libpmem's;
+ * tests set another before any thread starts. `point` is called before the change takes effect.
  */
 struct media_backend {
 	void (*flush)(const void *addr, size_t len);
@@ -65,6 +66,12 @@ extern const struct media_backend media_backend_pmem;
 #else
 #define media_point(kind, addr, len) ((void)0)
 #endif
+
+/* Stands before a system call that changes a file's name or length, or acknowledges what was done. */
+static inline void media_point_call(void)
+{
+	media_point(MEDIA_POINT_CALL, NULL, 0);
+}
 
 /* Loads. Relaxed unless named otherwise. */
 

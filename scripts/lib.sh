@@ -34,8 +34,8 @@ make_scratch() {
 	shm=$(mktemp -d "/dev/shm/$1.XXXXXX")
 	# Tests become other users, who must get at what is in there.
 	chmod 0711 "$scratch" "$shm"
-	mkdir -m 1777 "$scratch/tmp"
-	export TMPDIR=$scratch/tmp
+	mkdir -m 1777 "$shm/tmp"
+	export TMPDIR=$shm/tmp
 }
 
 # Ends a process group: asks, then insists.

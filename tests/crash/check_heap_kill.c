@@ -93,9 +93,9 @@ static bool killed_at(long k, void (*fn)(struct scene *s))
 
 static uint64_t get(struct lane *lane, size_t size)
 {
-	uint64_t ptr = 0;
+	uint64_t ptr = lane_alloc(lane, size);
 
-	if (lane_alloc(lane, size, &ptr) < 0)
+	if (ptr == 0)
 		abort();
 	return ptr;
 }
@@ -193,7 +193,7 @@ static void prepare_retire(struct scene *s)
 {
 	uint64_t ptr;
 
-	while (lane_alloc(s->other, 1024, &ptr) == 0)
+	while ((ptr = lane_alloc(s->other, 1024)))
 		s->ptr[s->n++] = ptr;
 	while (s->n > 0)
 		put(s->other, s->ptr[--s->n]);

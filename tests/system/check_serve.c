@@ -7,8 +7,10 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "tests/system/harness.h"
@@ -145,6 +147,66 @@ START_TEST(busy_pool_is_not_destroyed)
 	ck_assert_int_eq(nvmm_pool_lookup(other, "busy", &same), -ENOENT);
 	nvmm_disconnect(other);
 	nvmm_disconnect(nvmm);
+}
+END_TEST
+
+/* An open that fails for want of a descriptor leaves nothing open behind. */
+START_TEST(no_descriptor_left)
+{
+	struct nvmm *nvmm = harness_connect(&h), *other = harness_connect(&h);
+	nvmm_pool_id id = 0;
+	struct nvmm_heap *heap;
+	struct rlimit all, none;
+	int next = dup(0);
+
+	ck_assert_int_eq(nvmm_heap_create(nvmm, &id, MIB, NULL), 0);
+	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &all), 0);
+	close(next);
+	none = all;
+	none.rlim_cur = (rlim_t)next;
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+	ck_assert_int_eq(nvmm_heap_open(&heap, nvmm, id, O_RDWR), -EMFILE);
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &all), 0);
+	ck_assert_int_eq(nvmm_heap_destroy(other, id), 0);
+	nvmm_disconnect(other);
+	nvmm_disconnect(nvmm);
+}
+END_TEST
+
+/* A daemon that has lost what its runtime directory said gives lanes out that a process still takes
+ * for its own: that process is told, and gives no block that another has. */
+START_TEST(session_file_is_lost)
+{
+	struct nvmm *nvmm = harness_connect(&h), *other;
+	struct nvmm_heap *heap, *same;
+	char command[300];
+	nvmm_pool_id id;
+	nvmm_ptr mine, its;
+
+	heap = harness_heap(nvmm, &id, MIB, "lost", 0);
+	mine = nvmm_alloc(heap, 64);
+	ck_assert_uint_ne(mine, NVMM_NULL);
+	harness_signal(&h, SIGKILL);
+	/* Cut, it is damaged; removed, it is not there. */
+	snprintf(command, sizeof(command), "%s %s/session-*", _i ? "rm" : "truncate -s 20", h.runtime);
+	ck_assert_int_eq(system(command), 0);
+	harness_start(&h);
+	other = harness_connect(&h);
+	same = harness_open(other, id);
+	its = nvmm_alloc(same, 64);
+	ck_assert_uint_ne(its, NVMM_NULL);
+	ck_assert_uint_ne(its, mine);
+	ck_assert_uint_eq(nvmm_alloc(heap, 64), NVMM_NULL);
+	ck_assert_int_eq(errno, ECONNRESET);
+	ck_assert_ptr_nonnull(strstr(nvmm_errmsg(nvmm), "connect anew"));
+	ck_assert_int_eq(nvmm_free(heap, mine), -ECONNRESET);
+	nvmm_heap_close(heap);
+	nvmm_disconnect(nvmm);
+	ck_assert_int_eq(nvmm_free(same, mine), 0);
+	ck_assert_int_eq(nvmm_free(same, its), 0);
+	nvmm_heap_close(same);
+	ck_assert_int_eq(nvmm_heap_destroy(other, id), 0);
+	nvmm_disconnect(other);
 }
 END_TEST
 
@@ -335,6 +397,8 @@ int main(void)
 	tcase_add_test(tcase, region_life);
 	tcase_add_test(tcase, heap_life);
 	tcase_add_test(tcase, busy_pool_is_not_destroyed);
+	tcase_add_test(tcase, no_descriptor_left);
+	tcase_add_loop_test(tcase, session_file_is_lost, 0, 2);
 	tcase_add_test(tcase, found_after_stop);
 	tcase_add_test(tcase, found_after_kill);
 	tcase_add_test(tcase, client_outlives_daemon);

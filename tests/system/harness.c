@@ -92,19 +92,19 @@ static void outer_signals(void)
 	sigaction(SIGHUP, &action, NULL);
 }
 
-static int run_suite(Suite *suite)
+static void run_inner(SRunner *runner)
 {
-	SRunner *runner = srunner_create(suite);
 	int failed;
 
 	srunner_run_all(runner, CK_NORMAL);
 	failed = srunner_ntests_failed(runner);
 	srunner_free(runner);
-	return failed > 0;
+	exit(failed > 0);
 }
 
 int harness_run(Suite *suite)
 {
+	SRunner *runner = srunner_create(suite);
 	const char *under = getenv("NVMMD_TEST_DIR");
 	pid_t self = getpid();
 	int status = 0;
@@ -118,7 +118,7 @@ int harness_run(Suite *suite)
 	inner = fork();
 	if (inner == 0) {
 		die_with_parent(self);
-		exit(run_suite(suite));
+		run_inner(runner);
 	}
 	outer_signals();
 	while (waitpid(inner, &status, 0) < 0 && errno == EINTR)
@@ -126,6 +126,7 @@ int harness_run(Suite *suite)
 	if (status != 0)
 		nftw(root, show_log, 16, FTW_PHYS);
 	nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	srunner_free(runner);
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
 }
 
@@ -201,7 +202,7 @@ static void exec_daemon(const struct harness *h)
 
 	if (log < 0 || null < 0 || dup2(null, 0) < 0 || dup2(log, 1) < 0 || dup2(log, 2) < 0)
 		_exit(126);
-	execl(NVMMD_PATH, "nvmmd", "--config", h->config, (char *)NULL);
+	execl(h->program ? h->program : NVMMD_PATH, "nvmmd", "--config", h->config, (char *)NULL);
 	_exit(127);
 }
 

@@ -27,6 +27,7 @@ struct harness {
 	char config[192];
 	char log[192];
 	pid_t daemon; /* 0: it does not run */
+	const char *program; /* what is started; NULL: nvmmd of the build tree */
 };
 
 struct harness_options {

@@ -25,7 +25,9 @@ static const struct peer member = { .uid = 1002, .gid = 9, .groups = in_group, .
 static const struct peer stranger = { .uid = 1003, .gid = 9 };
 static const struct peer root = { .uid = 0, .gid = 0 };
 static const struct peer self = { .uid = DAEMON, .gid = DAEMON };
-static const struct peer administrator = { .uid = 1004, .gid = 9, .groups = in_admin, .n_groups = 1 };
+static const struct peer administrator = {
+	.uid = 1004, .gid = 9, .groups = in_admin, .n_groups = 1
+};
 
 static const struct {
 	const struct peer *peer;
@@ -36,7 +38,7 @@ static const struct {
 	{ &owner, 0600, 0, 0 },
 	{ &owner, 0400, 0, -EACCES },
 	{ &owner, 0066, -EACCES, -EACCES },
-	{ &owner, 0200, -EACCES, -EACCES }, /* writing needs reading too */
+	{ &owner, 0200, -EACCES, -EACCES },	     /* writing needs reading too */
 	{ &owner_in_group, 0060, -EACCES, -EACCES }, /* the owner's bits decide alone */
 	{ &primary, 0640, 0, -EACCES },
 	{ &primary, 0660, 0, 0 },

@@ -39,8 +39,12 @@ END_TEST
 START_TEST(index_is_exact)
 {
 	for (unsigned c = 0; c < CLASS_COUNT; c++)
-		for (uint64_t offset = 0; offset < 16 * UNIT_SIZE; offset++)
+		for (uint64_t offset = 0; offset < 64 * UNIT_SIZE; offset += 1 + offset / 4096)
 			ck_assert_uint_eq(class_index(c, offset), offset / size_classes[c].size);
+	for (unsigned c = 0; c < CLASS_COUNT; c++)
+		for (uint64_t end = size_classes[c].size; end <= 64 * UNIT_SIZE;
+		     end += size_classes[c].size)
+			ck_assert_uint_eq(class_index(c, end - 1) + 1, class_index(c, end));
 }
 END_TEST
 
@@ -52,7 +56,7 @@ START_TEST(spans_waste_little)
 		uint32_t bits = (uint32_t)UNIT_SIZE / mins[m];
 
 		for (unsigned c = class_of(mins[m]); c < CLASS_COUNT; c++) {
-			uint32_t units = class_span_units(c, bits);
+			uint32_t units = class_span_units(c, bits, 64);
 			uint32_t blocks = class_span_blocks(c, units, bits);
 			uint64_t used = blocks * size_classes[c].size;
 

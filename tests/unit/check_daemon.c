@@ -224,7 +224,8 @@ START_TEST(death_frees_lanes)
 	raw_open(&c, &d, 1);
 	ck_assert_int_eq(raw_create(&c, POOL_HEAP, 4 * MIB, NULL, 0), 0);
 	id = c.reply->pool->id;
-	for (int i = 0; i < 20; i++) { /* more lanes than there are at first, if they stayed taken */
+	for (int i = 0; i < 20;
+	     i++) { /* more lanes than there are at first, if they stayed taken */
 		holder = holder_start(id);
 		ck_assert_int_eq(raw_destroy(&c, id, false), -EBUSY);
 		holder_kill(holder);
@@ -311,7 +312,18 @@ END_TEST
 static void expect_limit(struct raw_client *c, int r, int expected, const char *key)
 {
 	ck_assert_int_eq(r, expected);
-	ck_assert_msg(strstr(c->reply->text, key) != NULL, "'%s' does not name %s", c->reply->text, key);
+	ck_assert_msg(strstr(c->reply->text, key) != NULL, "'%s' does not name %s", c->reply->text,
+		      key);
+}
+
+static void expect_refused(uint8_t who, int expected, const char *key)
+{
+	struct raw_client c;
+
+	raw_connect(&c, &d);
+	memset(c.cookie, who, sizeof(c.cookie));
+	expect_limit(&c, raw_hello(&c, 0), expected, key);
+	raw_close(&c);
 }
 
 START_TEST(limits_name_their_key)
@@ -320,7 +332,7 @@ START_TEST(limits_name_their_key)
 	uint32_t id;
 
 	daemon_child_stop(&d);
-	daemon_child_config(&d, "limits:\n  clients: 2\n  pools: 3\n  pools_per_user: 2\n"
+	daemon_child_config(&d, "limits:\n  clients: 2\n  pools_per_user: 2\n"
 				"  bytes_per_user: 64MiB\n  lanes_per_client: 4\n");
 	daemon_child_start(&d);
 	raw_open(&c, &d, 1);
@@ -333,33 +345,38 @@ START_TEST(limits_name_their_key)
 	ck_assert_int_eq(raw_lanes(&c, id, 4), 0);
 	expect_limit(&c, raw_lanes(&c, id, 1), -EDQUOT, "lanes_per_client");
 	raw_open(&other, &d, 2);
+	expect_refused(3, -EUSERS, "limits.clients");
 	raw_close(&other);
 	wait_sessions(&c, 1);
-	raw_open(&other, &d, 2);
-	{
-		struct raw_client third;
+	raw_open(&other, &d, 2); /* a place that was given up can be had */
+	raw_close(&other);
+	raw_close(&c);
+}
+END_TEST
 
-		raw_connect(&third, &d);
-		memset(third.cookie, 3, sizeof(third.cookie));
-		expect_limit(&third, raw_hello(&third, 0), -EUSERS, "limits.clients");
-		raw_close(&third);
-	}
-	/* A limit that was raised counts from the next request on. */
-	daemon_child_config(&d, "limits:\n  pools_per_user: 3\n  clients_per_user: 1\n"
-				"shelves_unknown: 1\n");
+static void reload(const char *extra)
+{
+	daemon_child_config(&d, extra);
 	kill(d.pid, SIGHUP);
-	usleep(100000);
-	expect_limit(&c, raw_create(&c, POOL_REGION, MIB, NULL, 0), -EDQUOT, "pools_per_user");
-	daemon_child_config(&d, "limits:\n  pools_per_user: 3\n  clients_per_user: 1\n");
-	kill(d.pid, SIGHUP);
-	for (int i = 0; i < WAIT_TRIES && raw_create(&c, POOL_REGION, MIB, NULL, 0) < 0; i++)
+}
+
+/* SIGHUP: limits count from the next request on; a file with a fault changes nothing. */
+START_TEST(reload_changes_limits)
+{
+	struct raw_client c;
+	int r = 0;
+
+	raw_open(&c, &d, 1);
+	reload("limits:\n  pools_per_user: 1\nunknown: 1\n");
+	reload("limits:\n  pools: 2\n  clients_per_user: 1\n");
+	ck_assert_int_eq(raw_create(&c, POOL_REGION, MIB, NULL, 0), 0);
+	ck_assert_int_eq(raw_create(&c, POOL_REGION, MIB, NULL, 0), 0);
+	for (int i = 0; i < WAIT_TRIES && r == 0; i++) {
+		r = raw_create(&c, POOL_REGION, 4096, NULL, 0);
 		usleep(1000);
-	ck_assert_int_eq(c.reply->error, 0);
-	raw_close(&other);
-	raw_connect(&other, &d);
-	memset(other.cookie, 2, sizeof(other.cookie));
-	expect_limit(&other, raw_hello(&other, 0), -EDQUOT, "clients_per_user");
-	raw_close(&other);
+	}
+	expect_limit(&c, r, -ENOSPC, "limits.pools");
+	expect_refused(2, -EDQUOT, "clients_per_user");
 	raw_close(&c);
 }
 END_TEST
@@ -467,6 +484,7 @@ int main(void)
 	tcase_add_test(tc, death_of_both);
 	tcase_add_test(tc, forced_destroy_keeps_the_id);
 	tcase_add_test(tc, limits_name_their_key);
+	tcase_add_test(tc, reload_changes_limits);
 	tcase_add_test(tc, unknown_directory_is_left_alone);
 	tcase_add_test(tc, cut_file_damages_its_pool_alone);
 	tcase_add_test(tc, silent_connection_is_closed);

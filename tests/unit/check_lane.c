@@ -24,10 +24,9 @@ static void teardown(void)
 
 static uint64_t must_alloc(struct lane *lane, size_t size)
 {
-	uint64_t ptr = 0;
-	int r = lane_alloc(lane, size, &ptr);
+	uint64_t ptr = lane_alloc(lane, size);
 
-	ck_assert_msg(r == 0, "alloc of %zu: %d", size, r);
+	ck_assert_msg(ptr != 0, "alloc of %zu: %d", size, lane_error(lane));
 	return ptr;
 }
 
@@ -58,7 +57,7 @@ END_TEST
 START_TEST(wrong_pointers)
 {
 	struct lane *lane = fixture_lane(&fix, 0);
-	uint64_t a = must_alloc(lane, 100), big = must_alloc(lane, 1 << 20), dummy;
+	uint64_t a = must_alloc(lane, 100), big = must_alloc(lane, 1 << 20);
 
 	ck_assert_int_eq(lane_dealloc(lane, a + 16), -EINVAL);
 	ck_assert_int_eq(lane_dealloc(lane, a ^ (UINT64_C(1) << 48)), -EINVAL);
@@ -71,8 +70,10 @@ START_TEST(wrong_pointers)
 	ck_assert_int_eq(lane_dealloc(lane, a), -EALREADY);
 	ck_assert_int_eq(lane_dealloc(lane, big), 0);
 	ck_assert_int_eq(lane_dealloc(lane, big), -EALREADY);
-	ck_assert_int_eq(lane_alloc(lane, 0, &dummy), -EINVAL);
-	ck_assert_int_eq(lane_alloc(lane, SIZE_MAX, &dummy), -EINVAL);
+	ck_assert_uint_eq(lane_alloc(lane, 0), 0);
+	ck_assert_int_eq(lane_error(lane), -EINVAL);
+	ck_assert_uint_eq(lane_alloc(lane, SIZE_MAX), 0);
+	ck_assert_int_eq(lane_error(lane), -EINVAL);
 	lane_free(lane);
 }
 END_TEST
@@ -82,12 +83,11 @@ static size_t fill(struct lane *lane, size_t size, uint64_t **ret)
 {
 	size_t n = 0, room = (16 << 20) / size + 1;
 	uint64_t *ptrs = calloc(room, sizeof(*ptrs));
-	int r;
 
 	ck_assert_ptr_nonnull(ptrs);
-	while ((r = lane_alloc(lane, size, &ptrs[n])) == 0)
+	while ((ptrs[n] = lane_alloc(lane, size)))
 		ck_assert_uint_lt(++n, room);
-	ck_assert_int_eq(r, -ENOSPC);
+	ck_assert_int_eq(lane_error(lane), -ENOSPC);
 	*ret = ptrs;
 	return n;
 }
@@ -98,13 +98,12 @@ START_TEST(full_then_free_then_full)
 	struct lane *lane = fixture_lane(&fix, 1);
 
 	for (unsigned i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
-		uint64_t *ptrs, again;
+		uint64_t *ptrs;
 		size_t n = fill(lane, sizes[i], &ptrs);
 
 		ck_assert_uint_ge(n * sizes[i] * 100, (uint64_t)(16 << 20) * 75);
 		ck_assert_int_eq(lane_dealloc(lane, ptrs[n / 2]), 0);
-		again = must_alloc(lane, sizes[i]);
-		ck_assert_uint_eq(again, ptrs[n / 2]);
+		ptrs[n / 2] = must_alloc(lane, sizes[i]);
 		for (size_t k = 0; k < n; k++)
 			ck_assert_int_eq(lane_dealloc(lane, ptrs[k]), 0);
 		fixture_expect_used(&fix, 0);
@@ -236,6 +235,33 @@ START_TEST(idle_lanes_are_revoked)
 }
 END_TEST
 
+/* A lane that was settled under its user, and given to another, is the other's alone. */
+START_TEST(settled_under_its_user)
+{
+	struct lane *old = fixture_lane(&fix, 1), *new;
+	uint64_t a = must_alloc(old, 64), b, c;
+
+	ck_assert_int_eq(lane_dealloc(old, must_alloc(old, 64)), 0);
+	ck_assert_int_eq(grant_settle(fix.grant, 1), 0);
+	new = fixture_lane(&fix, 1);
+	b = must_alloc(new, 64);
+	ck_assert_uint_eq(lane_alloc(old, 64), 0);
+	ck_assert_int_eq(lane_error(old), -ESTALE);
+	ck_assert_int_eq(lane_dealloc(old, a), -ESTALE);
+	ck_assert_uint_eq(lane_alloc(old, 1 << 20), 0);
+	ck_assert_int_eq(lane_error(old), -ESTALE);
+	lane_free(old);
+	c = must_alloc(new, 64);
+	ck_assert_uint_ne(c, b);
+	ck_assert_uint_ne(c, a);
+	ck_assert_int_eq(lane_dealloc(new, a), 0);
+	ck_assert_int_eq(lane_dealloc(new, b), 0);
+	ck_assert_int_eq(lane_dealloc(new, c), 0);
+	lane_free(new);
+	fixture_expect_used(&fix, 0);
+}
+END_TEST
+
 START_TEST(reload_keeps_the_living)
 {
 	struct lane *alive = fixture_lane(&fix, 1), *dead = fixture_lane(&fix, 2);
@@ -329,6 +355,7 @@ int main(void)
 	tcase_add_test(t, death_gives_spans_back);
 	tcase_add_test(t, a_run_is_as_long_as_asked);
 	tcase_add_test(t, idle_lanes_are_revoked);
+	tcase_add_test(t, settled_under_its_user);
 	tcase_add_test(t, reload_keeps_the_living);
 	tcase_add_test(t, second_shelf);
 	tcase_add_test(t, a_rotten_table_is_refused);

@@ -205,8 +205,16 @@ START_TEST(test_upgrade)
 	ck_assert_str_eq(p, "First");
 	nvmm_region_close(ro);
 	nvmm_region_close(rw);
-	/* nvmm_local() keeps it open. */
-	ck_assert_uint_eq(closed[0] + closed[1], 0);
+	/* Addresses are good as long as a handle is there, */
+	ck_assert_uint_eq(closed[0], 1);
+	ck_assert_uint_eq(closed[1], 1);
+	ck_assert_uint_eq(nvmm_global(nvmm, p), NVMM_NULL);
+	/* or until the end, if there was none. */
+	p = nvmm_local(nvmm, at(5, 0, 0));
+	ck_assert_str_eq(p, "First");
+	ck_assert_int_eq(nvmm_region_open(&rw, nvmm, 5, O_RDWR), 0);
+	nvmm_region_close(rw);
+	ck_assert_uint_eq(closed[1], 1);
 	ck_assert_str_eq(p, "First");
 }
 END_TEST

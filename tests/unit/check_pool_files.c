@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Files of pools: made with the modes and lengths they have to have, lengthened whole or not at all, cut
- * back, removed.
+ * Files of pools: made with the modes and lengths they have to have, lengthened whole or not at
+ * all, cut back, removed.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -16,8 +16,9 @@
 
 #define MIB (UINT64_C(1) << 20)
 
-static struct pool_record heap = { .pool = 9, .kind = POOL_HEAP, .home = 1, .incarnation = 4,
-				   .min_block = 64 };
+static struct pool_record heap = {
+	.pool = 9, .kind = POOL_HEAP, .home = 1, .incarnation = 4, .min_block = 64
+};
 
 static off_t file_size(int dir, const char *name)
 {
@@ -38,7 +39,8 @@ static int make_heap(int base, struct pool_shelves *shelves, uint64_t bytes)
 
 START_TEST(modes_whatever_the_umask)
 {
-	static const char *const names[] = { "meta.1", "shelf-0", "table-0.1", "state-0", "lanes.1" };
+	static const char *const names[] = { "meta.1", "shelf-0", "table-0.1", "state-0",
+					     "lanes.1" };
 	int base = tempdir_new(NULL), dir;
 	struct pool_shelves s;
 	struct stat st;

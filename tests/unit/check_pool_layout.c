@@ -122,7 +122,8 @@ START_TEST(file_bytes)
 	struct pool_shelves s;
 
 	pool_layout_create(&s, GIB);
-	ck_assert_uint_eq(pool_layout_file_bytes(&region, &s, 0), GIB + sizeof(struct meta_file_df));
+	ck_assert_uint_eq(pool_layout_file_bytes(&region, &s, 0),
+			  GIB + sizeof(struct meta_file_df));
 	/* What metadata may take: 3 % with blocks of 16 bytes, 1 % with 64. */
 	heap.min_block = 16;
 	ck_assert_uint_lt(pool_layout_file_bytes(&heap, &s, LANES_FIRST), GIB + GIB * 3 / 100);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * See daemon_child.h. The daemon is the library's nvmmd_main() in a fork, so that it runs with whatever
- * media backend the test set, under the test's sanitizer.
+ * See daemon_child.h. The daemon is the library's nvmmd_main() in a fork, so that it runs with
+ * whatever media backend the test set, under the test's sanitizer.
  */
 #include "tests/unit/daemon_child.h"
 
@@ -28,7 +28,8 @@ void daemon_child_config(struct daemon_child *d, const char *extra)
 
 	ck_assert_ptr_nonnull(f);
 	fprintf(f,
-		"node:\n  id: 1\nshelves:\n  base: %s\nsocket:\n  path: %s\n  mode: 0666\nruntime: %s\n%s\n",
+		"node:\n  id: 1\nshelves:\n  base: %s\nsocket:\n  path: %s\n  mode: 0666\nruntime: "
+		"%s\n%s\n",
 		d->base, d->socket, d->run, extra ? extra : "");
 	ck_assert_int_eq(fclose(f), 0);
 }
@@ -89,8 +90,8 @@ void daemon_child_start(struct daemon_child *d)
 		fd = try_connect(d);
 		if (fd < 0)
 			usleep(5000);
-		ck_assert_msg(waitpid(d->pid, &status, WNOHANG) == 0, "the daemon ended: see %s/log",
-			      d->dir);
+		ck_assert_msg(waitpid(d->pid, &status, WNOHANG) == 0,
+			      "the daemon ended: see %s/log", d->dir);
 	}
 	ck_assert_int_ge(fd, 0);
 	close(fd);
@@ -187,15 +188,15 @@ int raw_call(struct raw_client *c, Nvmm__Request *request)
 
 	request->seq = ++c->seq;
 	r = raw_repeat(c, request);
-	if (c->reply && c->reply->seq != 0)
+	if (r != -ECONNRESET && c->reply->seq != 0)
 		ck_assert_uint_eq(c->reply->seq, request->seq);
 	return r;
 }
 
-#define REQUEST(CASE, member, op)                                     \
-	{                                                             \
+#define REQUEST(CASE, member, op)                                            \
+	{                                                                    \
 		.base = PROTOBUF_C_MESSAGE_INIT(&nvmm__request__descriptor), \
-		.op_case = NVMM__REQUEST__OP_##CASE, .member = &(op) \
+		.op_case = NVMM__REQUEST__OP_##CASE, .member = &(op)         \
 	}
 
 int raw_hello(struct raw_client *c, uint64_t resume)

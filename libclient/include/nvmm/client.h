@@ -241,6 +241,14 @@ int nvmm_free(struct nvmm_heap *heap, nvmm_ptr ptr);
 /* The bytes that the block can hold, or 0 if it is not the start of an allocated block. */
 size_t nvmm_usable_size(struct nvmm_heap *heap, nvmm_ptr ptr);
 
+/*
+ * Frees a block that others may still be reading, in an epoch: it can no longer be found (the caller has
+ * unlinked it), and comes back when every reader that may have found it has left. The daemon does it,
+ * also when this process is gone. Errors as nvmm_free(), and those of a first call: see
+ * nvmm_epoch_enter().
+ */
+int nvmm_free_deferred(struct nvmm_heap *heap, nvmm_ptr ptr);
+
 /* Roots: up to 64 named pointers in a heap, changed by the daemon, each change all or nothing. */
 
 /* -ENOENT: no such root. */
@@ -276,6 +284,7 @@ nvmm_ptr nvmm_global(struct nvmm *nvmm, const void *addr);
 /* First member of struct nvmm, for nvmm_local() alone: shelf addresses by pool. */
 struct nvmm_translation {
 	char *const *const *shelf_base; /* [pool][shelf], NULL at either level: not mapped */
+	uint64_t epoch_id; /* for nvmm_epoch_enter() alone: of this connection, never used twice */
 };
 
 static inline void *nvmm_local(struct nvmm *nvmm, nvmm_ptr ptr)
@@ -302,6 +311,86 @@ static inline void *nvmm_local(struct nvmm *nvmm, nvmm_ptr ptr)
 int nvmm_map(struct nvmm *nvmm, nvmm_ptr ptr, size_t len, void *hint, int prot, int flags,
 	     void **ret);
 int nvmm_unmap(struct nvmm *nvmm, void *addr, size_t len);
+
+/*
+ * Epochs: between enter and exit a thread may use any block that it finds in a pool that this
+ * connection has open, though others unlink it and free it with nvmm_free_deferred() meanwhile.
+ */
+
+/* A slot's word: an epoch, and in these low bits how deep its thread is in it; 0: outside. */
+#define NVMM_EPOCH_NEST_MASK ((UINT64_C(1) << 20) - 1)
+
+/* The calling thread's slot, for the inline functions alone. */
+struct nvmm_epoch_place {
+	uint64_t id; /* of the connection; 0: of none */
+	uint64_t *slot;
+	const uint64_t *current; /* what is stored by who enters */
+};
+extern __thread struct nvmm_epoch_place nvmm_epoch_place
+	__attribute__((__tls_model__("initial-exec")));
+int nvmm_epoch_enter_slow(struct nvmm *nvmm);
+void nvmm_epoch_exit_slow(struct nvmm *nvmm);
+
+static inline void nvmm_epoch_pin(uint64_t *slot, const uint64_t *current)
+{
+	/* ordering: relaxed; the thread's own. */
+	uint64_t word = __atomic_load_n(slot, __ATOMIC_RELAXED);
+
+	/* ordering: acquire; all that the daemon had seen when it raised the epoch is seen. */
+	word = word ? word + 1 : __atomic_load_n(current, __ATOMIC_ACQUIRE);
+	/* ordering: relaxed, and the compiler's fence: the daemon's membarrier makes it a full one. */
+	__atomic_store_n(slot, word, __ATOMIC_RELAXED);
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
+static inline void nvmm_epoch_unpin(uint64_t *slot)
+{
+	/* ordering: relaxed; the thread's own. */
+	uint64_t word = __atomic_load_n(slot, __ATOMIC_RELAXED);
+
+	/* ordering: release; all use of blocks comes before. */
+	__atomic_store_n(slot, (word & NVMM_EPOCH_NEST_MASK) > 1 ? word - 1 : 0,
+			 __ATOMIC_RELEASE);
+}
+
+/*
+ * Enters an epoch; nests, up to a million deep. A thread's first call on a connection may ask the daemon
+ * for a place: -ENOMEM, -EMFILE, -EUSERS (65536 threads), -ETIMEDOUT, -ECONNRESET, -ENOTCONN (after
+ * fork), -EDEADLK (from a signal handler that interrupted the library). Later ones return 0, never
+ * wait, and may be made from signal handlers. A thread's end ends the epoch that it is in.
+ */
+static inline int nvmm_epoch_enter(struct nvmm *nvmm)
+{
+	const struct nvmm_translation *t = (const struct nvmm_translation *)(const void *)nvmm;
+
+	if (__builtin_expect(nvmm_epoch_place.id != t->epoch_id, 0))
+		return nvmm_epoch_enter_slow(nvmm);
+	nvmm_epoch_pin(nvmm_epoch_place.slot, nvmm_epoch_place.current);
+	return 0;
+}
+
+/* Leaves what the thread's last nvmm_epoch_enter() on this connection entered. */
+static inline void nvmm_epoch_exit(struct nvmm *nvmm)
+{
+	const struct nvmm_translation *t = (const struct nvmm_translation *)(const void *)nvmm;
+
+	if (__builtin_expect(nvmm_epoch_place.id != t->epoch_id, 0))
+		nvmm_epoch_exit_slow(nvmm);
+	else
+		nvmm_epoch_unpin(nvmm_epoch_place.slot);
+}
+
+/*
+ * Waits until every reader has left that was in an epoch when it was called, in any process that has a
+ * pool open which this connection has open. -EDEADLK: the caller is in one itself; -ETIMEDOUT: one
+ * of them stays longer than options.timeout_ms; -ENOSYS: the daemon has no membarrier(2).
+ */
+int nvmm_epoch_synchronize(struct nvmm *nvmm);
+
+/* The node's epoch, and the oldest one that a reader was in when the daemon last looked; it looks while
+ * blocks are in limbo. 0 with errno: as nvmm_epoch_enter(). */
+uint64_t nvmm_epoch_current(struct nvmm *nvmm);
+uint64_t nvmm_epoch_frontier(struct nvmm *nvmm);
 
 /* Persistence: of user bytes at local addresses. For pools of durability `process` not needed. */
 

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Figures of nvmm alone: probe.c measures them and prints "name value" lines; the driver knows from
+ * here what each is, and the most that it may be (0: no bound).
+ */
+#pragma once
+
+/* name, what it is, unit, bound */
+#define FIGURES(X)                                                                                  \
+	X(local_extra, "nvmm_local() beyond adding an offset to a base", "ns", 1.5)                \
+	X(foreign_free, "nvmm_free() of another thread's block", "ns", 15)                         \
+	X(round_trip, "a round trip to the daemon", "us", 0)                                       \
+	X(connect, "nvmm_connect()", "us", 0)                                                      \
+	X(open, "nvmm_heap_open()", "us", 0)                                                       \
+	X(first_thread, "the first allocation of a thread", "us", 200)                             \
+	X(first_process, "connect, open and the first allocation of a process", "us", 1000)        \
+	X(settle_time, "from a client's death until it is settled", "ms", 100)                     \
+	X(settle_cpu, "the daemon's work for a client's death", "us", 0)                           \
+	X(metadata, "of a pool's files is metadata", "%", 3)                                       \
+	X(unusable_64, "of a heap is not to be had in 64 B blocks", "%", 0)                        \
+	X(unusable_4096, "of a heap is not to be had in 4096 B blocks", "%", 0)                    \
+	X(lost_inside, "lost inside a block, at the worst size from 16 B to 1 GiB", "%", 25)

@@ -1,0 +1,489 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Rounds of reclamation.
+ *
+ * While any pool has something in limbo a timer ticks, every epoch.interval; else nothing runs. A tick
+ * takes a snapshot of what is in limbo in each active pool that has none waiting, stamps all of these
+ * with the number, raises it, passes a barrier, scans the slots once, and frees each pool's snapshot
+ * that is ripe for the sessions that have the pool open: without readers, all in one tick. A snapshot
+ * that is not ripe waits, and with it what comes after in that pool, which would have to wait for
+ * the same reader; the other pools go on.
+ *
+ * Long work is cut: a tick looks at a bounded number of spans of each pool and, if there are more,
+ * the next one follows at once, with whatever else the loop has to do in between.
+ *
+ * Waking. A client that frees with delay in a heap that nobody looks at writes to its own slots file;
+ * inotify tells of it, which needs neither a reply nor a living daemon: the next one looks at each heap
+ * that it loads, and it loads those that a living session can write to. Where inotify is not to
+ * be had, active pools stay active.
+ *
+ * Without the barrier nothing is freed: the daemon says so and goes on with all else.
+ */
+#include "daemon/epochs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "daemon/heap_load.h"
+#include "daemon/nvmmd.h"
+#include "daemon/request.h"
+#include "media/barrier.h"
+#include "media/limbo.h"
+
+#define DIRECTORY "epochs"
+#define PAGE "page"
+#define TICK_SPANS 16384u  /* that a tick looks at in one pool */
+#define TICK_WORDS 65536u  /* that a tick frees in one pool */
+#define URGENT_MS 1u       /* between ticks while an allocation waits */
+#define ROUNDS_MAX 4u      /* that an allocation runs at once, */
+#define PATIENCE_TICKS 5u  /* and waits for readers, */
+#define PATIENCE_MIN_MS UINT64_C(50) /* or this long if that is more */
+
+static void tick(struct nvmmd *nvmmd);
+
+/* Page and directory */
+
+static int map_page(struct epochs *e)
+{
+	int fd = openat(e->dir, PAGE, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	void *addr = MAP_FAILED;
+
+	if (fd < 0)
+		return -errno;
+	if (ftruncate(fd, sizeof(struct epoch_page)) == 0)
+		addr = mmap(NULL, sizeof(struct epoch_page), PROT_READ | PROT_WRITE,
+			    MAP_SHARED | MAP_POPULATE, fd, 0);
+	if (addr != MAP_FAILED)
+		e->page = addr;
+	close(fd);
+	return addr == MAP_FAILED ? -errno : 0;
+}
+
+int epochs_init(struct nvmmd *nvmmd)
+{
+	struct epochs *e = &nvmmd->epochs;
+	int r = 0;
+
+	e->dir = -1;
+	e->wake_fd = -1;
+	TAILQ_INIT(&e->active);
+	if (mkdirat(nvmmd->runtime_fd, DIRECTORY, 0700) < 0 && errno != EEXIST)
+		r = -errno;
+	if (r == 0) {
+		e->dir = openat(nvmmd->runtime_fd, DIRECTORY,
+				O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		r = e->dir < 0 ? -errno : map_page(e);
+	}
+	if (r < 0) {
+		log_error("%s/%s: %s", nvmmd->config.runtime, DIRECTORY, strerror(-r));
+		return r;
+	}
+	/* Whatever number a reader may have stored is below. */
+	epoch_page_init(e->page);
+	return 0;
+}
+
+void epochs_deinit(struct nvmmd *nvmmd)
+{
+	struct epochs *e = &nvmmd->epochs;
+
+	if (e->page)
+		munmap(e->page, sizeof(*e->page));
+	if (e->wake_fd >= 0)
+		close(e->wake_fd);
+	if (e->dir >= 0)
+		close(e->dir);
+	e->page = NULL;
+	e->wake_fd = e->dir = -1;
+}
+
+/* Ticks */
+
+static void timer_fired(uv_timer_t *timer)
+{
+	tick(timer->data);
+}
+
+/* The next tick in `ms`, unless one comes earlier. */
+static void tick_in(struct nvmmd *nvmmd, uint64_t ms)
+{
+	uv_timer_t *timer = &nvmmd->epochs.timer;
+
+	if (!nvmmd->epochs.started || nvmmd->stopped)
+		return;
+	if (uv_is_active((uv_handle_t *)timer) && uv_timer_get_due_in(timer) <= ms)
+		return;
+	uv_timer_start(timer, timer_fired, ms, 0);
+}
+
+void epochs_kick(struct pool *pool)
+{
+	struct nvmmd *nvmmd = pool->nvmmd;
+	struct pool_epochs *p = &pool->epochs;
+
+	if (!pool->heap || pool->damage || !nvmmd->epochs.started || nvmmd->stopped)
+		return;
+	if (!p->active) {
+		pool_judge(pool, limbo_watch(heap_service_limbo(pool->heap)), "looking for limbo");
+		p->active = true;
+		p->phase = EPOCH_SNAPSHOT;
+		TAILQ_INSERT_TAIL(&nvmmd->epochs.active, pool_ref(pool), epochs.of_active);
+	}
+	tick_in(nvmmd, nvmmd->config.epoch.interval);
+}
+
+/* Begins the requests again that wait for the pool. */
+static void resume_waiting(struct pool *pool)
+{
+	struct epoch_requests list = TAILQ_HEAD_INITIALIZER(list);
+	struct request *request;
+
+	TAILQ_CONCAT(&list, &pool->epochs.waiting, of_epochs);
+	while ((request = TAILQ_FIRST(&list))) {
+		TAILQ_REMOVE(&list, request, of_epochs);
+		request_run(request);
+	}
+}
+
+static void deactivate(struct pool *pool)
+{
+	TAILQ_REMOVE(&pool->nvmmd->epochs.active, pool, epochs.of_active);
+	pool->epochs.active = false;
+	resume_waiting(pool);
+	pool_unref(pool);
+}
+
+bool epochs_barrier(struct nvmmd *nvmmd)
+{
+	if (barrier_all()) {
+		nvmmd->epochs.barrier_failed = false;
+		return true;
+	}
+	if (!nvmmd->epochs.barrier_failed)
+		log_error("membarrier: %s: what is freed with delay stays in limbo until it works",
+			  strerror(errno));
+	nvmmd->epochs.barrier_failed = true;
+	return false;
+}
+
+void epochs_scan(struct nvmmd *nvmmd)
+{
+	struct epoch_page *page = nvmmd->epochs.page;
+	uint64_t oldest = epoch_current(page);
+	struct session *session;
+
+	for (session = session_after(nvmmd, 0); session;
+	     session = session_after(nvmmd, session->id)) {
+		session_epochs_scan(session);
+		if (session->epochs.oldest != 0)
+			oldest = MIN(oldest, session->epochs.oldest);
+	}
+	epoch_publish_frontier(page, oldest);
+}
+
+uint64_t epochs_oldest(const struct pool *pool)
+{
+	const struct opening *opening;
+	uint64_t oldest = 0;
+
+	LIST_FOREACH(opening, &pool->openings, of_pool) {
+		uint64_t epoch = opening->session->epochs.oldest;
+
+		if (epoch != 0)
+			oldest = oldest == 0 ? epoch : MIN(oldest, epoch);
+	}
+	return oldest;
+}
+
+/* Goes on with a pool's snapshot: whether it is whole now and has anything. */
+static bool take_snapshot(struct pool *pool)
+{
+	struct limbo *limbo = heap_service_limbo(pool->heap);
+	int r = limbo_snapshot(limbo, TICK_SPANS);
+
+	if (r == -ENOMEM)
+		log_warning("pool %u: no memory to note what is in limbo", pool->id);
+	pool_judge(pool, r, "looking for limbo");
+	pool->epochs.more = r == 1;
+	return r == 0 && limbo_blocks(limbo) > 0;
+}
+
+/* Snapshots first, then one stamp and one barrier for all of them. */
+static void begin_round(struct nvmmd *nvmmd, bool *more)
+{
+	bool any = false, passed;
+	struct pool *pool;
+	uint64_t stamp;
+
+	TAILQ_FOREACH(pool, &nvmmd->epochs.active, epochs.of_active) {
+		pool->epochs.stamped = pool->heap && !pool->damage &&
+				       pool->epochs.phase == EPOCH_SNAPSHOT &&
+				       take_snapshot(pool);
+		any |= pool->epochs.stamped;
+		*more |= pool->epochs.more;
+	}
+	if (any) {
+		stamp = epoch_raise(nvmmd->epochs.page);
+		passed = epochs_barrier(nvmmd);
+		nvmmd->counters.epochs += 1;
+		TAILQ_FOREACH(pool, &nvmmd->epochs.active, epochs.of_active) {
+			if (!pool->epochs.stamped)
+				continue;
+			pool->epochs.phase = EPOCH_WAIT;
+			/* Without the barrier it is never ripe: the next tick stamps it anew. */
+			pool->epochs.stamp = passed ? stamp : UINT64_MAX;
+			pool->epochs.since = uv_now(&nvmmd->loop);
+		}
+	}
+}
+
+/* Stamps anew what was stamped while the barrier did not work. */
+static void retry_barrier(struct nvmmd *nvmmd)
+{
+	uint64_t stamp;
+	struct pool *pool;
+
+	if (!nvmmd->epochs.barrier_failed)
+		return;
+	stamp = epoch_raise(nvmmd->epochs.page);
+	if (!epochs_barrier(nvmmd))
+		return;
+	TAILQ_FOREACH(pool, &nvmmd->epochs.active, epochs.of_active)
+		if (pool->epochs.phase == EPOCH_WAIT && pool->epochs.stamp == UINT64_MAX)
+			pool->epochs.stamp = stamp;
+}
+
+/* Frees what is ripe in a pool; *more: there is work left that waits for nobody. */
+static void release(struct pool *pool, bool *more)
+{
+	struct limbo *limbo = heap_service_limbo(pool->heap);
+	struct pool_epochs *p = &pool->epochs;
+	uint64_t freed = limbo_freed(limbo);
+	int r;
+
+	if (p->phase == EPOCH_WAIT && p->stamp != UINT64_MAX &&
+	    epoch_ripe(p->stamp, epochs_oldest(pool)))
+		p->phase = EPOCH_RELEASE;
+	if (p->phase != EPOCH_RELEASE)
+		return;
+	r = limbo_release(limbo, TICK_WORDS);
+	pool_judge(pool, r, "freeing what was in limbo");
+	pool->nvmmd->counters.blocks_reclaimed += limbo_freed(limbo) - freed;
+	if (r == 0)
+		p->phase = EPOCH_SNAPSHOT;
+	*more |= r == 1;
+}
+
+/* A pool in which nothing is in limbo any more is left alone. */
+static void look_away(struct pool *pool)
+{
+	struct limbo *limbo = heap_service_limbo(pool->heap);
+	int r;
+
+	if (pool->epochs.more || limbo_blocks(limbo) > 0 || pool->nvmmd->epochs.wake_fd < 0)
+		return;
+	r = limbo_unwatch(limbo);
+	pool_judge(pool, r, "looking for limbo");
+	if (r == 0)
+		deactivate(pool);
+}
+
+static void finish_pool(struct pool *pool, bool *more)
+{
+	uint64_t now = uv_now(&pool->nvmmd->loop);
+	enum epoch_phase before = pool->epochs.phase;
+
+	if (!pool->heap || pool->damage) {
+		deactivate(pool);
+		return;
+	}
+	release(pool, more);
+	if (before != EPOCH_SNAPSHOT && pool->epochs.phase == EPOCH_SNAPSHOT)
+		resume_waiting(pool);
+	else if (!TAILQ_EMPTY(&pool->epochs.waiting) && now >= pool->epochs.deadline)
+		resume_waiting(pool);
+	if (before == EPOCH_SNAPSHOT)
+		look_away(pool);
+}
+
+static bool anybody_waits(struct nvmmd *nvmmd)
+{
+	struct pool *pool;
+
+	TAILQ_FOREACH(pool, &nvmmd->epochs.active, epochs.of_active)
+		if (!TAILQ_EMPTY(&pool->epochs.waiting))
+			return true;
+	return false;
+}
+
+static void tick(struct nvmmd *nvmmd)
+{
+	struct pool *pool, *next;
+	bool more = false;
+
+	if (nvmmd->stopped)
+		return;
+	uv_update_time(&nvmmd->loop);
+	retry_barrier(nvmmd);
+	begin_round(nvmmd, &more);
+	epochs_scan(nvmmd);
+	for (pool = TAILQ_FIRST(&nvmmd->epochs.active); pool; pool = next) {
+		next = TAILQ_NEXT(pool, epochs.of_active);
+		finish_pool(pool, &more);
+	}
+	if (TAILQ_EMPTY(&nvmmd->epochs.active))
+		return;
+	tick_in(nvmmd, more ? 0 : anybody_waits(nvmmd) ? URGENT_MS : nvmmd->config.epoch.interval);
+}
+
+/* Pressure */
+
+/* Lets a request wait for readers, but once. */
+static enum epoch_relief wait_for_readers(struct request *request, struct pool *pool)
+{
+	struct nvmmd *nvmmd = pool->nvmmd;
+	uint64_t patience = MAX(PATIENCE_TICKS * nvmmd->config.epoch.interval, PATIENCE_MIN_MS);
+
+	if (!pool->epochs.active || pool->damage)
+		return RELIEF_NONE;
+	if (TAILQ_EMPTY(&pool->epochs.waiting))
+		pool->epochs.deadline = uv_now(&nvmmd->loop) + patience;
+	request->waited = true;
+	TAILQ_INSERT_TAIL(&pool->epochs.waiting, request, of_epochs);
+	tick_in(nvmmd, URGENT_MS);
+	return RELIEF_LATER;
+}
+
+enum epoch_relief epochs_pressure(struct request *request, struct pool *pool)
+{
+	struct limbo *limbo = heap_service_limbo(pool->heap);
+	uint64_t freed = limbo_freed(limbo);
+
+	/* One that has waited is begun again by a tick, which must not tick. */
+	if (request->waited || request->rounds++ >= ROUNDS_MAX)
+		return RELIEF_NONE;
+	epochs_kick(pool);
+	if (!pool->epochs.active)
+		return RELIEF_NONE;
+	tick(pool->nvmmd);
+	if (limbo_freed(limbo) != freed)
+		return RELIEF_NOW;
+	return wait_for_readers(request, pool);
+}
+
+/* Waking */
+
+static void kick_session(struct session *session)
+{
+	struct opening *opening;
+
+	LIST_FOREACH(opening, &session->openings, of_session)
+		if (opening->write)
+			epochs_kick(opening->pool);
+}
+
+static void kick_all(struct nvmmd *nvmmd)
+{
+	struct session *session;
+
+	for (session = session_after(nvmmd, 0); session;
+	     session = session_after(nvmmd, session->id))
+		kick_session(session);
+}
+
+static void woken_by(struct nvmmd *nvmmd, const struct inotify_event *event)
+{
+	struct session *session;
+
+	if (event->mask & IN_Q_OVERFLOW) {
+		kick_all(nvmmd);
+		return;
+	}
+	session = event->len > 0 ? session_find(nvmmd, epoch_slots_id(event->name)) : NULL;
+	if (session)
+		kick_session(session);
+}
+
+static void woken(uv_poll_t *poll, int status, int events)
+{
+	_Alignas(struct inotify_event) char buf[4096];
+	struct nvmmd *nvmmd = poll->data;
+	ssize_t n = read(nvmmd->epochs.wake_fd, buf, sizeof(buf));
+
+	for (char *p = buf; n > 0 && p < buf + n;) {
+		const struct inotify_event *event = (const void *)p;
+
+		woken_by(nvmmd, event);
+		p += sizeof(*event) + event->len;
+	}
+}
+
+static int watch_directory(struct nvmmd *nvmmd)
+{
+	struct epochs *e = &nvmmd->epochs;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", e->dir);
+	e->wake_fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+	if (e->wake_fd >= 0 && inotify_add_watch(e->wake_fd, path, IN_MODIFY) >= 0)
+		return uv_poll_init(&nvmmd->loop, &e->wake, e->wake_fd);
+	log_warning("inotify: %s: heaps are looked at all the time", strerror(errno));
+	if (e->wake_fd >= 0)
+		close(e->wake_fd);
+	e->wake_fd = -1;
+	return 0;
+}
+
+/* Start and stop */
+
+/* Heaps that living processes may have left limbo in. */
+static void load_heaps(struct nvmmd *nvmmd)
+{
+	struct session *session;
+	struct opening *opening;
+
+	for (session = session_after(nvmmd, 0); session;
+	     session = session_after(nvmmd, session->id))
+		LIST_FOREACH(opening, &session->openings, of_session)
+			if (opening->write && opening->pool->record.kind == POOL_HEAP)
+				heap_load_ahead(opening->pool);
+}
+
+int epochs_start(struct nvmmd *nvmmd)
+{
+	struct epochs *e = &nvmmd->epochs;
+	int r;
+
+	epoch_slots_tidy(nvmmd);
+	r = watch_directory(nvmmd);
+	if (r < 0)
+		return r;
+	uv_timer_init(&nvmmd->loop, &e->timer);
+	e->timer.data = e->wake.data = nvmmd;
+	if (e->wake_fd >= 0)
+		uv_poll_start(&e->wake, UV_READABLE, woken);
+	e->started = true;
+	load_heaps(nvmmd);
+	return 0;
+}
+
+void epochs_stop(struct nvmmd *nvmmd)
+{
+	struct epochs *e = &nvmmd->epochs;
+	struct pool *pool;
+
+	if (!e->started)
+		return;
+	while ((pool = TAILQ_FIRST(&e->active)))
+		deactivate(pool);
+	uv_close((uv_handle_t *)&e->timer, NULL);
+	if (e->wake_fd >= 0)
+		uv_close((uv_handle_t *)&e->wake, NULL);
+	e->started = false;
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Limbo: blocks that are freed with delay, from the freer's bit to the daemon's.
+ *
+ *   field                 writer                                       readers
+ *   limbo bit             anybody sets; span_collect() clears          all
+ *   limbo hint of a span  anybody sets; the daemon clears, before it   the daemon
+ *                         reads the span's limbo bits
+ *   lanes_file_df.watch   odd while the daemon looks at the heap: it   all
+ *                         alone makes it even; who woke it, odd
+ *
+ * Blocks go free -> allocated -> limbo (lane_defer) -> in a snapshot (limbo_snapshot) -> remote
+ * (limbo_release, when the snapshot is ripe) -> free (span_collect by whoever owns the span). A
+ * snapshot is the daemon's memory alone: if it is lost, loading the heap finds the bits again.
+ */
+#pragma once
+
+#include "media/heap.h"
+#include "media/lane.h"
+
+/* Freers */
+
+/*
+ * Frees a block with delay. *wake: the daemon does not look at this heap: wake it, then call
+ * limbo_woken() with *watch. -EINVAL: not a block's start; -EALREADY: free, or freed so before;
+ * -EDEADLK: a signal handler interrupted the allocator; source's.
+ */
+int lane_defer(struct lane *lane, uint64_t ptr, bool *wake, uint64_t *watch);
+/* What lane_defer() began is done: before the thread uses the lane otherwise. */
+void lane_deferred(struct lane *lane);
+/* The daemon was woken when the watch word was `watch`: others need not do it again. */
+void limbo_woken(struct heap *heap, uint64_t watch);
+
+/* Sets the limbo bit of block `index`, then the span's limbo hint. -EALREADY. */
+int span_defer(struct heap *heap, const struct span_at *at, uint32_t index);
+/* Sets the span's limbo hint if it has blocks in limbo. */
+void span_limbo_hint(struct heap *heap, const struct span_at *at);
+/* Makes all limbo blocks of the span remote: nobody can see one. The caller hints the span. */
+void span_limbo_free(struct heap *heap, const struct span_at *at);
+
+/* The daemon */
+
+struct limbo;
+
+/* For a heap, borrowed. -ENOMEM. */
+int limbo_new(struct limbo **ret, struct heap *heap);
+void limbo_free(struct limbo *limbo);
+
+/*
+ * Goes on with taking a snapshot (a new one if the last was released), looking at `budget` spans at
+ * most. 1: it is not whole yet; 0: it is; -EIO; -ENOMEM: what was not noted is hinted again. What
+ * it holds is limbo_blocks(); it may be nothing.
+ */
+int limbo_snapshot(struct limbo *limbo, uint32_t budget);
+/* Goes on with freeing what is in the snapshot, `budget` words at most. 1: there is more; 0; -EIO. */
+int limbo_release(struct limbo *limbo, uint32_t budget);
+
+uint64_t limbo_blocks(const struct limbo *limbo); /* in the snapshot */
+uint64_t limbo_bytes(const struct limbo *limbo);
+uint64_t limbo_freed(const struct limbo *limbo); /* blocks, ever */
+
+/* Says that the daemon looks at the heap: freers need not wake it. -EIO. */
+int limbo_watch(struct limbo *limbo);
+/* The daemon is about to look away. 1: there is limbo, and it goes on watching; 0; -EIO. */
+int limbo_unwatch(struct limbo *limbo);

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The auditor shares the media layer with the daemon, not its view of things: lengths of shelves
+ * come from the files, and everything that stands in a directory must have a reason.
+ */
+#include "tests/crash/audit.h"
+
+#include <check.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+#include "media/check.h"
+#include "media/file.h"
+
+#define NODE 1u
+
+static void pool_dir(char buf[256], const char *base, nvmm_pool_id id)
+{
+	int n = snprintf(buf, 256, "%s/pool-%u", base, id);
+
+	ck_assert_int_lt(n, 256);
+}
+
+/* Calls fn for each name in a directory. */
+static void each_name(const char *path, void (*fn)(void *arg, int dir, const char *name), void *arg)
+{
+	DIR *dir = opendir(path);
+	struct dirent *e;
+
+	ck_assert_msg(dir != NULL, "%s: %s", path, strerror(errno));
+	while ((e = readdir(dir)))
+		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+			fn(arg, dirfd(dir), e->d_name);
+	closedir(dir);
+}
+
+/* Whether `name` is `prefix`, a number and `suffix`. */
+static bool is_numbered(const char *name, const char *prefix, const char *suffix, unsigned *number)
+{
+	int end = 0;
+
+	if (strncmp(name, prefix, strlen(prefix)) != 0)
+		return false;
+	name += strlen(prefix);
+	return sscanf(name, "%u%n", number, &end) == 1 && strcmp(name + end, suffix) == 0;
+}
+
+/* Pools */
+
+struct pool_audit {
+	const struct nvmm_pool_info *info;
+	uint64_t bytes;
+	uint64_t shelf_bytes;
+	unsigned files;
+	const char *path;
+};
+
+static void audit_file(void *arg, int dir, const char *name)
+{
+	struct pool_audit *a = arg;
+	bool heap = a->info->kind == NVMM_POOL_HEAP;
+	unsigned number = 0;
+	struct stat st;
+	bool shelf = is_numbered(name, "shelf-", "", &number);
+
+	ck_assert_int_eq(fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW), 0);
+	ck_assert_msg(S_ISREG(st.st_mode) && (st.st_mode & 07777) == 0600, "%s/%s: mode 0%o",
+		      a->path, name, st.st_mode);
+	ck_assert_msg(shelf || strcmp(name, "meta.1") == 0 ||
+			      (heap && (is_numbered(name, "table-", ".1", &number) ||
+					is_numbered(name, "state-", "", &number) ||
+					strcmp(name, "lanes.1") == 0)),
+		      "%s/%s does not belong there", a->path, name);
+	ck_assert_msg(number < a->info->shelves, "%s/%s is of a shelf that is not there", a->path,
+		      name);
+	/* Reserved: a file with holes would be a promise that nobody keeps. */
+	ck_assert_msg((uint64_t)st.st_blocks * 512 >= (uint64_t)st.st_size,
+		      "%s/%s is not reserved", a->path, name);
+	a->bytes += (uint64_t)st.st_size;
+	a->shelf_bytes += shelf ? (uint64_t)st.st_size : 0;
+	a->files++;
+}
+
+static void audit_pool(const char *base, const struct nvmm_pool_info *info)
+{
+	struct pool_audit a = { .info = info };
+	bool heap = info->kind == NVMM_POOL_HEAP;
+	char path[256];
+
+	pool_dir(path, base, info->id);
+	a.path = path;
+	each_name(path, audit_file, &a);
+	ck_assert_msg(a.files == (heap ? 2 + 3 * info->shelves : 1 + info->shelves),
+		      "%s: %u files for %u shelves", path, a.files, info->shelves);
+	ck_assert_msg(a.shelf_bytes == info->bytes, "%s: %llu bytes of shelves, not %llu", path,
+		      (unsigned long long)a.shelf_bytes, (unsigned long long)info->bytes);
+	ck_assert_msg(a.bytes == info->file_bytes, "%s: %llu bytes of files, not %llu", path,
+		      (unsigned long long)a.bytes, (unsigned long long)info->file_bytes);
+}
+
+struct base_audit {
+	const char *base;
+	const struct nvmm_pool_info *pools;
+	size_t n;
+	size_t found;
+};
+
+static void audit_name(void *arg, int dir, const char *name)
+{
+	struct base_audit *a = arg;
+	unsigned id;
+	size_t i;
+
+	(void)dir;
+	if (strcmp(name, "registry") == 0 || strcmp(name, "node-1") == 0 ||
+	    strcmp(name, "nvmmd.lock") == 0)
+		return;
+	ck_assert_msg(is_numbered(name, "pool-", "", &id), "%s/%s is left behind", a->base, name);
+	for (i = 0; i < a->n && a->pools[i].id != id; i++)
+		;
+	ck_assert_msg(i < a->n, "%s/%s belongs to no pool", a->base, name);
+	a->found++;
+}
+
+void audit_base(const char *base, const struct nvmm_pool_info *pools, size_t n)
+{
+	struct base_audit a = { .base = base, .pools = pools, .n = n };
+
+	each_name(base, audit_name, &a);
+	ck_assert_msg(a.found == n, "%s: %zu directories for %zu pools", base, a.found, n);
+	for (size_t i = 0; i < n; i++)
+		audit_pool(base, &pools[i]);
+}
+
+static void count_session(void *arg, int dir, const char *name)
+{
+	unsigned id;
+
+	(void)dir;
+	*(unsigned *)arg += is_numbered(name, "session-", "", &id);
+}
+
+unsigned audit_sessions(const char *runtime)
+{
+	unsigned n = 0;
+
+	each_name(runtime, count_session, &n);
+	return n;
+}
+
+/* Heaps */
+
+struct mapping {
+	void *addr;
+	uint64_t len;
+};
+
+static struct mapping map_file(const char *dir, const char *kind, unsigned index, const char *suffix)
+{
+	struct mapping m = { NULL, 0 };
+	char path[320];
+	struct stat st;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s-%u%s", dir, kind, index, suffix);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	ck_assert_msg(fd >= 0 && fstat(fd, &st) == 0, "%s: %s", path, strerror(errno));
+	m.len = (uint64_t)st.st_size;
+	ck_assert_int_eq(file_map(&m.addr, fd, m.len, 0, false), 0);
+	close(fd);
+	return m;
+}
+
+static uint64_t shelf_units(const char *dir, unsigned index)
+{
+	char path[320];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "%s/shelf-%u", dir, index);
+	ck_assert_int_eq(stat(path, &st), 0);
+	return (uint64_t)st.st_size >> UNIT_SHIFT;
+}
+
+void audit_heap(const char *base, const struct nvmm_pool_info *info)
+{
+	struct mapping map[2 * POOL_SHELVES_MAX];
+	struct heap_shelf shelf[POOL_SHELVES_MAX];
+	static struct heap heap;
+	const char *why = "";
+	uint64_t where = 0;
+	char dir[256];
+	int broken;
+
+	pool_dir(dir, base, info->id);
+	ck_assert_int_eq(heap_init(&heap, info->id, NODE, DURABILITY_PROCESS, info->smallest_block), 0);
+	for (unsigned i = 0; i < info->shelves; i++) {
+		struct mapping table = map_file(dir, "table", i, ".1");
+		struct mapping state = map_file(dir, "state", i, "");
+		const struct file_header_df *header = state.addr;
+		uint64_t limit = media_load64(&header->limit);
+
+		map[2 * i] = table;
+		map[2 * i + 1] = state;
+		shelf[i] = (struct heap_shelf){
+			.table = ((struct table_file_df *)table.addr)->word,
+			.hints = (m64 *)(void *)((char *)state.addr + MEDIA_PAGE),
+			.state = (char *)state.addr + state_records_offset(limit),
+			.units = shelf_units(dir, i),
+			.limit = limit,
+		};
+		heap_shelf_add(&heap, i, &shelf[i]);
+	}
+	broken = heap_check(&heap, &why, &where);
+	ck_assert_msg(broken == 0, "%s: %d rules are broken, first: %s, at unit 0x%llx", dir, broken, why,
+		      (unsigned long long)where);
+	for (unsigned i = 0; i < 2 * info->shelves; i++)
+		file_unmap(map[i].addr, map[i].len);
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What is in a shelf base, by its files alone.
+ */
+#pragma once
+
+#include <nvmm/client.h>
+
+/*
+ * Asserts that the base holds the directories of these pools, each with its files, whole and no
+ * longer than they should be, and nothing else but what a daemon needs.
+ */
+void audit_base(const char *base, const struct nvmm_pool_info *pools, size_t n);
+
+/* Asserts that a heap that nobody has open breaks no rule of media/check.h. */
+void audit_heap(const char *base, const struct nvmm_pool_info *heap);
+
+/* Session files in the runtime directory. */
+unsigned audit_sessions(const char *runtime);
