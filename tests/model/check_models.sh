@@ -28,7 +28,6 @@ explore() {
 	(
 		cd "$dir" || exit 1
 		rm -f pan out ./*.trail
-		# No partial order reduction is asked for or refused; -DSAFETY: assertions and deadlocks.
 		spin -a "$@" model.pml >out 2>&1 &&
 			$compiler -O1 -w -DSAFETY -DCOLLAPSE -DMEMLIM=$memory -o pan pan.c >>out 2>&1 &&
 			timeout 300 ./pan -m4000000 -w20 >out 2>&1
@@ -80,14 +79,6 @@ breaks collect -DENTRY_FIRST
 breaks collect -DUNHINT_LATE -DDISOWN_BLIND
 breaks collect -DHINT_UNOWNED -DDISOWN_BLIND
 
-holds epoch
-holds epoch -DFENCE -DNO_BARRIER
-breaks epoch -DNO_BARRIER
-breaks epoch -DEQUAL_IS_RIPE
-breaks epoch -DRAISE_FIRST
-breaks epoch -DFREE_ALL
-breaks epoch -DEARLY_EXIT
-
 holds spans
 holds spans -DUNITS=2 -DLANES=1
 breaks spans -DCLASS_BEFORE_CLAIM
@@ -99,5 +90,24 @@ breaks spans -DLOAD_NO_HINT
 breaks spans -DUNHINT_LATE -DDISOWN_BLIND
 breaks spans -DUNITS=2 -DLANES=1 -DINTERIOR_NONE
 breaks spans -DUNITS=2 -DLANES=1 -DNO_JOIN
+
+holds revoke
+holds revoke -DFENCED
+breaks revoke -DNO_BARRIER
+breaks revoke -DTAKE_UNASKED
+breaks revoke -DTAKEN_EARLY
+breaks revoke -DNO_WAIT
+breaks revoke -DNO_RESET
+breaks revoke -DNO_BUSY_LOOK
+
+holds epoch
+holds epoch -DFENCED
+breaks epoch -DRIPE_AT
+breaks epoch -DNO_BARRIER
+breaks epoch -DSCAN_FIRST
+breaks epoch -DRAISE_FIRST
+breaks epoch -DQUEUE
+breaks epoch -DG_LOST
+breaks epoch -DTWO_SNAPSHOTS
 
 exit $failed
