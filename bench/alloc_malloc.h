@@ -49,7 +49,8 @@ static int alloc_prepare(const struct place *place)
 {
 	Dl_info info;
 
-	if (!dladdr((void *)(uintptr_t)bench_malloc, &info) || !strstr(info.dli_fname, BENCH_LIBRARY)) {
+	if (!dladdr((void *)(uintptr_t)bench_malloc, &info) ||
+	    !strstr(info.dli_fname, BENCH_LIBRARY)) {
 		fprintf(stderr, "malloc is not the one of %s\n", BENCH_LIBRARY);
 		return -1;
 	}

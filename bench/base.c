@@ -90,8 +90,8 @@ static int write_config(const struct base *base)
 		perror(path);
 		return -1;
 	}
-	fprintf(f, "shelves:\n  base: %s/base\nsocket:\n  path: %s/socket\nruntime: %s/run\n", base->dir,
-		base->dir, base->dir);
+	fprintf(f, "shelves:\n  base: %s/base\n", base->dir);
+	fprintf(f, "socket:\n  path: %s/socket\nruntime: %s/run\n", base->dir, base->dir);
 	fprintf(f, "durability: process\nlog:\n  level: warning\n  target: stderr\n");
 	return fclose(f) == 0 ? 0 : -1;
 }

@@ -44,10 +44,14 @@ static unsigned number(const char *text, unsigned most)
 static bool parse(struct bench *bench, bool *bounds, int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "bounds", no_argument, NULL, 'b' },	   { "only", required_argument, NULL, 'o' },
-		{ "rounds", required_argument, NULL, 'r' }, { "ms", required_argument, NULL, 'm' },
-		{ "dir", required_argument, NULL, 'd' },    { "json", required_argument, NULL, 'j' },
-		{ "svg", required_argument, NULL, 's' },    { 0 },
+		{ "bounds", no_argument, NULL, 'b' },
+		{ "only", required_argument, NULL, 'o' },
+		{ "rounds", required_argument, NULL, 'r' },
+		{ "ms", required_argument, NULL, 'm' },
+		{ "dir", required_argument, NULL, 'd' },
+		{ "json", required_argument, NULL, 'j' },
+		{ "svg", required_argument, NULL, 's' },
+		{ 0 },
 	};
 	int c;
 

@@ -37,7 +37,8 @@ static void line(bool ok, const char *fmt, ...)
 		count.wrong++;
 }
 
-static void at_most(bool measured, double figure, double bound, const char *title, const char *text)
+static void at_most(bool measured, double figure, double bound, const char *title,
+		    const char *text)
 {
 	if (!measured)
 		line(false, "%-36s was not measured", title);
@@ -45,7 +46,8 @@ static void at_most(bool measured, double figure, double bound, const char *titl
 		line(figure <= bound, "%-36s %6.2f %s, bound %.2f", title, figure, text, bound);
 }
 
-static void at_least(bool measured, double figure, double bound, const char *title, const char *text)
+static void at_least(bool measured, double figure, double bound, const char *title,
+		     const char *text)
 {
 	if (!measured)
 		line(false, "%-36s was not measured", title);
@@ -107,7 +109,8 @@ static void judge_power(const struct contest *contest, const char *title)
 		return;
 	}
 	ratio = contest_ratio(power, nvmm);
-	line(ratio <= 1.3, "%-36s %6.2f times process durability in power, bound 1.30", title, ratio);
+	line(ratio <= 1.3, "%-36s %6.2f times process durability in power, bound 1.30", title,
+	     ratio);
 }
 
 /* One cell: medians of all, and both bounds. */

@@ -9,8 +9,10 @@
 #include <string.h>
 
 static const char *const names[WORKLOADS] = {
-	[WORKLOAD_TIGHT] = "tight",	      [WORKLOAD_RANDOM] = "random",
-	[WORKLOAD_THREADTEST] = "threadtest", [WORKLOAD_LARSON] = "larson",
+	[WORKLOAD_TIGHT] = "tight",
+	[WORKLOAD_RANDOM] = "random",
+	[WORKLOAD_THREADTEST] = "threadtest",
+	[WORKLOAD_LARSON] = "larson",
 	[WORKLOAD_RING] = "ring",
 };
 

@@ -21,7 +21,8 @@ static json_t *series_json(const struct series *series)
 
 static json_t *entrant_json(const struct entrant *e)
 {
-	json_t *object = json_pack("{s:s, s:b}", "allocator", peer_name(e->peer), "failed", e->failed);
+	json_t *object = json_pack("{s:s, s:b}", "allocator", peer_name(e->peer), "failed",
+				   e->failed);
 
 	if (e->failed)
 		return object;
@@ -41,8 +42,8 @@ static json_t *contest_json(const struct contest *contest)
 	for (unsigned i = 0; i < contest->n; i++)
 		json_array_append_new(entrants, entrant_json(&contest->entrant[i]));
 	return json_pack("{s:s, s:I, s:I, s:i, s:b, s:b, s:o}", "workload",
-			 workload_name(cell->workload), "smallest", (json_int_t)cell->smallest, "size",
-			 (json_int_t)cell->size, "workers", (int)cell->workers, "processes",
+			 workload_name(cell->workload), "smallest", (json_int_t)cell->smallest,
+			 "size", (json_int_t)cell->size, "workers", (int)cell->workers, "processes",
 			 cell->processes, "filled", cell->filled, "allocators", entrants);
 }
 

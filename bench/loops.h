@@ -25,7 +25,7 @@
 struct ring {
 	block slot[RING_SLOTS];
 	uint64_t head __attribute__((aligned(TEAM_LINE))); /* written by the producer */
-	uint64_t end;                                      /* head of a producer that is done; else 0 */
+	uint64_t end; /* the head when the round was over */
 	uint64_t tail __attribute__((aligned(TEAM_LINE))); /* written by the consumer */
 };
 

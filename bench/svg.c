@@ -38,8 +38,8 @@ static void legend(FILE *f)
 {
 	double x = 12;
 
-	fprintf(f, "<text x=\"12\" y=\"18\" font-weight=\"bold\">ns for a pair of allocate and free, "
-		   "medians; left is better</text>\n");
+	fprintf(f, "<text x=\"12\" y=\"18\" font-weight=\"bold\">");
+	fprintf(f, "ns for a pair of allocate and free, medians; left is better</text>\n");
 	for (enum peer peer = 0; peer < PEERS; peer++) {
 		fprintf(f, "<circle cx=\"%.0f\" cy=\"36\" r=\"5\" fill=\"%s\"/>", x, colours[peer]);
 		fprintf(f, "<text x=\"%.0f\" y=\"40\">%s</text>\n", x + 9, peer_name(peer));
@@ -54,11 +54,19 @@ static void grid(FILE *f, unsigned rows)
 	for (int i = 0; i <= DECADES; i++) {
 		double x = LEFT + (double)WIDTH * i / DECADES;
 
-		fprintf(f, "<line x1=\"%.1f\" y1=\"%d\" x2=\"%.1f\" y2=\"%u\" stroke=\"#ddd\"/>", x, TOP - 4,
-			x, TOP + rows * ROW);
-		fprintf(f, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\" fill=\"#666\">%s</text>\n", x,
-			TOP - 8, names[i]);
+		fprintf(f, "<line x1=\"%.1f\" y1=\"%d\" x2=\"%.1f\" y2=\"%u\" stroke=\"#ddd\"/>",
+			x, TOP - 4, x, TOP + rows * ROW);
+		fprintf(f, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\" fill=\"#666\">", x,
+			TOP - 8);
+		fprintf(f, "%s</text>\n", names[i]);
 	}
+}
+
+static void dot(FILE *f, enum peer peer, double ns, double y)
+{
+	fprintf(f, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"5\" fill=\"%s\" fill-opacity=\"0.85\">",
+		x_of(ns), y, colours[peer]);
+	fprintf(f, "<title>%s %.1f ns</title></circle>", peer_name(peer), ns);
 }
 
 static void row(FILE *f, const struct contest *contest, unsigned n)
@@ -77,10 +85,7 @@ static void row(FILE *f, const struct contest *contest, unsigned n)
 		const struct entrant *e = &contest->entrant[i];
 
 		if (!e->failed && e->ns.n > 0)
-			fprintf(f, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"5\" fill=\"%s\" fill-opacity=\"0.85\">"
-				   "<title>%s %.1f ns</title></circle>",
-				x_of(series_median(&e->ns)), y, colours[e->peer], peer_name(e->peer),
-				series_median(&e->ns));
+			dot(f, e->peer, series_median(&e->ns), y);
 	}
 	fputc('\n', f);
 }

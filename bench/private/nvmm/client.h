@@ -78,7 +78,8 @@ static inline int nvmm_heap_create(struct nvmm *nvmm, nvmm_pool_id *id, uint64_t
 	return 0;
 }
 
-static inline int nvmm_heap_open(struct nvmm_heap **ret, struct nvmm *nvmm, nvmm_pool_id id, int flags)
+static inline int nvmm_heap_open(struct nvmm_heap **ret, struct nvmm *nvmm, nvmm_pool_id id,
+				 int flags)
 {
 	(void)nvmm;
 	(void)id;
