@@ -133,7 +133,8 @@ void epochs_kick(struct pool *pool)
 		pool_judge(pool, limbo_watch(heap_service_limbo(pool->heap)), "looking for limbo");
 		p->active = true;
 		p->phase = EPOCH_SNAPSHOT;
-		TAILQ_INSERT_TAIL(&nvmmd->epochs.active, pool_ref(pool), epochs.of_active);
+		pool_ref(pool);
+		TAILQ_INSERT_TAIL(&nvmmd->epochs.active, pool, epochs.of_active);
 	}
 	tick_in(nvmmd, nvmmd->config.epoch.interval);
 }

@@ -138,14 +138,13 @@ static int lane_revoked(struct lane *lane)
 	return -ETIMEDOUT;
 }
 
-static void lane_leave(struct lane *lane)
+void lane_leave(struct lane *lane)
 {
 	/* ordering: release; who finds the mark gone sees all that was done under it. */
 	media_store_release(&lane->df->busy, 0);
 }
 
-/* The thread is marked busy: 0; or -ETIMEDOUT, -ESTALE, and it is not marked. */
-static int lane_entered(struct lane *lane)
+int lane_entered(struct lane *lane)
 {
 	int r = media_load64(&lane->df->revoke) != lane->calm ? lane_revoked(lane) : 0;
 
@@ -154,8 +153,7 @@ static int lane_entered(struct lane *lane)
 	return r;
 }
 
-/* 0; -EDEADLK: a signal handler interrupted the allocator; -ETIMEDOUT; -ESTALE. */
-static int lane_enter(struct lane *lane)
+int lane_enter(struct lane *lane)
 {
 	if (lane->lost)
 		return -ESTALE;

@@ -83,6 +83,13 @@ static inline uint64_t lane_pool(const struct lane *lane)
 	return (uint64_t)lane->heap->pool << 48;
 }
 
+/* Marks the thread busy in its lane. 0; -EDEADLK: a signal handler interrupted the allocator;
+ * -ETIMEDOUT; -ESTALE. */
+int lane_enter(struct lane *lane);
+/* The thread is marked busy: 0; or -ETIMEDOUT, -ESTALE, and it is not marked. */
+int lane_entered(struct lane *lane);
+void lane_leave(struct lane *lane);
+
 /* Makes every place empty, without touching media: what they named is nobody's or another's. */
 void lane_reset(struct lane *lane);
 

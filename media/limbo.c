@@ -89,9 +89,7 @@ static bool find_near(struct lane *lane, uint64_t ptr, struct span_at *at, uint3
 	const struct owned *o = &lane->owned[lane->near[unit % NEAR_UNITS]];
 	uint64_t offset = ptr - o->base, i = (offset * o->recip) >> 40;
 
-	/* If the daemon took the lane's spans, they may be something else by now. */
-	if (unit - o->first >= o->units || media_load64(&lane->df->revoke) != REVOKE_NONE ||
-	    i * o->size != offset || i >= o->blocks)
+	if (unit - o->first >= o->units || i * o->size != offset || i >= o->blocks)
 		return false;
 	*at = o->at;
 	*index = (uint32_t)i;
@@ -111,6 +109,19 @@ static int find_block(struct lane *lane, uint64_t ptr, struct span_at *at, uint3
 	return r == -ENXIO ? -EINVAL : r;
 }
 
+/* lane_enter(), quick where it can be. */
+static inline int enter_quick(struct lane *lane)
+{
+	struct lane_df *df = lane->df;
+
+	if (_unlikely(lane->slow || media_load64(&df->busy) != 0))
+		return lane_enter(lane);
+	media_store64(&df->busy, 1);
+	/* ordering: the compiler's; as in lane_enter(). */
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	return _likely(media_load64(&df->revoke) == lane->calm) ? 0 : lane_entered(lane);
+}
+
 int lane_defer(struct lane *lane, uint64_t ptr, bool *wake, uint64_t *watch)
 {
 	struct span_at at;
@@ -119,16 +130,9 @@ int lane_defer(struct lane *lane, uint64_t ptr, bool *wake, uint64_t *watch)
 
 	if (_unlikely(ptr >> 48 != lane->heap->pool))
 		return -EINVAL;
-	if (_unlikely(media_load64(&lane->df->busy) != 0))
-		return -EDEADLK;
-	/* As lane_enter(): the daemon takes no spans of a busy lane, and a signal handler sees that it
-	 * must not overwrite `freeing`. Revoked or not does not matter beyond find_near().
-	 * ordering: this store comes before the load of `revoke`, as there. */
-	if (_unlikely(lane->fence))
-		media_swap(&lane->df->busy, 1);
-	else
-		media_store64(&lane->df->busy, 1);
-	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	r = enter_quick(lane);
+	if (_unlikely(r < 0))
+		return r;
 	r = find_near(lane, ptr, &at, &index) ? 0 : find_block(lane, ptr, &at, &index);
 	if (_likely(r == 0)) {
 		/* ordering: release, and the OR is a full barrier: the settler of a lane whose OR was
@@ -151,8 +155,7 @@ void lane_deferred(struct lane *lane)
 {
 	/* ordering: release; the hint is set, the daemon woken. */
 	media_store_release(&lane->df->freeing, 0);
-	/* ordering: release; as leaving the allocator. */
-	media_store_release(&lane->df->busy, 0);
+	lane_leave(lane);
 }
 
 void limbo_woken(struct heap *heap, uint64_t watch)
