@@ -79,6 +79,14 @@ breaks collect -DENTRY_FIRST
 breaks collect -DUNHINT_LATE -DDISOWN_BLIND
 breaks collect -DHINT_UNOWNED -DDISOWN_BLIND
 
+holds epoch
+holds epoch -DFENCE -DNO_BARRIER
+breaks epoch -DNO_BARRIER
+breaks epoch -DEQUAL_IS_RIPE
+breaks epoch -DRAISE_FIRST
+breaks epoch -DFREE_ALL
+breaks epoch -DEARLY_EXIT
+
 holds spans
 holds spans -DUNITS=2 -DLANES=1
 breaks spans -DCLASS_BEFORE_CLAIM
@@ -100,14 +108,14 @@ breaks revoke -DNO_WAIT
 breaks revoke -DNO_RESET
 breaks revoke -DNO_BUSY_LOOK
 
-holds epoch
-holds epoch -DFENCED
-breaks epoch -DRIPE_AT
-breaks epoch -DNO_BARRIER
-breaks epoch -DSCAN_FIRST
-breaks epoch -DRAISE_FIRST
-breaks epoch -DQUEUE
-breaks epoch -DG_LOST
-breaks epoch -DTWO_SNAPSHOTS
+holds reclaim
+holds reclaim -DFENCED
+breaks reclaim -DRIPE_AT
+breaks reclaim -DNO_BARRIER
+breaks reclaim -DSCAN_FIRST
+breaks reclaim -DRAISE_FIRST
+breaks reclaim -DQUEUE
+breaks reclaim -DG_LOST
+breaks reclaim -DTWO_SNAPSHOTS
 
 exit $failed

@@ -1,180 +1,163 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Epochs and background reclamation, on a machine with store buffers (TSO): readers, slots, the
- * daemon's snapshots, limbo, collect, and the block's next life.
+ * Epochs with store buffers: nvmm_epoch_pin() and _unpin() of <nvmm/client.h>, media/epoch.c, the
+ * rounds of daemon/epochs.c, span_defer() and limbo_release() of media/limbo.c.
  *
- * One block and one link to it. A writer links the block, unlinks it and frees it with delay; two
- * readers enter, follow the link, use the block, leave. A reader may stop anywhere, so it enters with an
- * epoch read long ago. The daemon: limbo word, stamp s = G, raise G, barrier, scan until each slot was
- * seen zero or greater than s, limbo again, remote. The owner collects, and the writer has the block
- * again. The readers' stores of their slots wait in a buffer of one; the other stores here are
- * followed by locked instructions. Readers and the daemon die at any step; a reader's slot falls once it
- * is settled; the daemon's number G stands in its page and outlives it. It is counted up to GMAX; then
- * nothing is reclaimed any more.
+ * One link, to one of three blocks. The writer links a free block and frees the old one with delay;
+ * two readers follow the link in epochs; the daemon reclaims. A reader's store to its slot stands in
+ * its buffer until it is flushed, at any time, or by the daemon's barrier; its loads do not wait for
+ * it. A reader may stop for any time anywhere, so between reading the number and storing it.
  *
- * FENCED: readers fence, the daemon has no barrier. Wrong on purpose: RIPE_AT (>= s), NO_BARRIER,
- * SCAN_FIRST (before the barrier and the raise), RAISE_FIRST (before the snapshot, stamped with the old
- * number), QUEUE (of a pointer with its client's epoch), G_LOST (counted from 1 by the next daemon),
- * TWO_SNAPSHOTS (of the same limbo bit at once).
+ * Ghost: life[b], raised when b becomes free: a reader's block must not live another life while it
+ * is inside.
+ *
+ * Wrong on purpose, each to be found: NO_BARRIER, EQUAL_IS_RIPE, RAISE_FIRST (the number rises
+ * before the snapshot), FREE_ALL (what is in limbo when the snapshot is ripe, instead of what is in
+ * it), EARLY_EXIT (the slot falls before the last use). Right as well: FENCE with NO_BARRIER.
  */
 
-#ifndef GMAX
-#define GMAX 4
-#endif
-#ifdef TWO_SNAPSHOTS
-#define DAEMONS 2
-#else
-#define DAEMONS 1
-#endif
+#define VISITS 2
+#define WRITES 3
+#define ROUNDS 2
 
-#define S(step) if :: step :: goto died fi
+#define FREE 0
+#define LINKED 1
+#define LIMBO 2
 
-byte G = 1;
+byte state[3];
+byte life[3];
+byte link;
+byte number = 1;
 byte slot[2];
-bool waits[2];       /* a reader's store of its slot waits in its buffer: */
-byte waiting[2];
-bool using[2];       /* ghost: the reader has the block's address */
-bool dead[2];
-bool link;           /* leads to the block */
-bool alloc, limbo, remote;
-#ifdef QUEUE
-byte queued;         /* the epoch that the client wrote beside its pointer */
-#endif
+byte buffer[2];
+bool buffered[2];
+bool noted[3]; /* the snapshot */
 
-proctype memory()
-{
+inline flush(r) {
+	d_step {
+		if
+		:: buffered[r] -> slot[r] = buffer[r]; buffered[r] = false
+		:: else
+		fi
+	}
+}
+
+/* Stores leave a buffer in order: what is in it goes before, seen or not. */
+inline leave(r) {
+	d_step { buffered[r] = false; slot[r] = 0 }
+}
+
+proctype reader(byte me) {
+	byte e, p, l, visits;
+
 end:	do
-	:: d_step { waits[0] -> slot[0] = waiting[0]; waits[0] = false; waiting[0] = 0 }
-	:: d_step { waits[1] -> slot[1] = waiting[1]; waits[1] = false; waiting[1] = 0 }
+	:: visits < VISITS ->
+		e = number;
+		d_step { buffer[me] = e; buffered[me] = true; e = 0 };
+#ifdef FENCE
+		flush(me);
+#endif
+		d_step { p = link; l = life[p] };
+#ifdef EARLY_EXIT
+		leave(me);
+#endif
+		d_step { assert(life[p] == l); p = 0; l = 0 };
+#ifndef EARLY_EXIT
+		leave(me);
+#endif
+		visits++
+	:: buffered[me] -> flush(me)
 	od
 }
 
-proctype reader(byte me)
-{
-	byte e;
-
-restart:
+/* The buffer empties by itself while the reader is anywhere. */
+proctype buffers() {
 end:	do
-	:: goto died
-	:: e = G;
-		/* Here it may stop for as long as it likes. */
-#ifdef FENCED
-		S(d_step { !waits[me] -> slot[me] = e; e = 0 });
-#else
-		S(d_step { !waits[me] -> waits[me] = true; waiting[me] = e; e = 0 });
-#endif
-		S(using[me] = link);
-		/* Here it uses the block. */
-		S(using[me] = false);
-		S(d_step { !waits[me] -> waits[me] = true; waiting[me] = 0 })
-	od;
-died:
-	atomic { using[me] = false; e = 0; dead[me] = true };
-	!dead[me];
-	goto restart
+	:: buffered[0] -> flush(0)
+	:: buffered[1] -> flush(1)
+	od
 }
 
-/* Owns the block's span, and frees the block with delay. */
-proctype writer()
-{
-	byte e;
+proctype writer() {
+	byte fresh, old, written;
 
 end:	do
-	:: !alloc -> alloc = true
-	:: alloc && !limbo && !remote ->
-		link = true;
-#ifdef QUEUE
-		e = G;
-#endif
-		link = false;
-#ifdef QUEUE
-		queued = e; e = 0;
-#endif
-		limbo = true
-	:: remote -> /* span_collect() */
-		limbo = false;
+	:: written < WRITES && (state[0] == FREE || state[1] == FREE || state[2] == FREE) ->
 		d_step {
-			assert(!using[0] && !using[1]); /* no reader has what is given anew */
-			alloc = false
+			if
+			:: state[0] == FREE -> fresh = 0
+			:: state[0] != FREE && state[1] == FREE -> fresh = 1
+			:: else -> fresh = 2
+			fi;
+			state[fresh] = LINKED
 		};
-		remote = false
+		d_step { old = link; link = fresh };
+		d_step { state[old] = LIMBO; old = 0; fresh = 0 };
+		written++
 	od
 }
 
-#define passed(r) (slot[r] == 0 || slot[r] > s)
-
-/* A slot is looked at as often as it takes. */
-inline scan() {
-#ifdef RIPE_AT
-	if :: slot[0] == 0 || slot[0] >= s :: goto died fi;
-	if :: slot[1] == 0 || slot[1] >= s :: goto died fi
-#else
-	if :: passed(0) :: goto died fi;
-	if :: passed(1) :: goto died fi
-#endif
+inline snapshot() {
+	d_step {
+		noted[0] = (state[0] == LIMBO);
+		noted[1] = (state[1] == LIMBO);
+		noted[2] = (state[2] == LIMBO)
+	}
 }
 
-proctype reclaimer()
-{
-	byte s;
+inline release(b) {
+	d_step {
+		if
+#ifdef FREE_ALL
+		:: state[b] == LIMBO -> state[b] = FREE; life[b]++
+#else
+		:: state[b] == LIMBO && noted[b] -> state[b] = FREE; life[b]++
+#endif
+		:: else
+		fi;
+		noted[b] = false
+	}
+}
 
-restart:
+#ifdef EQUAL_IS_RIPE
+#define ripe(r) (slot[r] == 0 || slot[r] >= stamp)
+#else
+#define ripe(r) (slot[r] == 0 || slot[r] > stamp)
+#endif
+
+proctype daemon() {
+	byte stamp, rounds;
+
 end:	do
-	:: G < GMAX -> G = G + 1 /* for other blocks */
+	:: rounds < ROUNDS && (state[0] == LIMBO || state[1] == LIMBO || state[2] == LIMBO) ->
 #ifndef RAISE_FIRST
-	:: limbo && !remote && G < GMAX ->
-#ifdef QUEUE
-		s = queued;
-#else
-		S(s = G);
+		snapshot();
 #endif
-#ifdef SCAN_FIRST
-		scan();
+		d_step { stamp = number; number = stamp + 1 };
+#ifdef RAISE_FIRST
+		snapshot();
 #endif
-		S(G = G + 1);
-#if !defined(NO_BARRIER) && !defined(FENCED)
-		S(!waits[0]);
-		S(!waits[1]);
+#ifndef NO_BARRIER
+		flush(0);
+		flush(1);
 #endif
-#ifndef SCAN_FIRST
-		scan();
-#endif
-		if
-		:: limbo -> S(remote = true)
-		:: else
-		fi;
-		s = 0
-#else
-	:: G < GMAX ->
-		S(s = G);
-		S(G = G + 1);
-		if :: limbo && !remote :: goto died fi;
-		S(!waits[0]);
-		S(!waits[1]);
-		scan();
-		if
-		:: limbo -> S(remote = true)
-		:: else
-		fi;
-		s = 0
-#endif
-	:: atomic { dead[0] && !waits[0] -> slot[0] = 0; dead[0] = false }
-	:: atomic { dead[1] && !waits[1] -> slot[1] = 0; dead[1] = false }
-	:: goto died
-	od;
-died:
-	s = 0;
-#ifdef G_LOST
-	G = 1;
-#endif
-	goto restart
+		ripe(0);
+		ripe(1);
+		release(0);
+		release(1);
+		release(2);
+		stamp = 0;
+		rounds++
+	od
 }
 
 init {
 	atomic {
-		run memory(); run reader(0); run reader(1); run writer(); run reclaimer();
-#if DAEMONS == 2
-		run reclaimer()
-#endif
+		state[0] = LINKED;
+		run reader(0);
+		run reader(1);
+		run buffers();
+		run writer();
+		run daemon()
 	}
 }
