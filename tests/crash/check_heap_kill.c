@@ -340,21 +340,30 @@ static bool run_once(const struct operation *op, unsigned recovery, long k, long
 	return j >= 0 ? again : killed;
 }
 
+/*
+ * The store behind k that is visited next. All of them are, but under a sanitizer, where a fork takes
+ * many times as long: there the first ones, then a sample that thins out. The ordinary build of the same
+ * test run visits the others.
+ */
+static long next_point(long k)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+	return k + 1 + k / 16;
+#else
+	return k + 1;
+#endif
+}
+
 START_TEST(every_store)
 {
 	const struct operation *op = &operations[_i];
 	long points = 0, inner = 0;
 
-	for (unsigned r = 0; r < ARRAY_SIZE(recoveries); r++) {
-		long k = 0;
-
-		for (; run_once(op, r, k, -1); k++) {
+	for (unsigned r = 0; r < ARRAY_SIZE(recoveries); r++)
+		for (long k = 0, n = 0; run_once(op, r, k, -1); k = next_point(k), n++, points++)
 			/* Recovery is killed at each of its own stores for a sample of the k. */
-			for (long j = 0; k % 5 == 0 && run_once(op, r, k, j); j++)
+			for (long j = 0; n % 5 == 0 && run_once(op, r, k, j); j = next_point(j))
 				inner++;
-		}
-		points += k;
-	}
 	ck_assert_int_gt(points, 0);
 	printf("%s: %ld points, %ld inside recovery, 0 failures\n", op->name, points, inner);
 }
