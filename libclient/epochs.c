@@ -397,8 +397,8 @@ _public int nvmm_epoch_enter_slow(struct nvmm *nvmm)
 	}
 	nvmm_epoch_pin(s->word, s->current);
 	if (s->fence)
-		/* ordering: full barrier; the daemon's membarrier does not reach this process. */
-		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+		/* ordering: the daemon's membarrier does not reach this process. */
+		barrier_full();
 	else
 		place_set(s);
 	return 0;

@@ -15,6 +15,7 @@
 #include "media/epoch.h"
 
 #include "common/macro.h"
+#include "media/barrier.h"
 
 uint64_t epoch_current(const struct epoch_page *page)
 {
@@ -48,7 +49,7 @@ uint64_t epoch_raise(struct epoch_page *page)
 	 */
 	__atomic_store_n(&page->current, epoch_word(stamp + 1), __ATOMIC_RELEASE);
 	/* ordering: full barrier; as said. */
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	barrier_full();
 	return stamp;
 }
 
