@@ -198,7 +198,8 @@ struct table_file_df {
 struct state_tail_df {
 	m64 owner; /* OWNER_* or a lane (media/span.h) */
 	m64 open;  /* `power`: OPEN_* and a version (media/mark.h) */
-	m8 zero[16];
+	m64 word;  /* a head's: the span word that it was granted with, */
+	m64 seal;  /*   and state_seal() of it: two files tell of each span */
 };
 _Static_assert(sizeof(struct state_tail_df) == 32, "frozen");
 

@@ -234,6 +234,11 @@ static int load_step(void *arg)
 			l->why = "a span word is neither a free run nor a span";
 			return -EUCLEAN;
 		}
+		if (!state_sealed(state_tail(&l->grant->heap->layout, at.record),
+				  span_pack(at.span), l->unit)) {
+			l->why = "a state record and the span table do not speak of the same span";
+			return -EUCLEAN;
+		}
 		load_span(l, &at);
 		l->unit += at.span.length;
 	}
