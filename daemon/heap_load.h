@@ -10,5 +10,9 @@
  * a negative errno with the request's text. */
 int heap_need(struct request *request, struct pool *pool);
 
+/* Does what pool->recovery says: loads, verifies, mends; recovery_ended() follows. Beside running
+ * clients, if the heap is loaded. -ENOMEM and others: nothing was begun. */
+int heap_load_recover(struct pool *pool);
+
 /* Begins to load it though no request wants it yet. */
 void heap_load_ahead(struct pool *pool);

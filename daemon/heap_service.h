@@ -12,6 +12,7 @@
 
 #include "common/macro.h"
 #include "daemon/pool_layout.h"
+#include "media/check.h"
 #include "media/grant.h"
 #include "media/limbo.h"
 
@@ -35,15 +36,24 @@ static inline bool lane_set_has(const struct lane_set *set, uint32_t lane)
 	return lane < LANES_MAX && (set->word[lane / 64] >> lane % 64 & 1);
 }
 
+/* What a load does besides. */
+struct heap_verify {
+	bool repair;                 /* mends what is rotten first, into `report` */
+	bool live;                   /* living sessions use the heap meanwhile */
+	struct check_report *report; /* NULL: nothing is verified */
+	uint64_t *progress;          /* units walked; atomic */
+};
+
 /*
  * Maps the heap's files, walks its tables, settles every lane that is not in `alive` (borrowed for the
  * call); without `readers`, nobody has it open and what is in limbo is freed. With `alive` NULL the shelves are new: nothing in them is in service yet, and all of
- * their units are brought into it. -EUCLEAN, -EIO: damaged, `damage` says what and where;
+ * their units are brought into it. `verify` (borrowed; NULL: nothing) is done besides.
+ * -EUCLEAN, -EIO: damaged, `damage` says what and where;
  * -ENOMEM; others of open(2), mmap(2).
  */
 int heap_service_new(struct heap_service **ret, int pool_fd, const struct pool_record *record,
 		     const struct pool_shelves *shelves, const struct lane_set *alive,
-		     bool readers, char damage[HEAP_DAMAGE_LEN]);
+		     bool readers, const struct heap_verify *verify, char damage[HEAP_DAMAGE_LEN]);
 struct heap_service *heap_service_ref(struct heap_service *service);
 void heap_service_unref(struct heap_service *service);
 DEFINE_AUTO(struct heap_service, heap_service_unref)
@@ -82,11 +92,18 @@ uint32_t heap_service_lanes(const struct heap_service *service); /* in the file 
 int heap_service_spans(struct heap_service *service, unsigned class, uint32_t want,
 		       uint64_t *refs);
 int heap_service_run(struct heap_service *service, uint64_t units, uint64_t *ref);
+/* Retires what is empty. 0 or -errno. */
+int heap_service_trim(struct heap_service *service);
 /* Whether the heap has spans of this class. */
 bool heap_service_class_ok(const struct heap_service *service, unsigned class);
 
 /* What is in limbo in it. */
 struct limbo *heap_service_limbo(struct heap_service *service);
+
+/* Audits it; any thread, `live` beside others. 0, or -EIO; `report` says what was found. `progress` (may
+ * be NULL): units walked, atomic. */
+int heap_service_audit(struct heap_service *service, bool live, struct check_report *report,
+		       uint64_t *progress);
 
 /* Counts the heap; any thread. As heap_count(), and -EIO. */
 int heap_service_count(struct heap_service *service, struct heap_totals *ret);

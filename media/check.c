@@ -19,6 +19,7 @@
 #include <time.h>
 
 #include "common/macro.h"
+#include "media/mark.h"
 #include "media/repair.h"
 
 #define LIVE_TRIES 20u
@@ -43,6 +44,14 @@ void check_note(struct check_report *report, const char *file, uint64_t offset, 
 	f->ref = ref;
 	f->what = what;
 	f->so = so;
+}
+
+void check_progress(struct check_report *report, uint64_t units)
+{
+	report->units = units;
+	if (report->progress)
+		/* ordering: none needed; one writer, for who shows it. */
+		__atomic_store_n(report->progress, units, __ATOMIC_RELAXED);
 }
 
 static void pause_for_others(void)
@@ -143,6 +152,7 @@ static void count_span(struct audit *a, const struct span_at *at)
 	a->report->spans++;
 	a->report->blocks += used;
 	a->report->used += used * at->block_size;
+	a->report->suspects += span_suspect(a->heap, at) ? used : 0;
 	for (uint32_t w = 0; w < DIV_UP(at->blocks, 64u); w++)
 		a->report->limbo += at->block_size *
 				    (uint64_t)__builtin_popcountll(
@@ -222,8 +232,7 @@ static void audit_shelf(struct audit *a, uint32_t index)
 		if (step > 0)
 			tries = 0;
 		u = step > 0 ? u + step : audit_lost(a, index, u, &tries);
-		/* ordering: none needed; who shows it looks again. */
-		__atomic_store_n(&a->report->units, before + u, __ATOMIC_RELAXED);
+		check_progress(a->report, before + u);
 	}
 }
 

@@ -20,12 +20,14 @@ struct check_finding {
 };
 
 struct check_report {
-	uint64_t units; /* looked at, atomic: for who shows progress */
+	uint64_t units;     /* looked at */
+	uint64_t *progress; /* NULL, or where they are shown meanwhile; atomic, borrowed */
 	uint64_t spans;
 	uint64_t blocks; /* allocated, those in limbo too */
 	uint64_t used;   /* bytes of them */
 	uint64_t limbo;  /* bytes */
 	uint64_t free;   /* bytes of free runs */
+	uint64_t suspects; /* blocks that may have been free when power was cut */
 	uint64_t violations;
 	uint32_t n_findings; /* the first CHECK_FINDINGS of them */
 	struct check_finding finding[CHECK_FINDINGS];
@@ -34,6 +36,9 @@ struct check_report {
 /* Adds a finding; `what` and `so` are static. */
 void check_note(struct check_report *report, const char *file, uint64_t offset, uint64_t ref,
 		const char *what, const char *so);
+
+/* Says how many units were looked at. */
+void check_progress(struct check_report *report, uint64_t units);
 
 /*
  * Audits the heap into `report`, which goes on from what it has. `live`: others use the heap

@@ -129,7 +129,8 @@ struct pool_record_df {
 	m8 cookie[16]; /* the session that asked for the last change, */
 	m64 op_seq; /*   and its request: a retry is answered, not done again */
 	m8 name[POOL_NAME_MAX + 1]; /* zero-padded; empty: none */
-	m8 zero[104];
+	m8 priority; /* heaps: who is recovered first, the higher */
+	m8 zero[103];
 };
 _Static_assert(sizeof(struct pool_record_df) == 256, "frozen");
 

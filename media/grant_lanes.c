@@ -213,6 +213,16 @@ static void load_span(struct loading *l, const struct span_at *at)
 	}
 }
 
+static void load_pass(struct loading *l, uint64_t units)
+{
+	uint64_t *progress = l->grant->lanes.progress;
+
+	l->unit += units;
+	if (progress)
+		/* ordering: none needed; one writer, for who shows it. */
+		__atomic_store_n(progress, *progress + units, __ATOMIC_RELAXED);
+}
+
 /* Guarded. Walks to the next free run, 1, or to the shelf's end, 0. */
 static int load_step(void *arg)
 {
@@ -227,7 +237,7 @@ static int load_step(void *arg)
 		if (s.kind == SPAN_FREE && s.length > 0 && s.length <= shelf->units - l->unit) {
 			l->free = (struct run){ .shelf = l->shelf, .unit = (uint32_t)l->unit,
 						.length = s.length };
-			l->unit += s.length;
+			load_pass(l, s.length);
 			return 1;
 		}
 		if (heap_span(l->grant->heap, ref, &at) < 0) {
@@ -240,7 +250,7 @@ static int load_step(void *arg)
 			return -EUCLEAN;
 		}
 		load_span(l, &at);
-		l->unit += at.span.length;
+		load_pass(l, at.span.length);
 	}
 	return 0;
 }

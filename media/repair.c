@@ -330,8 +330,7 @@ static void mend_shelf(struct repair *r)
 
 	for (uint64_t u = 0; u < r->shelf->units;) {
 		u = mend_at(r, u);
-		/* ordering: none needed; who shows it looks again. */
-		__atomic_store_n(&r->report->units, before + u, __ATOMIC_RELAXED);
+		check_progress(r->report, before + u);
 	}
 }
 
