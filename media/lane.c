@@ -44,7 +44,6 @@ int lane_new(struct lane **ret, struct heap *heap, uint32_t number,
 {
 	struct lane *lane = aligned_alloc(MEDIA_LINE, sizeof(*lane));
 	uint64_t bytes;
-	bool slow;
 
 	if (!lane)
 		return -ENOMEM;
@@ -69,9 +68,8 @@ int lane_new(struct lane **ret, struct heap *heap, uint32_t number,
 	for (unsigned c = 0; c < CLASS_COUNT; c++)
 		lane->class[c].grown = 1;
 	lane->calm = media_load64(&lane->df->revoke) & ~REVOKE_STATE;
-	/* Where entering is more than a store, or freeing more than one, the fast paths are left alone. */
-	slow = lane->fence || heap->durability == DURABILITY_POWER;
-	lane->quiet = slow ? NEVER_QUIET : lane->calm;
+	/* Where entering is more than a store the fast paths are left alone. */
+	lane->quiet = lane->fence ? NEVER_QUIET : lane->calm;
 	lane_reset(lane);
 	*ret = lane;
 	return 0;
@@ -185,6 +183,7 @@ void lane_release(struct lane *lane)
 	for (unsigned i = 0; i < LANE_OWNED; i++)
 		if (lane->owned[i].bytes > 0)
 			owned_release(lane, &lane->owned[i]);
+	lane_closings_end(lane);
 	lane_leave(lane);
 }
 
@@ -203,7 +202,6 @@ static int alloc_small(struct lane *lane, unsigned class, uint64_t *ret)
 		word = media_load64(c->word);
 	}
 	*ret = current_take(lane, c, word, current_free(c, word));
-	media_persist(lane->heap->durability, c->word, sizeof(*c->word));
 	return 0;
 }
 
@@ -247,7 +245,6 @@ static int free_owned(struct lane *lane, struct owned *o, uint64_t ptr)
 	if (!place_allocated(lane, &p))
 		return -EALREADY;
 	place_free(&p);
-	media_persist(lane->heap->durability, p.word, sizeof(*p.word));
 	if (p.word != o->current->word)
 		owned_freed(lane, o, p.word);
 	return 0;

@@ -11,12 +11,14 @@
 
 #include "common/macro.h"
 #include "media/lane.h"
+#include "media/mark.h"
 
 #define SPARES_MAX 256u    /* spans known to be unowned that the lane tries first, a class */
 #define SHED_MAX 256u      /* spans that were given up full, and may have room by now, a class */
 #define CLAIM_TRIES 64     /* grants that others may snatch away before a request gives up */
 #define NEAR_UNITS 4096u   /* units whose owned span is found without the span table */
 #define FOREIGN_UNITS 64u  /* units of others whose span is remembered */
+#define CLOSING_MAX 8u     /* spans given up whose marks wait for the next drain */
 #define QUICK_SIZE 1024u   /* sizes whose class is looked up */
 #define PLACE_WORDS (LANE_OWNED / 64)
 _Static_assert(PLACE_WORDS == 2, "place_get()");
@@ -96,6 +98,8 @@ struct lane {
 	uint64_t held_max;
 	uint64_t empty;    /* bytes of those that were found empty */
 	uint64_t empty_max;
+	struct closing closing[CLOSING_MAX];
+	unsigned closings;
 	struct foreign foreign[FOREIGN_UNITS];
 	struct class_state class[CLASS_COUNT];
 
@@ -115,6 +119,13 @@ int lane_enter(struct lane *lane);
 /* The thread is marked busy: 0; or -ETIMEDOUT, -ESTALE, and it is not marked. */
 int lane_entered(struct lane *lane);
 void lane_leave(struct lane *lane);
+
+/* Power: opens a span that the lane owns. It takes the marks of spans given up before away. */
+void lane_open(struct lane *lane, const struct span_at *at);
+/* Gives a span up, as span_disown(); its mark goes at the lane's next drain. */
+void lane_disown(struct lane *lane, const struct span_at *at);
+/* Drains, and no mark waits any more. */
+void lane_closings_end(struct lane *lane);
 
 /* Makes every place empty, without touching media: what they named is nobody's or another's. */
 void lane_reset(struct lane *lane);
@@ -230,7 +241,7 @@ static inline void place_free(const struct place *p)
 	 *   crash before: it is allocated.
 	 *   crash after:  it is free.
 	 *   ordering:     release; the caller's last use of the block comes before.
-	 *   durable:      drained, by the caller, before the block can be given again.
+	 *   durable:      the span is open (media/mark.h).
 	 */
 	media_store_release(p->word, p->bits & ~p->bit);
 }

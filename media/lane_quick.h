@@ -32,7 +32,7 @@ static inline uint64_t current_take(struct lane *lane, struct current *c, uint64
 	 *   crash after:  it is allocated; if the caller had not kept the pointer, nothing reaches it.
 	 *   ordering:     release; pairs with the acquire of who adopts the span, and with whoever
 	 *                 got the pointer from the caller.
-	 *   durable:      drained, by the caller, before the pointer is returned.
+	 *   durable:      the span is open (media/mark.h).
 	 */
 	media_store_release(c->word, word | bit);
 	lane->last = c;

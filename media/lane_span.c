@@ -21,11 +21,41 @@
 #define REMOTE_LOOKS 16 /* spans without room that are looked at for remote frees, a refill */
 #define REMOTE_LEAST 8  /* that part of a span must have been freed to be worth collecting */
 
+/* Open marks */
+
+void lane_closings_end(struct lane *lane)
+{
+	if (lane->closings == 0)
+		return;
+	media_drain(lane->heap->durability);
+	while (lane->closings > 0)
+		span_close_end(&lane->closing[--lane->closings]);
+}
+
+void lane_open(struct lane *lane, const struct span_at *at)
+{
+	if (!span_open(lane->heap, at))
+		return;
+	/* It has drained what was flushed before. */
+	while (lane->closings > 0)
+		span_close_end(&lane->closing[--lane->closings]);
+}
+
+void lane_disown(struct lane *lane, const struct span_at *at)
+{
+	if (lane->closings == CLOSING_MAX)
+		lane_closings_end(lane);
+	if (span_close_begin(lane->heap, at, &lane->closing[lane->closings]))
+		lane->closings++;
+	span_release(lane->heap, at);
+}
+
 /* Places */
 
 void lane_reset(struct lane *lane)
 {
 	lane->held = lane->empty = 0;
+	lane->closings = 0;
 	lane->last = &lane->current[0];
 	lane->last_bit = 0;
 	memset(lane->unused, 0xff, sizeof(lane->unused));
@@ -129,7 +159,7 @@ void owned_release(struct lane *lane, struct owned *o)
 	bool room = owned_scan(o, o->alloc);
 
 	owned_unlink(lane, o);
-	span_disown(lane->heap, &o->at);
+	lane_disown(lane, &o->at);
 	place_clear(lane, o);
 	/* Tried first when the class runs dry; others may have it by then. */
 	if (room)
@@ -272,13 +302,15 @@ static bool adopt(struct lane *lane, unsigned class, uint64_t ref)
 	struct span_at at;
 	struct owned *o;
 
-	if (lane_find_span(lane, ref, &at) < 0 || at.span.kind != SPAN_SMALL || at.span.class != class)
+	if (lane_find_span(lane, ref, &at) < 0 || at.span.kind != SPAN_SMALL ||
+	    at.span.class != class || span_suspect(lane->heap, &at))
 		return false;
 	o = place_get(lane, class);
 	if (!place_claim(lane, o, &at)) {
 		place_clear(lane, o);
 		return false;
 	}
+	lane_open(lane, &at);
 	heap_unhint(&at);
 	span_collect(lane->heap, &at);
 	owned_init(lane, o, &at);
