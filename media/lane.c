@@ -210,7 +210,7 @@ static _noinline uint64_t alloc_entered(struct lane *lane, size_t size)
 	int r = 0;
 
 	if (size > CLASS_SIZE_MAX) {
-		r = lane_take_run(lane, DIV_UP((uint64_t)size, UNIT_SIZE), &ptr);
+		r = lane_take_run(lane, DIV_UP((uint64_t)size, UNIT_SIZE), 1, &ptr);
 	} else {
 		class = MAX(class_of(size), lane->heap->first_class);
 		if (lane->current[class]->mask == 0)
@@ -263,6 +263,34 @@ uint64_t lane_alloc(struct lane *lane, size_t size)
 	/* ordering: release; as in lane_leave(). */
 	media_store_release(&df->busy, 0);
 	return ptr;
+}
+
+/* A block of whole units, the first at a multiple of the alignment: more than a unit's. */
+static uint64_t alloc_run(struct lane *lane, size_t align, size_t size)
+{
+	uint64_t ptr = 0;
+	int r = size - 1 >= SHELF_SIZE_MAX ? -EINVAL : lane_enter(lane);
+
+	if (r == 0) {
+		r = lane_take_run(lane, DIV_UP((uint64_t)size, UNIT_SIZE), align >> UNIT_SHIFT, &ptr);
+		lane_leave(lane);
+	}
+	lane->error = r;
+	return ptr;
+}
+
+uint64_t lane_alloc_aligned(struct lane *lane, size_t align, size_t size)
+{
+	if (align == 0 || (align & (align - 1)) != 0 || align > LANE_ALIGN_MAX ||
+	    size - 1 >= SHELF_SIZE_MAX) {
+		lane->error = -EINVAL;
+		return 0;
+	}
+	/* The class of a multiple of a power of two is itself a multiple of it, and so is a block's place
+	 * in its span; spans begin at units. */
+	if (align <= UNIT_SIZE)
+		return lane_alloc(lane, ALIGN_UP(size, align));
+	return alloc_run(lane, align, size);
 }
 
 int lane_error(const struct lane *lane)

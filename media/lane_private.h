@@ -102,8 +102,8 @@ void lane_release_empty(struct lane *lane);
 /* Makes current[class] a span with free bits in its mask. 0 or -errno. */
 int lane_refill(struct lane *lane, unsigned class);
 
-/* Grants a run, claims it, allocates its block. */
-int lane_take_run(struct lane *lane, uint64_t units, uint64_t *ret);
+/* Grants a run whose first unit is a multiple of `align`, claims it, allocates its block. */
+int lane_take_run(struct lane *lane, uint64_t units, uint64_t align, uint64_t *ret);
 
 /* An owned span that is not current has a block more. */
 void owned_freed(struct lane *lane, struct owned *o);

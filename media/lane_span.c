@@ -432,17 +432,17 @@ static int claim_run(struct lane *lane, uint64_t ref, uint64_t units, uint64_t *
 	return 0;
 }
 
-int lane_take_run(struct lane *lane, uint64_t units, uint64_t *ret)
+int lane_take_run(struct lane *lane, uint64_t units, uint64_t align, uint64_t *ret)
 {
 	int r = -EAGAIN;
 
 	for (int i = 0; i < CLAIM_TRIES && r == -EAGAIN; i++) {
 		uint64_t ref = 0;
 
-		r = lane->source->run(lane->ctx, units, &ref);
+		r = lane->source->run(lane->ctx, units, align, &ref);
 		if (r == -ENOSPC && i == 0) {
 			lane_release_empty(lane);
-			r = lane->source->run(lane->ctx, units, &ref);
+			r = lane->source->run(lane->ctx, units, align, &ref);
 		}
 		if (r == 0)
 			r = claim_run(lane, ref, units, ret);
