@@ -337,13 +337,13 @@ int nvmm_unmap(struct nvmm *nvmm, void *addr, size_t len);
 /* A slot's word: an epoch, and in these low bits how deep its thread is in it; 0: outside. */
 #define NVMM_EPOCH_NEST_MASK ((UINT64_C(1) << 20) - 1)
 
-/* The calling thread's slot, for the inline functions alone. */
+/* A slot of the calling thread, for the inline functions alone; never changed while it may be used. */
 struct nvmm_epoch_place {
 	uint64_t id; /* of the connection; 0: of none */
 	uint64_t *slot;
 	const uint64_t *current; /* what is stored by who enters */
 };
-extern __thread struct nvmm_epoch_place nvmm_epoch_place
+extern __thread const struct nvmm_epoch_place *nvmm_epoch_place
 	__attribute__((__tls_model__("initial-exec")));
 int nvmm_epoch_enter_slow(struct nvmm *nvmm);
 void nvmm_epoch_exit_slow(struct nvmm *nvmm);
@@ -372,17 +372,21 @@ static inline void nvmm_epoch_unpin(uint64_t *slot)
 
 /*
  * Enters an epoch; nests, up to a million deep. A thread's first call on a connection may ask the daemon
- * for a place: -ENOMEM, -EMFILE, -EUSERS (65536 threads), -ETIMEDOUT, -ECONNRESET, -ENOTCONN (after
- * fork), -EDEADLK (from a signal handler that interrupted the library). Later ones return 0, never
- * wait, and may be made from signal handlers. A thread's end ends the epoch that it is in.
+ * for a place: -ENOMEM, -ENOSPC (in the daemon's runtime directory), -EMFILE, -EUSERS (65536 threads),
+ * -ETIMEDOUT, -ECONNRESET, -ENOTCONN (after fork), -EDEADLK (from a signal handler that interrupted the
+ * library). Later ones return 0, never wait, and may be made from signal handlers. A thread's end ends
+ * the epoch that it is in.
  */
 static inline int nvmm_epoch_enter(struct nvmm *nvmm)
 {
 	const struct nvmm_translation *t = (const struct nvmm_translation *)(const void *)nvmm;
 
-	if (__builtin_expect(nvmm_epoch_place.id != t->epoch_id, 0))
+	/* ordering: relaxed; the thread's own, and loaded once: a signal handler may change it. */
+	const struct nvmm_epoch_place *place = __atomic_load_n(&nvmm_epoch_place, __ATOMIC_RELAXED);
+
+	if (__builtin_expect(place->id != t->epoch_id, 0))
 		return nvmm_epoch_enter_slow(nvmm);
-	nvmm_epoch_pin(nvmm_epoch_place.slot, nvmm_epoch_place.current);
+	nvmm_epoch_pin(place->slot, place->current);
 	return 0;
 }
 
@@ -391,10 +395,13 @@ static inline void nvmm_epoch_exit(struct nvmm *nvmm)
 {
 	const struct nvmm_translation *t = (const struct nvmm_translation *)(const void *)nvmm;
 
-	if (__builtin_expect(nvmm_epoch_place.id != t->epoch_id, 0))
+	/* ordering: relaxed; as on entry. */
+	const struct nvmm_epoch_place *place = __atomic_load_n(&nvmm_epoch_place, __ATOMIC_RELAXED);
+
+	if (__builtin_expect(place->id != t->epoch_id, 0))
 		nvmm_epoch_exit_slow(nvmm);
 	else
-		nvmm_epoch_unpin(nvmm_epoch_place.slot);
+		nvmm_epoch_unpin(place->slot);
 }
 
 /*
