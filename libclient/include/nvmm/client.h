@@ -232,6 +232,23 @@ nvmm_ptr nvmm_alloc(struct nvmm_heap *heap, size_t size);
 nvmm_ptr nvmm_zalloc(struct nvmm_heap *heap, size_t size);
 
 /*
+ * The same as nvmm_alloc() at a local address, in every process, that is a multiple of `align`: a power of
+ * two up to 2 MiB (else EINVAL). All else that takes a block takes it. Above 16 KiB of alignment a block
+ * takes whole units of 16 KiB.
+ */
+nvmm_ptr nvmm_alloc_aligned(struct nvmm_heap *heap, size_t align, size_t size);
+
+/*
+ * Makes a block hold `size` bytes: where it is, if they fit and a new block would not be more than a quarter
+ * smaller; else in a new block that gets the bytes that fit, and the old one is freed. Returns the block's pointer, or
+ * NVMM_NULL with errno, and the block is as it was: as nvmm_alloc(); EINVAL also: not the start of an
+ * allocated block. NVMM_NULL: nvmm_alloc(). A new block has nvmm_alloc()'s alignment. The caller alone uses
+ * the block meanwhile. Not crash-atomic: of a caller that dies both blocks may stay allocated; never
+ * neither.
+ */
+nvmm_ptr nvmm_realloc(struct nvmm_heap *heap, nvmm_ptr ptr, size_t size);
+
+/*
  * Frees a block, from any process that has the heap open for writing. NVMM_NULL does nothing.
  * -EINVAL: not the start of a block of this heap; -EALREADY: it is free already; both exact unless
  * two threads race on one block.
