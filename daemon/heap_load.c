@@ -6,6 +6,10 @@
  * heap open before a restart go on using it. The lanes of sessions that live when the job begins
  * are left alone, all others are settled. A session that dies meanwhile leaves its lanes without an
  * owner: those are settled on the loop, afterwards.
+ *
+ * The heap's service record says IN_USE under this boot before anybody gets descriptors to write by, and
+ * CLOSED when the last has left. Found IN_USE under another boot, a heap of durability `power` may
+ * have lost what was not drained; in the same boot memory is as its writers left it.
  */
 #include "daemon/heap_load.h"
 
@@ -26,8 +30,7 @@ struct heap_load {
 	struct pool_record record;
 	struct pool_shelves shelves;
 	struct lane_set alive; /* when the job began */
-	bool readers;          /* likewise: who opens it later finds no block that is in limbo */
-	struct heap_verify verify;
+	struct heap_taking how;
 	struct heap_service *service;
 	char damage[HEAP_DAMAGE_LEN];
 };
@@ -37,7 +40,7 @@ static int load_run(struct job *job)
 	struct heap_load *load = container_of(job, struct heap_load, job);
 
 	return heap_service_new(&load->service, load->pool_fd, &load->record, &load->shelves,
-				&load->alive, load->readers, &load->verify, load->damage);
+				&load->alive, &load->how, load->damage);
 }
 
 static void claim_lanes(struct pool *pool, struct opening *opening)
@@ -56,12 +59,73 @@ static void claim_lanes(struct pool *pool, struct opening *opening)
 	opening->n_lanes = n;
 }
 
+/* Whether the heap was in use when power was cut. */
+static int was_cut(bool *ret, struct pool *pool)
+{
+	struct service_record record;
+	struct meta *meta;
+	int r = pool_meta(pool, &meta);
+
+	if (r < 0)
+		return r;
+	r = meta_service_get(meta, &record);
+	if (r < 0)
+		return pool_judge(pool, r, "its service record");
+	*ret = record.in_use && memcmp(record.boot_id, pool->nvmmd->boot_id, BOOT_ID_LEN) != 0;
+	return 0;
+}
+
+bool heap_was_in_use(struct pool *pool)
+{
+	struct service_record record = { .in_use = true };
+	struct meta *meta;
+
+	if (pool_meta(pool, &meta) == 0 && meta_service_get(meta, &record) < 0)
+		pool_judge(pool, -EUCLEAN, "its service record");
+	pool_rest(pool);
+	return !pool->damage && record.in_use;
+}
+
+static int service_put(struct pool *pool, bool in_use)
+{
+	struct service_record record = { .in_use = in_use };
+	struct meta *meta;
+	int r = pool_meta(pool, &meta);
+
+	if (r < 0)
+		return r;
+	memcpy(record.boot_id, pool->nvmmd->boot_id, BOOT_ID_LEN);
+	r = meta_service_put(meta, &record);
+	if (r < 0)
+		log_error("pool %u: its service record cannot be written: %s", pool->id,
+			  strerror(-r));
+	return r;
+}
+
+void heap_unload(struct pool *pool)
+{
+	int r;
+
+	if (pool->damage || pool->record.state == POOL_FREE)
+		return;
+	r = heap_service_close(pool->heap);
+	if (r == 0)
+		(void)service_put(pool, false);
+	else
+		pool_judge(pool, r, "draining the heap");
+}
+
 static void load_commit(struct heap_load *load)
 {
 	struct pool *pool = load->pool;
 	struct opening *opening;
 	int r;
 
+	r = service_put(pool, true);
+	if (r < 0) {
+		pool->load_error = r;
+		return;
+	}
 	pool->heap = take(load->service);
 	pool->lanes = heap_service_lanes(pool->heap);
 	pool_recount(pool);
@@ -85,8 +149,8 @@ static void load_done(struct job *job, int r)
 
 	pool->busy = POOL_IDLE;
 	pool->load_error = r;
-	if (load->verify.report)
-		*pool->recovery.report = *load->verify.report;
+	if (load->how.report)
+		*pool->recovery.report = *load->how.report;
 	if (r == 0)
 		load_commit(load);
 	else if (load->damage[0] && (r == -EIO || r == -EUCLEAN))
@@ -98,8 +162,9 @@ static void load_done(struct job *job, int r)
 	pool->load_error = 0;
 	pool_rest(pool);
 	pool_unref(pool);
+	heap_service_unref(load->service);
 	close(load->pool_fd);
-	free(load->verify.report);
+	free(load->how.report);
 	free(load);
 }
 
@@ -111,24 +176,26 @@ static int load_start(struct pool *pool, enum recovery_depth depth)
 
 	if (!load)
 		return -ENOMEM;
-	load->verify.progress = &pool->recovery.done;
-	load->verify.repair = depth == RECOVERY_REPAIR;
+	load->how.progress = &pool->recovery.done;
+	load->how.repair = depth == RECOVERY_REPAIR;
 	if (depth > RECOVERY_LOAD) {
-		load->verify.report = calloc(1, sizeof(*load->verify.report));
-		r = load->verify.report && recovery_report(pool) == 0 ? 0 : -ENOMEM;
+		load->how.report = calloc(1, sizeof(*load->how.report));
+		r = load->how.report && recovery_report(pool) == 0 ? 0 : -ENOMEM;
 	}
+	if (r == 0)
+		r = was_cut(&load->how.power_cut, pool);
 	if (r == 0)
 		r = pool_files_dir(&load->pool_fd, pool->nvmmd->base_fd, pool->id);
 	if (r < 0) {
-		free(load->verify.report);
+		free(load->how.report);
 		free(load);
 		return r;
 	}
 	load->pool = pool_ref(pool);
 	load->record = pool->record;
 	load->shelves = pool->shelves;
-	load->readers = !LIST_EMPTY(&pool->openings);
-	load->verify.live = load->readers && !pool->recovery.offline;
+	load->how.readers = !LIST_EMPTY(&pool->openings);
+	load->how.live = load->how.readers && !pool->recovery.offline;
 	LIST_FOREACH (opening, &pool->openings, of_pool)
 		for (uint32_t i = 0; i < opening->n_lanes; i++)
 			lane_set_add(&load->alive, opening->lanes[i]);
@@ -212,7 +279,7 @@ int heap_load_recover(struct pool *pool)
 	if (pool->damage)
 		return -EUCLEAN;
 	if (pool->heap && pool->recovery.offline)
-		heap_service_unref(take(pool->heap)); /* its clients are kept away */
+		heap_service_unref(take(pool->heap)); /* its clients are kept away meanwhile */
 	return pool->heap ? look_start(pool) : load_start(pool, depth);
 }
 

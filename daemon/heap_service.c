@@ -28,6 +28,7 @@
 #include "daemon/pool_files.h"
 #include "media/file.h"
 #include "media/guard.h"
+#include "media/marks.h"
 #include "media/repair.h"
 
 struct service_shelf {
@@ -197,14 +198,15 @@ static void service_lanes_live(struct heap_service *service)
 							       .count = service->n_lanes });
 }
 
-static int service_grant(struct heap_service *service, const struct lane_set *alive, bool readers,
-			 const struct heap_verify *verify, char damage[HEAP_DAMAGE_LEN])
+static int service_grant(struct heap_service *service, const struct lane_set *alive,
+			 const struct heap_taking *how, char damage[HEAP_DAMAGE_LEN])
 {
 	struct grant_lanes lanes = { .alive = lane_alive,
 				     .ctx = (void *)(uintptr_t)alive,
 				     .count = service->n_lanes,
-				     .no_readers = !readers,
-				     .progress = verify ? verify->progress : NULL };
+				     .no_readers = !how || !how->readers,
+				     .progress = how ? how->progress : NULL,
+				     .power_cut = how && how->power_cut };
 	const char *why = "cannot be read";
 	uint64_t where = 0;
 	int r;
@@ -250,23 +252,23 @@ int heap_service_audit(struct heap_service *service, bool live, struct check_rep
 	return guard_run(audit_guarded, &l, NULL);
 }
 
-static int service_repair(struct heap_service *service, const struct heap_verify *verify,
+static int service_repair(struct heap_service *service, const struct heap_taking *how,
 			  char damage[HEAP_DAMAGE_LEN])
 {
-	struct looking l = { .heap = &service->heap, .report = verify->report };
+	struct looking l = { .heap = &service->heap, .report = how->report };
 	int r = guard_run(repair_guarded, &l, NULL);
 
 	return r < 0 ? damage_say(damage, r, "pool", service->record.pool, "cannot be read") : 0;
 }
 
 /* What is there after all was settled keeps every rule, or the heap is not taken into service. */
-static int service_verify(struct heap_service *service, const struct heap_verify *verify,
+static int service_verify(struct heap_service *service, const struct heap_taking *how,
 			  char damage[HEAP_DAMAGE_LEN])
 {
-	struct check_report *report = verify->report;
+	struct check_report *report = how->report;
 	uint64_t before = report->violations;
 	uint32_t at = report->n_findings;
-	int r = heap_service_audit(service, verify->live, report, NULL);
+	int r = heap_service_audit(service, how->live, report, NULL);
 
 	if (r < 0)
 		return damage_say(damage, r, "pool", service->record.pool, "cannot be read");
@@ -280,7 +282,7 @@ static int service_verify(struct heap_service *service, const struct heap_verify
 
 int heap_service_new(struct heap_service **ret, int pool_fd, const struct pool_record *record,
 		     const struct pool_shelves *shelves, const struct lane_set *alive,
-		     bool readers, const struct heap_verify *verify, char damage[HEAP_DAMAGE_LEN])
+		     const struct heap_taking *how, char damage[HEAP_DAMAGE_LEN])
 {
 	static const struct pool_shelves none;
 	_auto(heap_service_unref) struct heap_service *service = calloc(1, sizeof(*service));
@@ -298,12 +300,12 @@ int heap_service_new(struct heap_service **ret, int pool_fd, const struct pool_r
 	r = service_map_lanes(service, pool_fd, damage);
 	for (uint32_t i = 0; r == 0 && alive && i < shelves->n; i++)
 		r = service_shelf_add(service, pool_fd, i, &shelves->shelf[i], damage);
-	if (r == 0 && verify && verify->repair)
-		r = service_repair(service, verify, damage);
+	if (r == 0 && how && how->repair)
+		r = service_repair(service, how, damage);
 	if (r == 0)
-		r = service_grant(service, alive, readers, verify, damage);
-	if (r == 0 && verify && verify->report)
-		r = service_verify(service, verify, damage);
+		r = service_grant(service, alive, how, damage);
+	if (r == 0 && how && how->report)
+		r = service_verify(service, how, damage);
 	if (r == 0)
 		r = limbo_new(&service->limbo, &service->heap);
 	if (r == 0 && !alive)
@@ -337,6 +339,11 @@ int heap_service_grow(struct heap_service *service, int pool_fd, const struct po
 			return damage_say(damage, r, "shelf", i, "new units cannot be used");
 	}
 	return 0;
+}
+
+int heap_service_close(struct heap_service *service)
+{
+	return marks_close(&service->heap);
 }
 
 struct heap_service *heap_service_ref(struct heap_service *service)
@@ -469,9 +476,9 @@ int heap_service_trim(struct heap_service *service)
 	return bytes < 0 ? (int)bytes : 0;
 }
 
-int heap_service_run(struct heap_service *service, uint64_t units, uint64_t *ref)
+int heap_service_run(struct heap_service *service, uint64_t units, uint64_t align, uint64_t *ref)
 {
-	return grant_run(service->grant, units, ref);
+	return grant_run(service->grant, units, align, ref);
 }
 
 struct limbo *heap_service_limbo(struct heap_service *service)

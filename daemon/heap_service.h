@@ -36,24 +36,29 @@ static inline bool lane_set_has(const struct lane_set *set, uint32_t lane)
 	return lane < LANES_MAX && (set->word[lane / 64] >> lane % 64 & 1);
 }
 
-/* What a load does besides. */
-struct heap_verify {
-	bool repair;                 /* mends what is rotten first, into `report` */
+/* How a heap is taken into service. */
+struct heap_taking {
+	bool readers;                /* somebody has it open: what is in limbo stays */
+	bool power_cut;              /* what was not drained may be lost */
+	bool repair;                 /* what is rotten is mended first, into `report` */
 	bool live;                   /* living sessions use the heap meanwhile */
-	struct check_report *report; /* NULL: nothing is verified */
-	uint64_t *progress;          /* units walked; atomic */
+	struct check_report *report; /* borrowed; NULL: nothing is verified */
+	uint64_t *progress;          /* units walked; atomic, borrowed; NULL: nobody looks */
 };
 
 /*
  * Maps the heap's files, walks its tables, settles every lane that is not in `alive` (borrowed for the
- * call); without `readers`, nobody has it open and what is in limbo is freed. With `alive` NULL the shelves are new: nothing in them is in service yet, and all of
- * their units are brought into it. `verify` (borrowed; NULL: nothing) is done besides.
- * -EUCLEAN, -EIO: damaged, `damage` says what and where;
+ * call), as `how` says (NULL: nobody has it open). With `alive` NULL the shelves are new: nothing in
+ * them is in service yet, and all of their units are brought into it. -EUCLEAN, -EIO: damaged,
+ * `damage` says what and where;
  * -ENOMEM; others of open(2), mmap(2).
  */
 int heap_service_new(struct heap_service **ret, int pool_fd, const struct pool_record *record,
 		     const struct pool_shelves *shelves, const struct lane_set *alive,
-		     bool readers, const struct heap_verify *verify, char damage[HEAP_DAMAGE_LEN]);
+		     const struct heap_taking *how, char damage[HEAP_DAMAGE_LEN]);
+/* Nobody has the heap open any more: drains what lanes and freers have left undrained. As
+ * marks_close(). */
+int heap_service_close(struct heap_service *service);
 struct heap_service *heap_service_ref(struct heap_service *service);
 void heap_service_unref(struct heap_service *service);
 DEFINE_AUTO(struct heap_service, heap_service_unref)
@@ -91,7 +96,7 @@ uint32_t heap_service_lanes(const struct heap_service *service); /* in the file 
 /* As grant_spans() and grant_run(). */
 int heap_service_spans(struct heap_service *service, unsigned class, uint32_t want,
 		       uint64_t *refs);
-int heap_service_run(struct heap_service *service, uint64_t units, uint64_t *ref);
+int heap_service_run(struct heap_service *service, uint64_t units, uint64_t align, uint64_t *ref);
 /* Retires what is empty. 0 or -errno. */
 int heap_service_trim(struct heap_service *service);
 /* Whether the heap has spans of this class. */

@@ -64,10 +64,10 @@ static void dequeue(struct pool *pool)
 }
 
 /* Whether the heap needs to be looked at after a stop that was not in order. */
-static bool was_in_use(const struct pool *pool)
+static bool was_in_use(struct pool *pool)
 {
 	return pool->record.kind == POOL_HEAP && !pool->damage &&
-	       pool->record.state == POOL_LIVE;
+	       pool->record.state == POOL_LIVE && heap_was_in_use(pool);
 }
 
 static void plan_pool(struct nvmmd *nvmmd, struct pool *pool)

@@ -10,12 +10,13 @@
 #include <errno.h>
 #include <string.h>
 
+#include "libclient/block.h"
 #include "libclient/epochs.h"
-#include "libclient/heap.h"
 #include "libclient/source.h"
+#include "media/lane_quick.h"
 #include "media/limbo.h"
 
-static int heap_lane(struct nvmm_heap *heap, struct lane **ret)
+int block_lane(struct nvmm_heap *heap, struct lane **ret)
 {
 	struct nvmm *nvmm = heap->handle.nvmm;
 	_entry entry = ENTRY_NONE;
@@ -72,35 +73,31 @@ static int alloc_text(struct nvmm_heap *heap, size_t size, int r)
 	}
 }
 
-/* Says why there is no block. */
-static _noinline nvmm_ptr alloc_failed(struct nvmm_heap *heap, size_t size, int r)
+_noinline nvmm_ptr block_failed(struct nvmm_heap *heap, size_t size, int r)
 {
 	errno = -alloc_text(heap, size, r);
 	return NVMM_NULL;
 }
 
-/* The thread's first allocation, or one in a heap that it did not use lately. */
-static _noinline nvmm_ptr alloc_slow(struct nvmm_heap *heap, size_t size)
+/* What the fast path leaves; `lane` NULL: the thread's first allocation, or one in a heap that it did not
+ * use lately. */
+static _noinline nvmm_ptr alloc_slow(struct nvmm_heap *heap, struct lane *lane, size_t size)
 {
-	struct lane *lane;
 	nvmm_ptr ptr;
-	int r = size == 0 ? -EINVAL : heap_lane(heap, &lane);
+	int r = size == 0 ? -EINVAL : lane ? 0 : block_lane(heap, &lane);
 
 	if (r < 0)
-		return alloc_failed(heap, size, r);
+		return block_failed(heap, size, r);
 	ptr = lane_alloc(lane, size);
-	return ptr ? ptr : alloc_failed(heap, size, lane_error(lane));
+	return ptr ? ptr : block_failed(heap, size, lane_error(lane));
 }
 
 _public nvmm_ptr nvmm_alloc(struct nvmm_heap *heap, size_t size)
 {
 	struct lane *lane = lanes_find(heap->lanes_id);
-	nvmm_ptr ptr;
+	nvmm_ptr ptr = _likely(lane) ? lane_alloc_quick(lane, size) : NVMM_NULL;
 
-	if (_unlikely(!lane))
-		return alloc_slow(heap, size);
-	ptr = lane_alloc(lane, size);
-	return _likely(ptr) ? ptr : alloc_failed(heap, size, lane_error(lane));
+	return _likely(ptr) ? ptr : alloc_slow(heap, lane, size);
 }
 
 _public nvmm_ptr nvmm_zalloc(struct nvmm_heap *heap, size_t size)
@@ -146,10 +143,10 @@ static _noinline int free_text(struct nvmm_heap *heap, nvmm_ptr ptr, int r)
 	}
 }
 
-static _noinline int free_slow(struct nvmm_heap *heap, nvmm_ptr ptr)
+/* What the fast path leaves; `lane` may be NULL. */
+static _noinline int free_slow(struct nvmm_heap *heap, struct lane *lane, nvmm_ptr ptr)
 {
-	struct lane *lane;
-	int r = ptr == NVMM_NULL ? 0 : heap_lane(heap, &lane);
+	int r = lane || ptr == NVMM_NULL ? 0 : block_lane(heap, &lane);
 
 	if (r < 0 || ptr == NVMM_NULL)
 		return r;
@@ -160,19 +157,15 @@ static _noinline int free_slow(struct nvmm_heap *heap, nvmm_ptr ptr)
 _public int nvmm_free(struct nvmm_heap *heap, nvmm_ptr ptr)
 {
 	struct lane *lane = lanes_find(heap->lanes_id);
-	int r;
 
-	if (_unlikely(!lane))
-		return free_slow(heap, ptr);
-	r = lane_dealloc(lane, ptr);
-	return _likely(r == 0 || ptr == NVMM_NULL) ? 0 : free_text(heap, ptr, r);
+	return _likely(lane && lane_free_quick(lane, ptr)) ? 0 : free_slow(heap, lane, ptr);
 }
 
 /* The thread's lane, and the connection's epochs to wake the daemon by. */
 static _noinline int defer_ready(struct nvmm_heap *heap, struct lane **lane,
 				 struct epochs **epochs)
 {
-	int r = heap_lane(heap, lane);
+	int r = block_lane(heap, lane);
 
 	return r < 0 || *epochs ? r : epochs_need(heap->handle.nvmm, epochs);
 }
@@ -203,8 +196,7 @@ _public int nvmm_free_deferred(struct nvmm_heap *heap, nvmm_ptr ptr)
 	return 0;
 }
 
-/* The block that starts at ptr, mapping its shelf if need be. */
-static int find_block(struct nvmm_heap *heap, nvmm_ptr ptr, struct span_at *at, uint32_t *index)
+int block_find(struct nvmm_heap *heap, nvmm_ptr ptr, struct span_at *at, uint32_t *index)
 {
 	struct pool *pool = heap->handle.pool;
 	int r;
@@ -226,16 +218,20 @@ static bool bit(const m64 *map, uint32_t index)
 	return media_load_acquire(&map[index / 64]) >> (index % 64) & 1;
 }
 
-_public size_t nvmm_usable_size(struct nvmm_heap *heap, nvmm_ptr ptr)
+bool block_allocated(struct nvmm_heap *heap, const struct span_at *at, uint32_t index)
 {
 	const struct state_layout *l = &heap->handle.pool->heap.layout;
+
+	return bit(state_alloc(at->record), index) && !bit(state_limbo(l, at->record), index) &&
+	       !bit(state_remote(l, at->record), index);
+}
+
+_public size_t nvmm_usable_size(struct nvmm_heap *heap, nvmm_ptr ptr)
+{
 	struct span_at at;
 	uint32_t index;
 
-	if (find_block(heap, ptr, &at, &index) < 0)
-		return 0;
-	if (!bit(state_alloc(at.record), index) || bit(state_limbo(l, at.record), index) ||
-	    bit(state_remote(l, at.record), index))
+	if (block_find(heap, ptr, &at, &index) < 0 || !block_allocated(heap, &at, index))
 		return 0;
 	return at.block_size;
 }
