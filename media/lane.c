@@ -202,23 +202,31 @@ static inline uint64_t alloc_bit(struct owned *o, bool power)
 	return o->here + bit * o->size;
 }
 
+int lane_alloc_entered(struct lane *lane, size_t size, uint64_t *ret)
+{
+	struct owned *o;
+	unsigned class;
+	int r = 0;
+
+	if (size > CLASS_SIZE_MAX)
+		return lane_take_run(lane, DIV_UP((uint64_t)size, UNIT_SIZE), ret);
+	class = MAX(class_of(size), lane->heap->first_class);
+	if (lane->current[class]->mask == 0)
+		r = lane_refill(lane, class);
+	if (r < 0)
+		return r;
+	o = lane->current[class];
+	lane_reserving(lane, o->here + (unsigned)__builtin_ctzll(o->mask) * o->size);
+	*ret = alloc_bit(o, lane->power);
+	return 0;
+}
+
 /* The thread has entered. Any size; leaves. */
 static _noinline uint64_t alloc_entered(struct lane *lane, size_t size)
 {
 	uint64_t ptr = 0;
-	unsigned class;
-	int r = 0;
 
-	if (size > CLASS_SIZE_MAX) {
-		r = lane_take_run(lane, DIV_UP((uint64_t)size, UNIT_SIZE), &ptr);
-	} else {
-		class = MAX(class_of(size), lane->heap->first_class);
-		if (lane->current[class]->mask == 0)
-			r = lane_refill(lane, class);
-		if (r == 0)
-			ptr = alloc_bit(lane->current[class], lane->power);
-	}
-	lane->error = r;
+	lane->error = lane_alloc_entered(lane, size, &ptr);
 	lane_leave(lane);
 	return ptr;
 }
