@@ -30,6 +30,7 @@ struct grant_lanes {
 	void *ctx;
 	uint32_t count; /* lanes that the lanes file has room for */
 	const struct grant_words *words; /* borrowed as ctx is; NULL: no log stores words */
+	bool power_cut; /* what was not drained may be lost: open spans become suspect */
 	bool no_readers; /* nobody has the heap open: whatever is in limbo is free */
 };
 

@@ -23,6 +23,7 @@
 #include "media/grant_private.h"
 #include "media/guard.h"
 #include "media/limbo.h"
+#include "media/marks.h"
 
 /* Settling */
 
@@ -358,6 +359,8 @@ int grant_new(struct grant **ret, struct heap *heap, const struct grant_lanes *l
 	g->heap = heap;
 	g->lanes = *lanes;
 	r = runs_new(&g->runs);
+	if (r == 0 && lanes->power_cut)
+		r = marks_load(heap);
 	if (r == 0)
 		r = load(&l);
 	if (r == -EUCLEAN) {

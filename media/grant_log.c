@@ -100,8 +100,9 @@ static int redo_word(struct redo *redo, unsigned i)
 	if (!words)
 		return -EOPNOTSUPP;
 	r = words->map(words->ctx, action_place(redo, i), &redo->word);
+	/* The shelf is gone with its pool, and the word with it. */
 	if (r < 0)
-		return r;
+		return r == -ENOENT ? 0 : r;
 	r = guard_run(word_store, redo, NULL);
 	words->unmap(words->ctx, redo->word);
 	return r;
