@@ -210,7 +210,7 @@ static int alloc_small(struct lane *lane, unsigned class, uint64_t *ret)
 int lane_alloc_entered(struct lane *lane, size_t size, uint64_t *ret)
 {
 	if (size > CLASS_SIZE_MAX)
-		return lane_take_run(lane, DIV_UP((uint64_t)size, UNIT_SIZE), ret);
+		return lane_take_run(lane, DIV_UP((uint64_t)size, UNIT_SIZE), 1, ret);
 	return alloc_small(lane, MAX(class_of(size), lane->heap->first_class), ret);
 }
 

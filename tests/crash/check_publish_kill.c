@@ -352,7 +352,7 @@ static void verify_rest(long k)
 	fixture_expect_used(&scene.fix, 0);
 	lane_release(scene.taker);
 	ck_assert_int_ge(grant_trim(scene.fix.grant), 0);
-	while (grant_run(scene.fix.grant, 1, &ref) == 0) {
+	while (grant_run(scene.fix.grant, 1, 1, &ref) == 0) {
 		struct span_at at;
 
 		got++;
