@@ -417,7 +417,7 @@ static void count_held(uint64_t *held, uint64_t *maybe, const char *name, long k
 	}
 }
 
-/* Frees the suspects that the claims does not hold. */
+/* Frees the suspects that nobody claims. */
 static void sweep_span(const struct span_at *at)
 {
 	struct heap *heap = &scene.fix.heap;
