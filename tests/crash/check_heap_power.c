@@ -462,7 +462,7 @@ static void expect_all_free(const char *name, long k)
 
 	ck_assert_int_ge(grant_trim(scene.fix.grant), 0);
 	held = walk(false);
-	while (grant_run(scene.fix.grant, 1, &ref) == 0) {
+	while (grant_run(scene.fix.grant, 1, 1, &ref) == 0) {
 		struct span_at at;
 
 		got++;
