@@ -151,6 +151,15 @@ static int promises_end(struct grant *g)
 	return r;
 }
 
+/* Puts units of a run that was taken back into the index, which says so; returns r. */
+static int untake(struct grant *g, const struct run *run, uint64_t n, int r)
+{
+	int q = runs_add(g->runs, (struct run){ .shelf = run->shelf, .unit = run->unit,
+						.length = n });
+
+	return q < 0 ? q : r;
+}
+
 /* Grants one fresh span. */
 static int grant_fresh(struct grant *g, struct span span, uint64_t *ref)
 {
@@ -159,6 +168,9 @@ static int grant_fresh(struct grant *g, struct span span, uint64_t *ref)
 
 	if (r < 0)
 		return r;
+	r = space_reserve(g, &t.run, t.run.unit, span);
+	if (r < 0)
+		return untake(g, &t.run, span.length, r);
 	r = guard_run(type_span, &t, NULL);
 	if (r < 0)
 		return r;
@@ -254,7 +266,10 @@ static bool scan_span(struct scan *s, uint64_t ref)
 /* To the next word, of the next shelf after the last word; round to the first shelf. */
 static void scan_advance(struct scan *s)
 {
-	if (++s->word * 64 < units_of(s->grant, s->shelf))
+	uint64_t end = DIV_UP(units_of(s->grant, s->shelf), 64);
+
+	s->word = shelf_hint_word(s->grant->heap->shelf[s->shelf], s->word + 1, end);
+	if (s->word < end)
 		return;
 	s->word = 0;
 	do
@@ -282,7 +297,7 @@ static int scan_step(void *arg)
 			return 0;
 		s->budget--;
 		scan_advance(s);
-		if (units_of(s->grant, s->shelf) > 0)
+		if (s->word * 64 < units_of(s->grant, s->shelf))
 			s->bits = media_load64(&s->grant->heap->shelf[s->shelf]->hints[s->word]);
 	}
 }
@@ -317,7 +332,8 @@ static uint64_t all_words(struct grant *g)
 	uint64_t n = 0;
 
 	for (uint32_t i = 0; i < POOL_SHELVES_MAX; i++)
-		n += DIV_UP(units_of(g, i), 64);
+		if (units_of(g, i) > 0)
+			n += shelf_hint_words(g->heap->shelf[i], DIV_UP(units_of(g, i), 64));
 	return n;
 }
 
@@ -367,7 +383,7 @@ static int fresh_spans(struct grant *g, unsigned class, uint32_t want, uint64_t 
 	for (n = 0; n < want; n++) {
 		int r = grant_fresh(g, span, &refs[n]);
 
-		if (r == -ENOSPC)
+		if (r == -ENOSPC || (r == -EINPROGRESS && n > 0))
 			break;
 		if (r < 0)
 			return r;
@@ -395,6 +411,7 @@ int grant_spans(struct grant *g, unsigned class, uint32_t want, uint64_t *refs)
 
 	if (class >= CLASS_COUNT || class < g->heap->first_class || want == 0 || want > GRANT_SPANS_MAX)
 		return -EINVAL;
+	space_begin(g);
 	r = find_spans(g, SCAN_ROOMY, class, want, SCAN_BUDGET, refs);
 	if (r != 0)
 		return r;
@@ -425,6 +442,7 @@ int grant_run(struct grant *g, uint64_t units, uint64_t *ref)
 
 	if (units == 0 || units > SHELF_SIZE_MAX >> UNIT_SHIFT)
 		return -EINVAL;
+	space_begin(g);
 	r = grant_fresh(g, span, ref);
 	if (r == -ENOSPC)
 		r = run_under_pressure(g, span, ref);
@@ -437,9 +455,13 @@ int grant_run(struct grant *g, uint64_t units, uint64_t *ref)
 int grant_grow(struct grant *g, uint32_t shelf, uint64_t from, uint64_t to)
 {
 	struct run run = { .shelf = shelf, .unit = (uint32_t)from, .length = to - from };
+	int r;
 
 	if (shelf >= POOL_SHELVES_MAX || from >= to || to > units_of(g, shelf))
 		return -EINVAL;
+	r = space_granule(g, shelf, from);
+	if (r < 0)
+		return r;
 	/*
 	 * Before the COMMIT, which is the shelf record: units behind the shelf's size are walked by
 	 * nobody.

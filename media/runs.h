@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct run {
@@ -28,6 +29,9 @@ int runs_add(struct runs *runs, struct run run);
  * `length` stays in the index. -ENOSPC: no run is as long.
  */
 int runs_take(struct runs *runs, uint64_t length, struct run *ret);
+
+/* The first run that ends behind a place; whether there is one. */
+bool runs_at(const struct runs *runs, uint32_t shelf, uint64_t unit, struct run *ret);
 
 /* Units in all runs, and in the longest. */
 uint64_t runs_units(const struct runs *runs);
