@@ -197,7 +197,7 @@ struct table_file_df {
  */
 struct state_tail_df {
 	m64 owner; /* OWNER_* or a lane (media/span.h) */
-	m64 open;  /* `power`: 1 while bits may be undrained */
+	m64 open;  /* `power`: OPEN_* and a version (media/mark.h) */
 	m8 zero[16];
 };
 _Static_assert(sizeof(struct state_tail_df) == 32, "frozen");

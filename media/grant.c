@@ -21,6 +21,7 @@
 #include "common/macro.h"
 #include "media/grant_private.h"
 #include "media/guard.h"
+#include "media/mark.h"
 
 #define SCAN_BUDGET 64u  /* hint words that a request looks at before it takes fresh units */
 
@@ -74,6 +75,18 @@ static void cover_span(struct grant *g, struct heap_shelf *shelf, const struct t
 	persist_words(g, shelf, unit, 1);
 }
 
+/* An empty state record. The word `open` goes on: who closed the last span here may still look at it. */
+static void clear_record(const struct state_layout *l, char *record)
+{
+	m64 *open = &state_tail(l, record)->open;
+	uint64_t fresh = span_open_fresh(media_load64(open));
+	size_t before = (size_t)((char *)open - record);
+
+	media_zero(record, before);
+	media_store64(open, fresh);
+	media_zero(open + 1, l->stride - before - sizeof(*open));
+}
+
 /* Guarded. Types the head of a run. */
 static int type_span(void *arg)
 {
@@ -94,7 +107,7 @@ static int type_span(void *arg)
 	}
 	for (uint32_t i = 1; i < n && t->span.kind == SPAN_SMALL; i++)
 		put_word(g, shelf, unit + i, (struct span){ .kind = SPAN_INTERIOR, .length = i });
-	media_zero(record, l->stride);
+	clear_record(l, record);
 	media_flush(g->heap->durability, record, l->stride);
 	persist_words(g, shelf, unit, t->span.kind == SPAN_SMALL ? n : 1);
 	/*
@@ -240,6 +253,7 @@ static bool scan_suits(struct scan *s, const struct span_at *at)
 
 	return at->span.class == s->class &&
 	       media_load64(owner_word(s->grant, at)) == OWNER_NONE &&
+	       !span_suspect(s->grant->heap, at) &&
 	       span_used(s->grant->heap, at) + spare < at->blocks;
 }
 

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "common/macro.h"
+#include "media/mark.h"
 
 #define COUNT_TRIES 64u /* walks of a shelf beside a running daemon before it counts as rotten */
 
@@ -292,6 +293,10 @@ static void count_span(struct heap *heap, struct counting *c, const struct span_
 	c->totals.blocks += used;
 	c->totals.used += used * at->block_size;
 	c->totals.limbo += limbo * at->block_size;
+	if (span_suspect(heap, at)) {
+		c->totals.suspects += used;
+		c->totals.suspect_bytes += used * at->block_size;
+	}
 	c->totals.free += (at->blocks - MIN(used, at->blocks)) * at->block_size;
 }
 

@@ -74,6 +74,20 @@ struct span_at {
 	uint64_t block_size;
 };
 
+/* Words of a map that the span's blocks use. */
+static inline uint32_t span_words(const struct span_at *at)
+{
+	return (at->blocks + 63) / 64;
+}
+
+/* The bits of word `w` that stand for blocks. */
+static inline uint64_t span_valid(const struct span_at *at, uint32_t w)
+{
+	uint32_t left = w * 64 < at->blocks ? at->blocks - w * 64 : 0;
+
+	return left >= 64 ? ~UINT64_C(0) : (UINT64_C(1) << left) - 1;
+}
+
 /* The head's span of a ref that names a head. 0; -ENXIO: no such shelf or unit is mapped (the
  * caller may map more and try again); -EINVAL: not a typed head. */
 int heap_span(struct heap *heap, uint64_t ref, struct span_at *ret);
@@ -97,8 +111,10 @@ uint64_t heap_hint_take(struct heap *heap, unsigned class);
 uint32_t span_collect(struct heap *heap, const struct span_at *at);
 /* Blocks that are allocated, limbo included, remote ones not. Anybody; exact for the owner. */
 uint32_t span_used(struct heap *heap, const struct span_at *at);
-/* Gives the span up, then hints it if it has room or remote bits. */
+/* Gives the span up, its bits drained and closed before, then hints it if it has room or remote bits. */
 void span_disown(struct heap *heap, const struct span_at *at);
+/* The same for who has begun to close it (media/mark.h). */
+void span_release(struct heap *heap, const struct span_at *at);
 /* Claims an unowned span. */
 bool span_claim(struct heap *heap, const struct span_at *at, uint64_t owner);
 /* Frees block `index` without owning the span. Anybody. -EALREADY. */
@@ -115,6 +131,8 @@ struct heap_totals {
 	uint64_t largest; /* bytes of the longest run of free units, empty unowned spans included */
 	uint64_t blocks;
 	uint64_t spans;
+	uint64_t suspects; /* allocated blocks that may have been free when power was cut, */
+	uint64_t suspect_bytes; /* and theirs; counted in `used` too */
 };
 
 /* Counts what is there, by walking the span tables. -EUCLEAN: a table is rotten. */

@@ -47,13 +47,12 @@ int lane_new(struct lane **ret, struct heap *heap, uint32_t number,
 	lane->heap = heap;
 	lane->limbo = heap->layout.limbo;
 	lane->remote = heap->layout.remote;
-	lane->power = heap->durability == DURABILITY_POWER;
 	lane->df = &heap->lanes->lane[number];
 	lane->number = number;
 	lane->source = source;
 	lane->ctx = ctx;
 	lane->fence = !barrier_register();
-	lane->slow = lane->power || lane->fence;
+	lane->slow = lane->fence;
 	/* ordering: relaxed; it is near enough while the heap grows. */
 	lane->held_max = MIN(HELD_MAX, __atomic_load_n(&heap->bytes, __ATOMIC_RELAXED) / 64);
 	for (unsigned i = 0; i < ARRAY_SIZE(lane->quick); i++) {
@@ -176,13 +175,14 @@ void lane_release(struct lane *lane)
 	for (unsigned i = 0; i < LANE_OWNED; i++)
 		if (lane->owned[i].units > 0)
 			owned_release(lane, &lane->owned[i]);
+	lane_closings_end(lane);
 	lane_leave(lane);
 }
 
 /* Allocation */
 
 /* Hands out the lowest free block of the current span's word, which has one. */
-static inline uint64_t alloc_bit(struct owned *o, bool power)
+static inline uint64_t alloc_bit(struct owned *o)
 {
 	unsigned bit = (unsigned)__builtin_ctzll(o->mask);
 	m64 *word = o->word;
@@ -194,11 +194,9 @@ static inline uint64_t alloc_bit(struct owned *o, bool power)
 	 *   crash after:  it is allocated; if the caller had not kept the pointer, nothing reaches it.
 	 *   ordering:     release; pairs with the acquire of who adopts the span, and with whoever
 	 *                 got the pointer from the caller.
-	 *   durable:      drained before the caller has the pointer.
+	 *   durable:      the span is open (media/mark.h).
 	 */
 	media_store_release(word, media_load64(word) | UINT64_C(1) << bit);
-	if (power)
-		media_persist(DURABILITY_POWER, word, sizeof(*word));
 	return o->here + bit * o->size;
 }
 
@@ -216,7 +214,7 @@ static _noinline uint64_t alloc_entered(struct lane *lane, size_t size)
 		if (lane->current[class]->mask == 0)
 			r = lane_refill(lane, class);
 		if (r == 0)
-			ptr = alloc_bit(lane->current[class], lane->power);
+			ptr = alloc_bit(lane->current[class]);
 	}
 	lane->error = r;
 	lane_leave(lane);
@@ -259,7 +257,7 @@ uint64_t lane_alloc(struct lane *lane, size_t size)
 	if (_unlikely(media_load64(&df->revoke) != lane->calm || o->mask == 0))
 		return alloc_refused(lane, size);
 	lane->last = o;
-	ptr = alloc_bit(o, false);
+	ptr = alloc_bit(o);
 	/* ordering: release; as in lane_leave(). */
 	media_store_release(&df->busy, 0);
 	return ptr;
@@ -310,7 +308,7 @@ static inline void free_bit(const struct place *p)
 	 *   crash before: it is allocated.
 	 *   crash after:  it is free.
 	 *   ordering:     release; the caller's last use of the block comes before.
-	 *   durable:      drained, by the caller, before the block can be given again.
+	 *   durable:      the span is open (media/mark.h).
 	 */
 	media_store_release(p->word, p->bits & ~p->bit);
 }
@@ -324,7 +322,6 @@ static int free_owned(struct lane *lane, struct owned *o, uint64_t ptr)
 	if (!place_allocated(lane, &p))
 		return -EALREADY;
 	free_bit(&p);
-	media_persist(lane->heap->durability, p.word, sizeof(*p.word));
 	if (p.word == o->word) {
 		o->mask |= p.bit;
 		return 0;

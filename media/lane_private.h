@@ -9,10 +9,12 @@
 
 #include "common/macro.h"
 #include "media/lane.h"
+#include "media/mark.h"
 
 #define SPARES_MAX 256u    /* spans known to be unowned that the lane tries first, a class */
 #define CLAIM_TRIES 64     /* grants that others may snatch away before a request gives up */
 #define NEAR_UNITS 1024u   /* units whose owned span is found without the span table */
+#define CLOSING_MAX 8u     /* spans given up whose marks wait for the next drain */
 #define QUICK_SIZE 1024u   /* sizes whose class is looked up */
 
 /*
@@ -56,7 +58,6 @@ struct lane {
 	struct lane_df *df;
 	size_t limbo;  /* bytes from an alloc word to its limbo and remote words */
 	size_t remote;
-	bool power;
 	uint64_t calm; /* df->revoke as long as the lane is ours and nobody wants anything */
 	bool lost;     /* it is another's */
 	bool slow;  /* either: the fast paths are for neither */
@@ -73,6 +74,8 @@ struct lane {
 	uint64_t held; /* bytes of owned spans */
 	uint64_t held_max;
 	struct owned_list unused; /* empty places */
+	struct closing closing[CLOSING_MAX];
+	unsigned closings;
 	struct owned none;
 	struct owned owned[LANE_OWNED];
 	struct class_state class[CLASS_COUNT];
@@ -89,6 +92,13 @@ int lane_enter(struct lane *lane);
 /* The thread is marked busy: 0; or -ETIMEDOUT, -ESTALE, and it is not marked. */
 int lane_entered(struct lane *lane);
 void lane_leave(struct lane *lane);
+
+/* Power: opens a span that the lane owns. It takes the marks of spans given up before away. */
+void lane_open(struct lane *lane, const struct span_at *at);
+/* Gives a span up, as span_disown(); its mark goes at the lane's next drain. */
+void lane_disown(struct lane *lane, const struct span_at *at);
+/* Drains, and no mark waits any more. */
+void lane_closings_end(struct lane *lane);
 
 /* Makes every place empty, without touching media: what they named is nobody's or another's. */
 void lane_reset(struct lane *lane);

@@ -20,11 +20,41 @@
 
 #define EXHAUSTED_LOOKS 4 /* exhausted spans that are looked at for remote frees, a refill */
 
+/* Open marks */
+
+void lane_closings_end(struct lane *lane)
+{
+	if (lane->closings == 0)
+		return;
+	media_drain(lane->heap->durability);
+	while (lane->closings > 0)
+		span_close_end(&lane->closing[--lane->closings]);
+}
+
+void lane_open(struct lane *lane, const struct span_at *at)
+{
+	if (!span_open(lane->heap, at))
+		return;
+	/* It has drained what was flushed before. */
+	while (lane->closings > 0)
+		span_close_end(&lane->closing[--lane->closings]);
+}
+
+void lane_disown(struct lane *lane, const struct span_at *at)
+{
+	if (lane->closings == CLOSING_MAX)
+		lane_closings_end(lane);
+	if (span_close_begin(lane->heap, at, &lane->closing[lane->closings]))
+		lane->closings++;
+	span_release(lane->heap, at);
+}
+
 /* Places */
 
 void lane_reset(struct lane *lane)
 {
 	lane->held = 0;
+	lane->closings = 0;
 	lane->last = &lane->none;
 	TAILQ_INIT(&lane->unused);
 	for (unsigned i = 0; i < LANE_OWNED; i++) {
@@ -71,7 +101,7 @@ void owned_release(struct lane *lane, struct owned *o)
 
 	owned_unlink(lane, o);
 	lane->held -= (uint64_t)o->units << UNIT_SHIFT;
-	span_disown(lane->heap, &o->at);
+	lane_disown(lane, &o->at);
 	place_clear(lane, o);
 	/* The first to be tried when the class runs dry; others may have it by then. */
 	if (o->used < o->blocks && c->spares < SPARES_MAX)
@@ -198,13 +228,15 @@ static struct owned *adopt(struct lane *lane, unsigned class, uint64_t ref)
 	struct span_at at;
 	struct owned *o;
 
-	if (find_span(lane, ref, &at) < 0 || at.span.kind != SPAN_SMALL || at.span.class != class)
+	if (find_span(lane, ref, &at) < 0 || at.span.kind != SPAN_SMALL || at.span.class != class ||
+	    span_suspect(lane->heap, &at))
 		return NULL;
 	o = place_get(lane, class);
 	if (!claim(lane, o, &at)) {
 		place_clear(lane, o);
 		return NULL;
 	}
+	lane_open(lane, &at);
 	heap_unhint(&at);
 	span_collect(lane->heap, &at);
 	owned_init(lane, o, &at);

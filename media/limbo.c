@@ -30,6 +30,7 @@
 #include "common/macro.h"
 #include "media/guard.h"
 #include "media/lane_private.h"
+#include "media/mark.h"
 
 /* Hints */
 
@@ -63,6 +64,7 @@ int span_defer(struct heap *heap, const struct span_at *at, uint32_t index)
 
 	if (!(media_load64(alloc) & ~media_load64(remote) & bit))
 		return -EALREADY;
+	span_open(heap, at);
 	/*
 	 * COMMIT: the block is freed with delay.
 	 *   crash before: it is allocated, as it was.
@@ -75,9 +77,10 @@ int span_defer(struct heap *heap, const struct span_at *at, uint32_t index)
 	/* Freed by another thread at the same moment: the bit must not meet the block's next life. */
 	if (_unlikely(!(media_load64(alloc) & bit))) {
 		media_and(limbo, ~bit);
+		media_persist(heap->durability, limbo, sizeof(*limbo));
 		return -EALREADY;
 	}
-	media_persist(heap->durability, limbo, sizeof(*limbo));
+	span_changed(heap, at, limbo);
 	set_hint(at);
 	return 0;
 }
@@ -166,18 +169,6 @@ void limbo_woken(struct heap *heap, uint64_t watch)
 
 /* Spans */
 
-static uint32_t words_of(const struct span_at *at)
-{
-	return DIV_UP(at->blocks, 64u);
-}
-
-static uint64_t valid_bits(const struct span_at *at, uint32_t w)
-{
-	uint32_t left = at->blocks - w * 64;
-
-	return left >= 64 ? ~UINT64_C(0) : (UINT64_C(1) << left) - 1;
-}
-
 /* Blocks of word `w` that are in limbo and not freed yet. */
 static uint64_t limbo_bits(struct heap *heap, const struct span_at *at, uint32_t w)
 {
@@ -186,12 +177,12 @@ static uint64_t limbo_bits(struct heap *heap, const struct span_at *at, uint32_t
 
 	/* ordering: acquire; pairs with the OR of span_defer(). */
 	return media_load_acquire(&state_limbo(&heap->layout, at->record)[w]) & ~remote &
-	       media_load64(&state_alloc(at->record)[w]) & valid_bits(at, w);
+	       media_load64(&state_alloc(at->record)[w]) & span_valid(at, w);
 }
 
 void span_limbo_hint(struct heap *heap, const struct span_at *at)
 {
-	for (uint32_t w = 0; w < words_of(at); w++)
+	for (uint32_t w = 0; w < span_words(at); w++)
 		if (limbo_bits(heap, at, w)) {
 			set_hint(at);
 			return;
@@ -208,14 +199,15 @@ static void release_bits(struct heap *heap, const struct span_at *at, uint32_t w
 	 *   crash before: they are in limbo.
 	 *   crash after:  loading the heap sets every hint.
 	 *   ordering:     full barrier: the readers were seen gone before; as span_free_remote().
+	 *   durable:      whenever it likes: after a power cut nobody reads, so the limbo bits, which
+	 *                 are as durable as their freers made them, say the same.
 	 */
 	media_or(remote, bits);
-	media_persist(heap->durability, remote, sizeof(*remote));
 }
 
 void span_limbo_free(struct heap *heap, const struct span_at *at)
 {
-	for (uint32_t w = 0; w < words_of(at); w++) {
+	for (uint32_t w = 0; w < span_words(at); w++) {
 		uint64_t bits = limbo_bits(heap, at, w);
 
 		if (bits)
@@ -322,7 +314,7 @@ static void read_span(struct limbo *l, uint64_t ref)
 
 	if (heap_span(l->heap, ref, &at) < 0)
 		return;
-	for (uint32_t w = 0; w < MIN(words_of(&at), SPAN_WORDS_MAX); w++) {
+	for (uint32_t w = 0; w < MIN(span_words(&at), SPAN_WORDS_MAX); w++) {
 		uint64_t bits = limbo_bits(l->heap, &at, w);
 		uint64_t n = (uint64_t)__builtin_popcountll(bits);
 
@@ -419,7 +411,7 @@ static void release_word(struct limbo *l, const struct held *h)
 	uint64_t bits;
 
 	if (heap_span(l->heap, h->ref, &at) < 0 || at.span.generation != h->generation ||
-	    h->word >= words_of(&at))
+	    h->word >= span_words(&at))
 		return;
 	bits = limbo_bits(l->heap, &at, h->word) & h->bits;
 	if (!bits)

@@ -4,8 +4,9 @@
  *
  * Two cache-line groups: alloc and limbo, written by the owner and whoever collects; remote and the
  * tail with the owner word, written by those who free from outside. For the smallest block 64 each is
- * one line. In durability `power` every change is flushed and drained where it is made, in the order
- * that span_collect() needs; in `process` the calls do nothing.
+ * one line. In durability `power` the bits of a span that is open need not be drained (media/mark.h);
+ * those of others are drained where they are changed, in the order that span_collect() needs. In
+ * `process` all of that does nothing.
  */
 #include "media/span.h"
 
@@ -13,6 +14,7 @@
 
 #include "common/macro.h"
 #include "media/heap.h"
+#include "media/mark.h"
 
 int state_layout_init(struct state_layout *ret, uint32_t min_block)
 {
@@ -72,20 +74,6 @@ uint64_t lanes_file_size(uint32_t lanes)
 	return sizeof(struct lanes_file_df) + lanes * sizeof(struct lane_df);
 }
 
-/* Words of a map that the span's blocks use. */
-static uint32_t span_words(const struct span_at *at)
-{
-	return DIV_UP(at->blocks, 64u);
-}
-
-/* The bits of word `w` that stand for blocks. */
-static uint64_t span_valid(const struct span_at *at, uint32_t w)
-{
-	uint32_t left = at->blocks - w * 64;
-
-	return left >= 64 ? ~UINT64_C(0) : (UINT64_C(1) << left) - 1;
-}
-
 uint32_t span_used(struct heap *heap, const struct span_at *at)
 {
 	const m64 *alloc = state_alloc(at->record);
@@ -100,16 +88,22 @@ uint32_t span_used(struct heap *heap, const struct span_at *at)
 	return used;
 }
 
-/* Takes the blocks of `freed` out of alloc and limbo, then out of remote. */
-static void collect_word(struct heap *heap, const struct span_at *at, uint32_t w, uint64_t freed)
+/* Takes the blocks of `freed` out of alloc and limbo, then out of remote; `exact`: each step drained. */
+static void collect_word(struct heap *heap, const struct span_at *at, uint32_t w, uint64_t freed,
+			 bool exact)
 {
 	m64 *alloc = &state_alloc(at->record)[w];
 	m64 *limbo = &state_limbo(&heap->layout, at->record)[w];
 	m64 *remote = &state_remote(&heap->layout, at->record)[w];
 
-	/* ordering: full barrier, before the alloc bit falls: a reader never sees limbo alone. */
-	if (media_load64(limbo) & freed)
+	if (media_load64(limbo) & freed) {
+		/* The daemon does not drain what it makes remote. */
+		if (exact)
+			media_persist(DURABILITY_POWER, remote, sizeof(*remote));
+		/* ordering: full barrier, before the alloc bit falls: a reader never sees limbo
+		 * alone. */
 		media_and(limbo, ~freed);
+	}
 	/*
 	 * COMMIT: the block is free when its alloc bit is zero; until then its remote bit says so.
 	 *   crash before: remote still names the blocks; collecting again does the same.
@@ -117,30 +111,50 @@ static void collect_word(struct heap *heap, const struct span_at *at, uint32_t w
 	 *                 one meanwhile: the span is still the dead owner's.
 	 *   ordering:     release; pairs with the acquire of who adopts the span.
 	 *   durable:      alloc and limbo are drained before remote is cleared, and that before any
-	 *                 of the blocks is given again.
+	 *                 of the blocks is given again. In an open span: limbo before any is given.
 	 */
 	media_store_release(alloc, media_load64(alloc) & ~freed);
-	media_persist(heap->durability, alloc, heap->layout.limbo + sizeof(*alloc));
+	if (exact)
+		media_persist(DURABILITY_POWER, alloc, heap->layout.limbo + sizeof(*alloc));
 	media_and(remote, ~freed);
-	media_persist(heap->durability, remote, sizeof(*remote));
+	if (exact)
+		media_persist(DURABILITY_POWER, remote, sizeof(*remote));
+}
+
+/* Blocks that others have freed of word `w`. */
+static uint64_t freed_bits(struct heap *heap, const struct span_at *at, uint32_t w)
+{
+	/* ordering: acquire; pairs with the OR of who freed: its last use of the block comes before
+	 * our next. */
+	return media_load_acquire(&state_remote(&heap->layout, at->record)[w]);
 }
 
 uint32_t span_collect(struct heap *heap, const struct span_at *at)
 {
 	const m64 *alloc = state_alloc(at->record);
-	const m64 *remote = state_remote(&heap->layout, at->record);
+	const m64 *limbo = state_limbo(&heap->layout, at->record);
+	bool power = heap->durability == DURABILITY_POWER;
+	bool exact = power && !span_trusted(heap, at);
+	bool undrained = false;
 	uint32_t collected = 0;
 
 	for (uint32_t w = 0; w < span_words(at); w++) {
-		/* ordering: acquire; pairs with the OR of who freed: its last use of the block comes
-		 * before our next. */
-		uint64_t freed = media_load_acquire(&remote[w]);
+		uint64_t freed = freed_bits(heap, at, w);
+		bool limbos;
 
 		if (freed == 0)
 			continue;
+		limbos = power && !exact && (media_load64(&limbo[w]) & freed);
 		collected += (uint32_t)__builtin_popcountll(media_load64(&alloc[w]) & freed);
-		collect_word(heap, at, w, freed);
+		collect_word(heap, at, w, freed, exact);
+		if (limbos)
+			media_flush(DURABILITY_POWER, &limbo[w], sizeof(*limbo));
+		undrained |= limbos;
 	}
+	/* A limbo bit that is durable proves that the block is free: it must be gone before the block
+	 * is given again. */
+	if (undrained)
+		media_drain(DURABILITY_POWER);
 	return collected;
 }
 
@@ -164,7 +178,7 @@ static bool span_has_room(struct heap *heap, const struct span_at *at)
 	return span_used(heap, at) < at->blocks;
 }
 
-void span_disown(struct heap *heap, const struct span_at *at)
+void span_release(struct heap *heap, const struct span_at *at)
 {
 	m64 *word = &state_tail(&heap->layout, at->record)->owner;
 
@@ -180,6 +194,12 @@ void span_disown(struct heap *heap, const struct span_at *at)
 		heap_hint(heap, at);
 }
 
+void span_disown(struct heap *heap, const struct span_at *at)
+{
+	span_close(heap, at);
+	span_release(heap, at);
+}
+
 int span_free_remote(struct heap *heap, const struct span_at *at, uint32_t index)
 {
 	m64 *remote = &state_remote(&heap->layout, at->record)[index / 64];
@@ -189,6 +209,7 @@ int span_free_remote(struct heap *heap, const struct span_at *at, uint32_t index
 
 	if (!(alloc & bit) || (limbo & bit))
 		return -EALREADY;
+	span_open(heap, at);
 	/*
 	 * COMMIT: the block is free; whoever owns the span next or now collects it.
 	 *   crash before: it is allocated, as it was.
@@ -198,7 +219,7 @@ int span_free_remote(struct heap *heap, const struct span_at *at, uint32_t index
 	 */
 	if (media_or(remote, bit) & bit)
 		return -EALREADY;
-	media_persist(heap->durability, remote, sizeof(*remote));
+	span_changed(heap, at, remote);
 	heap_hint(heap, at);
 	return 0;
 }
@@ -207,6 +228,7 @@ const char *span_check(struct heap *heap, const struct span_at *at)
 {
 	const struct state_layout *l = &heap->layout;
 	uint64_t owner = media_load64(&state_tail(l, at->record)->owner);
+	uint64_t open = media_load64(span_open_word(heap, at));
 
 	for (uint32_t w = 0; w < l->words; w++) {
 		uint64_t alloc = media_load64(&state_alloc(at->record)[w]);
@@ -221,6 +243,8 @@ const char *span_check(struct heap *heap, const struct span_at *at)
 		if (remote & ~alloc)
 			return "a block is freed and not allocated";
 	}
+	if ((open & OPEN_TRUST) && !(open & OPEN_MARK))
+		return "a span is trusted to be open and has no mark";
 	if (owner == OWNER_NOT_HEAD)
 		return "a typed span's owner word says that it is no head";
 	if (owner != OWNER_NONE && owner != OWNER_DAEMON && !(owner & OWNER_LANE))

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Open marks and suspects.
+ *
+ * Opening drains once; then owner and freers change bits by plain stores and ORs, without a flush.
+ * Closing is in two steps, so that the drain between them may be any that the closer does anyway: a
+ * lane ends what it closed lately when it opens the next span. In between, and for as long as
+ * the closer likes, the mark stands: that is conservative. Its value at the first step decides the
+ * last one: if it is unchanged, nobody has opened the span since, so each change since then was
+ * drained by its maker.
+ *
+ * A mark is never cleared before the drain, not even in a cache: a line may reach the medium by itself.
+ */
+#include "media/mark.h"
+
+bool span_open_slow(struct heap *heap, const struct span_at *at)
+{
+	m64 *word = span_open_word(heap, at);
+	bool drained = false;
+
+	if (at->span.kind != SPAN_SMALL)
+		return false;
+	for (;;) {
+		uint64_t w = media_load64(word);
+
+		if (w & (OPEN_TRUST | OPEN_SUSPECT))
+			return drained;
+		/* ordering: full barrier; the flush comes after it. */
+		if (!(w & OPEN_MARK) && !media_cas(word, w, w | OPEN_MARK))
+			continue;
+		w |= OPEN_MARK;
+		media_persist(DURABILITY_POWER, word, sizeof(*word));
+		drained = true;
+		/*
+		 * COMMIT: the span is open.
+		 *   crash before: a mark that nobody relied on: the span's blocks become suspect.
+		 *   crash after:  the same, and now some of its bits may be lost.
+		 *   ordering:     full barrier; every change of bits that is not drained comes after
+		 *                 it. It fails if a closer ended in between and cleared the mark.
+		 *   durable:      TRUST itself means nothing on the medium.
+		 */
+		if (media_cas(word, w, w | OPEN_TRUST))
+			return true;
+	}
+}
+
+static void flush_maps(struct heap *heap, const struct span_at *at)
+{
+	size_t len = span_words(at) * sizeof(m64);
+
+	if (heap->layout.limbo <= MEDIA_LINE / 2) {
+		media_flush(DURABILITY_POWER, at->record, heap->layout.limbo + len);
+	} else {
+		media_flush(DURABILITY_POWER, at->record, len);
+		media_flush(DURABILITY_POWER, at->record + heap->layout.limbo, len);
+	}
+	media_flush(DURABILITY_POWER, at->record + heap->layout.remote, len);
+}
+
+bool span_close_begin(struct heap *heap, const struct span_at *at, struct closing *ret)
+{
+	m64 *word = span_open_word(heap, at);
+	uint64_t w, closed;
+
+	if (heap->durability != DURABILITY_POWER)
+		return false;
+	do {
+		w = media_load64(word);
+		if (!(w & OPEN_MARK) || (w & OPEN_SUSPECT))
+			return false;
+		closed = (w & ~OPEN_TRUST) + OPEN_VERSION;
+		/* ordering: full barrier; pairs with the OR before span_changed(): either the flush
+		 * below has the freer's bit, or the freer finds TRUST gone. */
+	} while (!media_cas(word, w, closed));
+	flush_maps(heap, at);
+	*ret = (struct closing){ .word = word, .as = closed };
+	return true;
+}
+
+void span_close_end(const struct closing *closing)
+{
+	uint64_t w = closing->as;
+
+	/*
+	 * COMMIT: the span is closed; its bits are exact.
+	 *   crash before: it counts as open.
+	 *   crash after:  as before until the word reaches the medium; then its bits count, and
+	 *                 they are there: what was changed before `as` was stored is drained, who changed
+	 *                 one later has drained it or has not returned.
+	 *   ordering:     full barrier; fails if the span was opened, closed or granted anew since.
+	 *   durable:      whenever it likes: the caller need not wait.
+	 */
+	if (media_cas(closing->word, w, (w & ~OPEN_MARK) + OPEN_VERSION))
+		media_flush(DURABILITY_POWER, closing->word, sizeof(*closing->word));
+}
+
+void span_close(struct heap *heap, const struct span_at *at)
+{
+	struct closing closing;
+
+	if (!span_close_begin(heap, at, &closing))
+		return;
+	media_drain(DURABILITY_POWER);
+	span_close_end(&closing);
+}
+
+uint64_t span_open_fresh(uint64_t before)
+{
+	return (before & ~(OPEN_VERSION - 1)) + 2 * OPEN_VERSION;
+}
+
+/* Suspects */
+
+static void put_persist(m64 *word, uint64_t value)
+{
+	/* ordering: release; more than it needs, nobody else uses the heap yet. */
+	media_store_release(word, value);
+	media_persist(DURABILITY_POWER, word, sizeof(*word));
+}
+
+bool span_suspect_load(struct heap *heap, const struct span_at *at)
+{
+	m64 *word = span_open_word(heap, at);
+	uint64_t version = media_load64(word) & ~(OPEN_VERSION - 1);
+	m64 *alloc = state_alloc(at->record);
+	const m64 *limbo = state_limbo(&heap->layout, at->record);
+	m64 *remote = state_remote(&heap->layout, at->record);
+
+	if (heap->durability != DURABILITY_POWER || at->span.kind != SPAN_SMALL)
+		return false;
+	if (!(media_load64(word) & OPEN_MARK))
+		return media_load64(word) & OPEN_SUSPECT;
+	for (uint32_t w = 0; w < span_words(at); w++) {
+		uint64_t valid = span_valid(at, w);
+
+		media_store64(&alloc[w], valid);
+		media_store64(&remote[w], media_load64(&limbo[w]) & valid);
+	}
+	flush_maps(heap, at);
+	media_drain(DURABILITY_POWER);
+	/*
+	 * COMMIT: the span's bits are exact again; which of its blocks were free is not known.
+	 *   crash before: MARK says so: the same is made of the same limbo bits, which do not change.
+	 *   crash after:  a suspect; its bits are drained at each change.
+	 *   durable:      drained before the span is used.
+	 */
+	put_persist(word, version + OPEN_VERSION + OPEN_SUSPECT);
+	return true;
+}
+
+void span_suspect_clear(struct heap *heap, const struct span_at *at)
+{
+	m64 *word = span_open_word(heap, at);
+	uint64_t w = media_load64(word);
+
+	/*
+	 * COMMIT: the span is one like others.
+	 *   crash before: its allocated blocks are suspects, the freed ones of them free.
+	 *   crash after:  it can be adopted.
+	 *   ordering:     release; pairs with the claim of who adopts it.
+	 */
+	if (w & OPEN_SUSPECT)
+		put_persist(word, (w & ~(OPEN_VERSION - 1)) + OPEN_VERSION);
+}
