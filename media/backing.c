@@ -65,48 +65,49 @@ void backing_free(struct backing *b)
 	free(b);
 }
 
-static int reserve_durably(const struct backing *b, int fd, uint64_t from, uint64_t to)
+static int reserve_durably(int fd, enum durability durability, uint64_t from, uint64_t to)
 {
 	int r = file_reserve(fd, from, to);
 
-	return r == 0 && b->durability == DURABILITY_POWER ? file_sync(fd) : r;
+	return r == 0 && durability == DURABILITY_POWER ? file_sync(fd) : r;
 }
 
-/* The page that holds a granule's bits of a hint map that begins at `map`. */
-static int reserve_hints(const struct backing *b, uint64_t map, uint64_t granule)
+int backing_prepare(const int fds[3], const struct state_layout *layout, enum durability durability,
+		    uint64_t limit, uint64_t unit)
 {
-	uint64_t page = map + granule * (GRANULE_UNITS / 8) / MEDIA_PAGE * MEDIA_PAGE;
+	uint64_t granule = unit / GRANULE_UNITS, records = state_records_offset(limit);
+	uint64_t from = granule * GRANULE_UNITS, to = MIN(from + GRANULE_UNITS, limit);
+	uint64_t table = (granule + 1) * MEDIA_PAGE;
+	/* The page of a hint map that holds the granule's bits. */
+	uint64_t hint = granule * (GRANULE_UNITS / 8) / MEDIA_PAGE * MEDIA_PAGE;
+	const struct {
+		int fd;
+		uint64_t from, to;
+	} part[] = {
+		{ FD_TABLE, table, table + MEDIA_PAGE },
+		{ FD_STATE, records + from * layout->stride,
+		  ALIGN_UP(records + to * layout->stride, (uint64_t)MEDIA_PAGE) },
+		{ FD_STATE, MEDIA_PAGE + hint, 2 * MEDIA_PAGE + hint },
+		{ FD_STATE, limbo_hints_offset(limit) + hint,
+		  limbo_hints_offset(limit) + hint + MEDIA_PAGE },
+	};
+	int r = 0;
 
-	return reserve_durably(b, b->fd[FD_STATE], page, page + MEDIA_PAGE);
-}
-
-static int reserve_records(const struct backing *b, uint64_t granule)
-{
-	uint64_t records = state_records_offset(b->shelf->limit);
-	uint64_t from = granule * GRANULE_UNITS;
-	uint64_t to = MIN(from + GRANULE_UNITS, b->shelf->limit);
-
-	return reserve_durably(b, b->fd[FD_STATE], records + from * b->layout->stride,
-			       ALIGN_UP(records + to * b->layout->stride, (uint64_t)MEDIA_PAGE));
+	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(part); i++)
+		r = reserve_durably(fds[part[i].fd], durability, part[i].from, part[i].to);
+	return r;
 }
 
 int backing_granule(struct backing *b, uint64_t unit)
 {
-	uint64_t granule = unit / GRANULE_UNITS, limbo = limbo_hints_offset(b->shelf->limit);
+	uint64_t granule = unit / GRANULE_UNITS;
 	m64 *word = &b->shelf->granules[granule / 64];
 	uint64_t bit = UINT64_C(1) << granule % 64;
-	uint64_t table = (granule + 1) * MEDIA_PAGE;
 	int r;
 
 	if (media_load64(word) & bit)
 		return 0;
-	r = reserve_durably(b, b->fd[FD_TABLE], table, table + MEDIA_PAGE);
-	if (r == 0)
-		r = reserve_records(b, granule);
-	if (r == 0)
-		r = reserve_hints(b, MEDIA_PAGE, granule);
-	if (r == 0)
-		r = reserve_hints(b, limbo, granule);
+	r = backing_prepare(b->fd, b->layout, b->durability, b->shelf->limit, unit);
 	if (r < 0)
 		return r;
 	/*
@@ -124,12 +125,13 @@ int backing_granule(struct backing *b, uint64_t unit)
 
 uint64_t backing_granule_cost(const struct backing *b, uint64_t unit)
 {
-	return shelf_has(b->shelf, unit) ? 0 : 3 * MEDIA_PAGE + GRANULE_UNITS * b->layout->stride;
+	return shelf_has(b->shelf, unit) ? 0 : BACKING_GRANULE_BYTES(b->layout);
 }
 
 int backing_reserve(struct backing *b, uint64_t unit, uint64_t n)
 {
-	return reserve_durably(b, b->fd[FD_DATA], unit << UNIT_SHIFT, (unit + n) << UNIT_SHIFT);
+	return reserve_durably(b->fd[FD_DATA], b->durability, unit << UNIT_SHIFT,
+			       (unit + n) << UNIT_SHIFT);
 }
 
 static bool is_backed(const struct backing *b, uint64_t unit)

@@ -28,9 +28,17 @@ int backing_new(struct backing **ret, const struct heap *heap, struct heap_shelf
 void backing_free(struct backing *backing);
 DEFINE_AUTO(struct backing, backing_free)
 
+/*
+ * Reserves the metadata of a unit's granule in the files of a shelf that is not in service yet, so that
+ * backing_granule() cannot fail for want of space. As that.
+ */
+int backing_prepare(const int fds[3], const struct state_layout *layout, enum durability durability,
+		    uint64_t limit, uint64_t unit);
+
 /* Reserves the metadata of the unit's granule. 0; -ENOSPC and others of fallocate(2). */
 int backing_granule(struct backing *backing, uint64_t unit);
-/* Bytes that this would take. */
+/* Bytes that this would take; of any granule. */
+#define BACKING_GRANULE_BYTES(layout) (3 * MEDIA_PAGE + GRANULE_UNITS * (uint64_t)(layout)->stride)
 uint64_t backing_granule_cost(const struct backing *backing, uint64_t unit);
 
 /* Reserves the data of units, whether they are or not; any thread. As backing_granule(). */

@@ -68,6 +68,12 @@ struct grant_wish {
 
 void grant_allow_set(struct grant *grant, bool (*allow)(void *ctx, uint64_t bytes), void *ctx);
 
+/* Whether the last request found too little space, not too few units; whether it reserved any. */
+bool grant_space_short(const struct grant *grant);
+bool grant_space_spent(const struct grant *grant);
+/* Says that it was short, of a wish that could not be fulfilled. */
+void grant_space_lack(struct grant *grant);
+
 /* The wish that the last request ended with; whether there is one. */
 bool grant_wished(const struct grant *grant, struct grant_wish *ret);
 /* One wish at a time: begin; run, in any thread; end, with what it returned. Then the request is repeated. */

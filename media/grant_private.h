@@ -26,6 +26,7 @@ struct grant {
 		bool (*allow)(void *ctx, uint64_t bytes);
 		void *ctx;
 		uint64_t spent; /* units that this request reserved */
+		bool lacking;   /* it found no space */
 		struct grant_wish wish;    /* that it ended with */
 		struct grant_wish pending; /* under way in a thread */
 	} space;

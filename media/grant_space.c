@@ -33,15 +33,35 @@ void grant_allow_set(struct grant *g, bool (*allow)(void *ctx, uint64_t bytes), 
 	g->space.ctx = ctx;
 }
 
-static int allowed(struct grant *g, uint64_t bytes)
+/* Notes a shortage; a file system's own quota is one like others to who asks for a grant. */
+static int shortage(struct grant *g, int r)
 {
-	return !g->space.allow || bytes == 0 || g->space.allow(g->space.ctx, bytes) ? 0 : -ENOSPC;
+	if (r != -ENOSPC && r != -EDQUOT)
+		return r;
+	g->space.lacking = true;
+	return -ENOSPC;
 }
 
-/* A file system's own quota is a shortage like others to who asks for a grant. */
-static int shortage(int r)
+static int allowed(struct grant *g, uint64_t bytes)
 {
-	return r == -EDQUOT ? -ENOSPC : r;
+	if (!g->space.allow || bytes == 0 || g->space.allow(g->space.ctx, bytes))
+		return 0;
+	return shortage(g, -ENOSPC);
+}
+
+bool grant_space_short(const struct grant *g)
+{
+	return g->space.lacking;
+}
+
+bool grant_space_spent(const struct grant *g)
+{
+	return g->space.spent > 0;
+}
+
+void grant_space_lack(struct grant *g)
+{
+	g->space.lacking = true;
 }
 
 int space_granule(struct grant *g, uint32_t shelf, uint64_t unit)
@@ -52,7 +72,7 @@ int space_granule(struct grant *g, uint32_t shelf, uint64_t unit)
 	if (!b || unit >= units_of(g, shelf))
 		return 0;
 	r = allowed(g, backing_granule_cost(b, unit));
-	return r < 0 ? r : shortage(backing_granule(b, unit));
+	return r < 0 ? r : shortage(g, backing_granule(b, unit));
 }
 
 /* Reserves the data of [unit, to). */
@@ -65,7 +85,7 @@ static int reserve_data(struct grant *g, struct backing *b, uint64_t unit, uint6
 		return 0;
 	r = allowed(g, missing << UNIT_SHIFT);
 	if (r == 0)
-		r = shortage(backing_reserve(b, unit, to - unit));
+		r = shortage(g, backing_reserve(b, unit, to - unit));
 	if (r < 0)
 		return r;
 	backing_mark(b, unit, to - unit);
@@ -108,12 +128,17 @@ int space_reserve(struct grant *g, const struct run *room, uint64_t unit, struct
 		return r;
 	ahead = MIN(ALIGN_UP(end, SPACE_AHEAD), room_end);
 	r = reserve_data(g, b, unit, ahead);
-	return r < 0 && ahead > end ? reserve_data(g, b, unit, end) : r;
+	if (r == -ENOSPC && ahead > end) {
+		g->space.lacking = false;
+		r = reserve_data(g, b, unit, end);
+	}
+	return r;
 }
 
 void space_begin(struct grant *g)
 {
 	g->space.spent = 0;
+	g->space.lacking = false;
 	g->space.wish.units = 0;
 }
 

@@ -109,6 +109,12 @@ struct nvmm_pool_options {
 	mode_t mode;      /* rw bits for owner, group, others; 0: 0600 */
 	enum nvmm_durability durability;
 	uint32_t smallest_block; /* heaps: 16, 32, 64, 128 or 256 bytes; 0: 16 */
+	/*
+	 * Heaps. Its size is no promise then: space is reserved as it is granted, so that a heap can be far
+	 * larger than the memory there is. An allocation that finds none is ENOSPC, or EDQUOT if it is the
+	 * owner's share that is used up; what was allocated never lacks it later.
+	 */
+	bool sparse;
 };
 
 struct nvmm_pool_info {
@@ -130,6 +136,7 @@ struct nvmm_pool_info {
 	/* Metadata was found rotten: the pool is not served. If that is the pool's own record, kind and
 	 * all that it would tell are 0. */
 	bool damaged;
+	bool sparse; /* heaps: `file_bytes` grow as blocks are granted */
 };
 
 /* -ENOENT: no such pool; -EINVAL: not a name. */
