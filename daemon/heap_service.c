@@ -28,6 +28,7 @@
 #include "media/backing.h"
 #include "media/file.h"
 #include "media/guard.h"
+#include "media/marks.h"
 
 struct service_shelf {
 	struct heap_shelf shelf;
@@ -222,12 +223,13 @@ static void service_lanes_live(struct heap_service *service)
 }
 
 static int service_grant(struct heap_service *service, const struct lane_set *alive, bool readers,
-			 char damage[HEAP_DAMAGE_LEN])
+			 bool power_cut, char damage[HEAP_DAMAGE_LEN])
 {
 	struct grant_lanes lanes = { .alive = lane_alive,
 				     .ctx = (void *)(uintptr_t)alive,
 				     .count = service->n_lanes,
-				     .no_readers = !readers };
+				     .no_readers = !readers,
+				     .power_cut = power_cut };
 	const char *why = "cannot be read";
 	uint64_t where = 0;
 	int r;
@@ -243,7 +245,7 @@ static int service_grant(struct heap_service *service, const struct lane_set *al
 
 int heap_service_new(struct heap_service **ret, int pool_fd, const struct pool_record *record,
 		     const struct pool_shelves *shelves, const struct lane_set *alive,
-		     bool readers, char damage[HEAP_DAMAGE_LEN])
+		     bool readers, bool power_cut, char damage[HEAP_DAMAGE_LEN])
 {
 	static const struct pool_shelves none;
 	_auto(heap_service_unref) struct heap_service *service = calloc(1, sizeof(*service));
@@ -262,7 +264,7 @@ int heap_service_new(struct heap_service **ret, int pool_fd, const struct pool_r
 	for (uint32_t i = 0; r == 0 && alive && i < shelves->n; i++)
 		r = service_shelf_add(service, pool_fd, i, &shelves->shelf[i], damage);
 	if (r == 0)
-		r = service_grant(service, alive, readers, damage);
+		r = service_grant(service, alive, readers, power_cut, damage);
 	if (r == 0)
 		r = limbo_new(&service->limbo, &service->heap);
 	if (r == 0 && alive && (record->flags & POOL_SPARSE))
@@ -301,6 +303,11 @@ int heap_service_grow(struct heap_service *service, int pool_fd, const struct po
 			return damage_say(damage, r, "shelf", i, "new units cannot be used");
 	}
 	return 0;
+}
+
+int heap_service_close(struct heap_service *service)
+{
+	return marks_close(&service->heap);
 }
 
 struct heap_service *heap_service_ref(struct heap_service *service)

@@ -37,13 +37,18 @@ static inline bool lane_set_has(const struct lane_set *set, uint32_t lane)
 
 /*
  * Maps the heap's files, walks its tables, settles every lane that is not in `alive` (borrowed for the
- * call); without `readers`, nobody has it open and what is in limbo is freed. With `alive` NULL the shelves are new: nothing in them is in service yet, and all of
+ * call); without `readers`, nobody has it open and what is in limbo is freed; after a
+ * `power_cut` what was not drained may be lost. With `alive` NULL the shelves are new: nothing in them is in service yet, and all of
  * their units are brought into it. -EUCLEAN, -EIO: damaged, `damage` says what and where;
  * -ENOMEM; others of open(2), mmap(2).
  */
 int heap_service_new(struct heap_service **ret, int pool_fd, const struct pool_record *record,
 		     const struct pool_shelves *shelves, const struct lane_set *alive,
-		     bool readers, char damage[HEAP_DAMAGE_LEN]);
+		     bool readers, bool power_cut, char damage[HEAP_DAMAGE_LEN]);
+
+/* Nobody has the heap open any more: drains what lanes and freers have left undrained. As
+ * marks_close(). */
+int heap_service_close(struct heap_service *service);
 struct heap_service *heap_service_ref(struct heap_service *service);
 void heap_service_unref(struct heap_service *service);
 DEFINE_AUTO(struct heap_service, heap_service_unref)

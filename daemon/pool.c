@@ -23,6 +23,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "daemon/heap_load.h"
 #include "daemon/nvmmd.h"
 #include "daemon/pool_files.h"
 #include "daemon/request.h"
@@ -126,6 +127,8 @@ void pool_rest(struct pool *pool)
 	/* A job under way may need them; it calls this when it is done. */
 	if (pool->openers > 0 || pool->busy != POOL_IDLE)
 		return;
+	if (pool->heap)
+		heap_unload(pool);
 	meta_free(take(pool->meta));
 	heap_service_unref(take(pool->heap));
 	pool_forget(pool);

@@ -13,6 +13,7 @@
 #include "libclient/epochs.h"
 #include "libclient/heap.h"
 #include "libclient/source.h"
+#include "media/lane_quick.h"
 #include "media/limbo.h"
 
 static int heap_lane(struct nvmm_heap *heap, struct lane **ret)
@@ -79,12 +80,12 @@ static _noinline nvmm_ptr alloc_failed(struct nvmm_heap *heap, size_t size, int 
 	return NVMM_NULL;
 }
 
-/* The thread's first allocation, or one in a heap that it did not use lately. */
-static _noinline nvmm_ptr alloc_slow(struct nvmm_heap *heap, size_t size)
+/* What the fast path leaves; `lane` NULL: the thread's first allocation, or one in a heap that it did not
+ * use lately. */
+static _noinline nvmm_ptr alloc_slow(struct nvmm_heap *heap, struct lane *lane, size_t size)
 {
-	struct lane *lane;
 	nvmm_ptr ptr;
-	int r = size == 0 ? -EINVAL : heap_lane(heap, &lane);
+	int r = size == 0 ? -EINVAL : lane ? 0 : heap_lane(heap, &lane);
 
 	if (r < 0)
 		return alloc_failed(heap, size, r);
@@ -95,12 +96,9 @@ static _noinline nvmm_ptr alloc_slow(struct nvmm_heap *heap, size_t size)
 _public nvmm_ptr nvmm_alloc(struct nvmm_heap *heap, size_t size)
 {
 	struct lane *lane = lanes_find(heap->lanes_id);
-	nvmm_ptr ptr;
+	nvmm_ptr ptr = _likely(lane) ? lane_alloc_quick(lane, size) : NVMM_NULL;
 
-	if (_unlikely(!lane))
-		return alloc_slow(heap, size);
-	ptr = lane_alloc(lane, size);
-	return _likely(ptr) ? ptr : alloc_failed(heap, size, lane_error(lane));
+	return _likely(ptr) ? ptr : alloc_slow(heap, lane, size);
 }
 
 _public nvmm_ptr nvmm_zalloc(struct nvmm_heap *heap, size_t size)
@@ -146,10 +144,10 @@ static _noinline int free_text(struct nvmm_heap *heap, nvmm_ptr ptr, int r)
 	}
 }
 
-static _noinline int free_slow(struct nvmm_heap *heap, nvmm_ptr ptr)
+/* What the fast path leaves; `lane` may be NULL. */
+static _noinline int free_slow(struct nvmm_heap *heap, struct lane *lane, nvmm_ptr ptr)
 {
-	struct lane *lane;
-	int r = ptr == NVMM_NULL ? 0 : heap_lane(heap, &lane);
+	int r = lane || ptr == NVMM_NULL ? 0 : heap_lane(heap, &lane);
 
 	if (r < 0 || ptr == NVMM_NULL)
 		return r;
@@ -160,12 +158,8 @@ static _noinline int free_slow(struct nvmm_heap *heap, nvmm_ptr ptr)
 _public int nvmm_free(struct nvmm_heap *heap, nvmm_ptr ptr)
 {
 	struct lane *lane = lanes_find(heap->lanes_id);
-	int r;
 
-	if (_unlikely(!lane))
-		return free_slow(heap, ptr);
-	r = lane_dealloc(lane, ptr);
-	return _likely(r == 0 || ptr == NVMM_NULL) ? 0 : free_text(heap, ptr, r);
+	return _likely(lane && lane_free_quick(lane, ptr)) ? 0 : free_slow(heap, lane, ptr);
 }
 
 /* The thread's lane, and the connection's epochs to wake the daemon by. */

@@ -176,13 +176,34 @@ struct root_entry_df {
 	struct root_record_df slot[2];
 };
 
+enum service_state {
+	SERVICE_CLOSED = 0, /* no writer has the heap: all is drained, no span is open */
+	SERVICE_IN_USE = 1, /* it had writers in the boot `boot_id` */
+};
+
+/* 64 bytes: how a heap was last left. */
+struct service_record_df {
+	struct slot_head_df head;
+	m8 state;
+	m8 zero0[7];
+	m8 boot_id[16];
+	m8 zero1[24];
+};
+_Static_assert(sizeof(struct service_record_df) == 64, "frozen");
+
+struct service_entry_df {
+	struct service_record_df slot[2];
+};
+
 struct meta_file_df {
 	struct file_header_df header;
 	m8 zero[MEDIA_PAGE - 64];
 	struct shelf_entry_df shelf[POOL_SHELVES_MAX];
 	struct root_entry_df root[POOL_ROOTS_MAX];
+	struct service_entry_df service;
+	m8 zero1[MEDIA_PAGE - 128];
 };
-_Static_assert(sizeof(struct meta_file_df) == 4096 + 32768 + 16384, "frozen");
+_Static_assert(sizeof(struct meta_file_df) == 4096 + 32768 + 16384 + 4096, "frozen");
 
 /* table-<i>.<k>: MEDIA_PAGE of header, then one span word a unit; media/span.h has the bits. */
 struct table_file_df {

@@ -23,6 +23,7 @@ struct grant_lanes {
 	bool (*alive)(void *ctx, uint32_t lane);
 	void *ctx;
 	uint32_t count; /* lanes that the lanes file has room for */
+	bool power_cut; /* what was not drained may be lost: open spans become suspect */
 	bool no_readers; /* nobody has the heap open: whatever is in limbo is free */
 };
 

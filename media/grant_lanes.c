@@ -23,6 +23,7 @@
 #include "media/grant_private.h"
 #include "media/guard.h"
 #include "media/limbo.h"
+#include "media/marks.h"
 
 /* Settling */
 
@@ -289,6 +290,8 @@ int grant_new(struct grant **ret, struct heap *heap, const struct grant_lanes *l
 	g->heap = heap;
 	g->lanes = *lanes;
 	r = runs_new(&g->runs);
+	if (r == 0 && lanes->power_cut)
+		r = marks_load(heap);
 	for (l.shelf = 0; l.shelf < POOL_SHELVES_MAX && r == 0; l.shelf++)
 		if (heap->shelf[l.shelf])
 			r = load_shelf(&l);

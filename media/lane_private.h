@@ -1,84 +1,111 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What lane.c (the fast paths) and lane_span.c (owning and finding spans) share. Nobody else includes
- * this.
+ * What the lane's modules share: lane_quick.h and lane.c (the fast paths), lane_span.c (owning and
+ * finding spans), those that add kinds of allocation. Nobody else includes this.
+ *
+ * The alloc word is the truth and the free list: a class allocates from one word of one owned span,
+ * its `current` one. Invariant: an alloc word of an owned span that has a free block is its class's
+ * current word, or the span's place is in the class's `room`. A bit of `room` promises nothing.
  */
 #pragma once
-
-#include <bsd/sys/queue.h>
 
 #include "common/macro.h"
 #include "media/lane.h"
 #include "media/mark.h"
 
 #define SPARES_MAX 256u    /* spans known to be unowned that the lane tries first, a class */
+#define SHED_MAX 256u      /* spans that were given up full, and may have room by now, a class */
 #define CLAIM_TRIES 64     /* grants that others may snatch away before a request gives up */
-#define NEAR_UNITS 1024u   /* units whose owned span is found without the span table */
+#define NEAR_UNITS 4096u   /* units whose owned span is found without the span table */
+#define FOREIGN_UNITS 64u  /* units of others whose span is remembered */
 #define CLOSING_MAX 8u     /* spans given up whose marks wait for the next drain */
 #define QUICK_SIZE 1024u   /* sizes whose class is looked up */
+#define PLACE_WORDS (LANE_OWNED / 64)
+_Static_assert(PLACE_WORDS == 2, "place_get()");
+#define STATE_WORDS_MAX 64u /* from a span's alloc word to its remote word */
 
-/*
- * A span that the lane owns: place i of the owned-span table. What the fast paths read comes first.
- *
- *   mask == zero bits of *word if current, else 0
- *   used == set bits of alloc, and bits of mask: blocks that are allocated or about to be
- *   word == &alloc[(here - base) / size / 64] if current, else NULL
- */
-struct owned {
-	uint64_t mask;   /* free blocks of *word that are not handed out yet */
-	m64 *word;
-	uint64_t here;   /* global pointer of the word's first block */
-	uint64_t size;   /* bytes of a block */
-	uint64_t base;   /* global pointer of block 0 */
-	uint64_t recip;  /* as class_index() has it */
-	m64 *alloc;
-	uint32_t blocks;
-	uint32_t used;
+struct owned;
 
-	uint64_t first;  /* base >> UNIT_SHIFT */
-	uint32_t units;  /* 0: the place is empty */
-	uint16_t class;
-	bool current;
-	bool exhausted;  /* in the list of those; else current or in the list of those with room */
-	TAILQ_ENTRY(owned) link;
-	struct span_at at;
+/* Where a class allocates. Of its own line: all that an allocation reads beside the word. */
+struct current {
+	m64 *word;          /* of span->alloc; of nothing if there is no span */
+	uint64_t valid;     /* bits of the word that stand for blocks; 0: no span */
+	uint64_t here;      /* global pointer of the word's first block */
+	uint64_t size;      /* bytes of a block */
+	struct owned *span; /* NULL: none */
+	uint64_t room[PLACE_WORDS]; /* places with a free block elsewhere than in the current word */
 } __attribute__((__aligned__(MEDIA_LINE)));
 
-TAILQ_HEAD(owned_list, owned);
+/* A span that the lane owns: place i of the owned-span table. What freeing reads comes first. */
+struct owned {
+	uint64_t base;  /* global pointer of block 0 */
+	uint64_t bytes; /* of all its blocks; 0: the place is empty */
+	uint64_t recip; /* as class_index() has it */
+	uint64_t size;  /* bytes of a block */
+	m64 *alloc;
+	struct current *current; /* its class's */
+	m64 *last;               /* its last alloc word, */
+	uint64_t last_valid;     /* and the bits of that which stand for blocks */
+
+	struct span_at at;
+	bool empty; /* found without a block: counted in lane->empty */
+} __attribute__((__aligned__(MEDIA_LINE)));
+_Static_assert(sizeof(struct owned) == 128, "places are found by a shift");
+
+/* A unit of a span that is not the lane's, as it was when a block of it was freed last. */
+struct foreign {
+	uint64_t unit; /* pointer >> UNIT_SHIFT, the pool included; 0: none */
+	uint64_t word; /* the head's span word: while it is the same, so is the rest */
+	uint64_t base; /* global pointer of block 0 */
+	uint64_t recip;
+	struct span_at at;
+};
 
 struct class_state {
-	struct owned_list room;
-	struct owned_list exhausted; /* oldest first */
-	uint32_t grown; /* spans that the next request to the source asks for */
+	uint64_t places[PLACE_WORDS]; /* that hold spans of the class */
+	unsigned look;    /* place after which remote frees are looked for */
+	uint32_t grown;   /* spans that the next request to the source asks for */
 	uint32_t spares;
-	uint64_t spare[SPARES_MAX]; /* a stack */
+	uint32_t shed_head;
+	uint32_t sheds;
 };
 
 struct lane {
 	struct lane_df *df;
-	size_t limbo;  /* bytes from an alloc word to its limbo and remote words */
+	uint64_t quiet; /* df->revoke while the fast paths may be used: `calm`, or no value it has */
+	uint64_t last_ptr; /* block allocated last, from last->word; */
+	uint64_t last_bit; /* 0: that word is not last->word any more */
+	struct current *last;
+	size_t limbo;   /* bytes from an alloc word to its limbo and remote words */
 	size_t remote;
-	uint64_t calm; /* df->revoke as long as the lane is ours and nobody wants anything */
-	bool lost;     /* it is another's */
-	bool slow;  /* either: the fast paths are for neither */
-	bool fence; /* the kernel has no asymmetric barrier: entering pays for one */
-	int error;  /* of the last allocation that failed */
-	struct owned *last;                 /* span of the last quick allocation */
-	struct owned *current[CLASS_COUNT]; /* never NULL: `none` has no free bits */
+	uint64_t calm;  /* df->revoke as long as the lane is ours and nobody wants anything */
+	bool lost;      /* it is another's */
+	bool fence;     /* the kernel has no asymmetric barrier: entering pays for one */
+	int error;      /* of the last allocation that failed */
+	m64 nothing[STATE_WORDS_MAX]; /* the first is the word of classes without a span */
 	uint8_t quick[QUICK_SIZE / 8 + 1];  /* class of a small size, in steps of 8 bytes */
-	uint8_t near[NEAR_UNITS];           /* place that owns a unit: a guess by its low bits */
+	struct current current[CLASS_COUNT];
+	uint8_t near[NEAR_UNITS]; /* place that owns a unit: a guess by its low bits */
+	struct owned owned[LANE_OWNED];
+
 	struct heap *heap;
 	uint32_t number;
 	const struct lane_source *source;
 	void *ctx;
-	uint64_t held; /* bytes of owned spans */
+	uint64_t unused[PLACE_WORDS]; /* empty places */
+	unsigned hand;     /* place after which one to give up is looked for */
+	uint64_t held;     /* bytes of owned spans */
 	uint64_t held_max;
-	struct owned_list unused; /* empty places */
+	uint64_t empty;    /* bytes of those that were found empty */
+	uint64_t empty_max;
 	struct closing closing[CLOSING_MAX];
 	unsigned closings;
-	struct owned none;
-	struct owned owned[LANE_OWNED];
+	struct foreign foreign[FOREIGN_UNITS];
 	struct class_state class[CLASS_COUNT];
+
+	/* What is behind is not initialised. */
+	uint64_t spare[CLASS_COUNT][SPARES_MAX]; /* stacks */
+	uint64_t shed[CLASS_COUNT][SHED_MAX];    /* queues */
 };
 
 static inline uint64_t lane_pool(const struct lane *lane)
@@ -103,22 +130,118 @@ void lane_closings_end(struct lane *lane);
 /* Makes every place empty, without touching media: what they named is nobody's or another's. */
 void lane_reset(struct lane *lane);
 
+/* An empty place, not in `unused` any more; another span may be given up for it. */
+struct owned *place_get(struct lane *lane, unsigned class);
+/* Empties a place; its span is disowned already, or was never claimed. */
+void place_clear(struct lane *lane, struct owned *o);
+/* heap_span(), mapping what is not mapped yet. */
+int lane_find_span(struct lane *lane, uint64_t ref, struct span_at *ret);
+/* Claims the span of `at` into place `o`. Fails if somebody has it, or it is no longer what `at` says. */
+bool place_claim(struct lane *lane, struct owned *o, const struct span_at *at);
+
 /* Gives a span up: swap of the owner word, hint, then its place. */
 void owned_release(struct lane *lane, struct owned *o);
 
 /* Takes back what others freed into owned spans and gives up those that are empty. */
 void lane_release_empty(struct lane *lane);
 
-/* Makes current[class] a span with free bits in its mask. 0 or -errno. */
+/* The class's current word gets a free block. 0 or -errno. */
 int lane_refill(struct lane *lane, unsigned class);
 
 /* Grants a run, claims it, allocates its block. */
 int lane_take_run(struct lane *lane, uint64_t units, uint64_t *ret);
 
-/* An owned span that is not current has a block more. */
-void owned_freed(struct lane *lane, struct owned *o);
+/* A bit of an alloc word of an owned span, not the current one, was cleared. */
+void owned_freed(struct lane *lane, struct owned *o, m64 *word);
 
 static inline unsigned place_of(const struct lane *lane, const struct owned *o)
 {
 	return (unsigned)(o - lane->owned);
+}
+
+static inline void place_set(uint64_t *places, unsigned place)
+{
+	places[place / 64] |= UINT64_C(1) << (place % 64);
+}
+
+static inline void place_unset(uint64_t *places, unsigned place)
+{
+	places[place / 64] &= ~(UINT64_C(1) << (place % 64));
+}
+
+static inline bool place_isset(const uint64_t *places, unsigned place)
+{
+	return places[place / 64] >> (place % 64) & 1;
+}
+
+/* Allocating from the current word */
+
+/* The free blocks of a current word that reads `word`. */
+static inline uint64_t current_free(const struct current *c, uint64_t word)
+{
+	return c->valid & ~word;
+}
+
+/* The block of one bit of the current word. */
+static inline uint64_t current_block(const struct current *c, uint64_t bit)
+{
+	return c->here + (unsigned)__builtin_ctzll(bit) * c->size;
+}
+
+/* Makes `word` of `o` its class's current one; the one before is full. */
+static inline void current_set(struct lane *lane, struct owned *o, m64 *word)
+{
+	struct current *c = o->current;
+
+	c->word = word;
+	c->valid = word == o->last ? o->last_valid : ~UINT64_C(0);
+	c->here = o->base + (uint64_t)(word - o->alloc) * 64 * o->size;
+	c->size = o->size;
+	c->span = o;
+	lane->last_bit = 0;
+}
+
+/* Where a block of an owned span stands: its alloc word and bit. */
+struct place {
+	m64 *word;
+	uint64_t bits; /* of the word */
+	uint64_t bit;
+};
+
+/* False: ptr is not the start of a block of the span. */
+static inline bool find_place(const struct owned *o, uint64_t ptr, struct place *ret)
+{
+	uint64_t offset = ptr - o->base;
+	uint64_t index = (offset * o->recip) >> 40;
+
+	ret->word = &o->alloc[index / 64];
+	ret->bit = UINT64_C(1) << (index % 64);
+	return offset < o->bytes && index * o->size == offset;
+}
+
+/* The word of another map that belongs to an alloc word. */
+static inline uint64_t map_word(const m64 *word, size_t distance)
+{
+	return media_load64((const m64 *)(const void *)((const char *)word + distance));
+}
+
+/* Reads the maps; whether the block is allocated, and freed by nobody. */
+static inline bool place_allocated(const struct lane *lane, struct place *p)
+{
+	uint64_t freed = map_word(p->word, lane->remote) | map_word(p->word, lane->limbo);
+
+	p->bits = media_load64(p->word);
+	return p->bits & ~freed & p->bit;
+}
+
+static inline void place_free(const struct place *p)
+{
+	/*
+	 * COMMIT: the block is free. The owner is the word's only writer.
+	 *   crash before: it is allocated.
+	 *   crash after:  it is free.
+	 *   ordering:     release; the caller's last use of the block comes before.
+	 *   durable:      the span is open (media/mark.h).
+	 */
+	media_store_release(p->word, p->bits & ~p->bit);
 }

@@ -2,13 +2,13 @@
 /*
  * The spans of a lane: owning, finding, giving up.
  *
- * When the current span of a class is exhausted, room is looked for, nearest first: owned spans with
- * room; owned exhausted ones with remote frees to collect; spans granted and not adopted yet; refs in
- * the heap's hint array; the source (the daemon).
+ * What a lane holds back is bounded: by LANE_OWNED places and `held_max` bytes of owned spans, beyond
+ * which spans without room are given up first, and by `empty_max` bytes of spans without a block,
+ * beyond which one that becomes empty is given up at once. What an idle lane owns can be had by others
+ * besides (revocation), so the bounds are for what is in use, not for what is left behind.
  *
- * What a lane holds back is bounded: LANE_OWNED spans and `held_max` bytes, beyond which exhausted
- * spans are disowned, oldest first; of each class at most one empty span is kept beside the current
- * one.
+ * Who frees into a span of another sets its hint bit, always. So the owner of a span without room looks
+ * at that bit alone, and reads the remote bits when it is set: clear it, then collect, as on adoption.
  *
  * A death at any store here leaves what grant_settle() needs: the owned-span entry is written before
  * the owner word changes and cleared after it.
@@ -18,7 +18,8 @@
 
 #include "media/lane_private.h"
 
-#define EXHAUSTED_LOOKS 4 /* exhausted spans that are looked at for remote frees, a refill */
+#define REMOTE_LOOKS 16 /* spans without room that are looked at for remote frees, a refill */
+#define REMOTE_LEAST 8  /* that part of a span must have been freed to be worth collecting */
 
 /* Open marks */
 
@@ -53,100 +54,168 @@ void lane_disown(struct lane *lane, const struct span_at *at)
 
 void lane_reset(struct lane *lane)
 {
-	lane->held = 0;
+	lane->held = lane->empty = 0;
 	lane->closings = 0;
-	lane->last = &lane->none;
-	TAILQ_INIT(&lane->unused);
-	for (unsigned i = 0; i < LANE_OWNED; i++) {
-		lane->owned[i].units = 0;
-		TAILQ_INSERT_TAIL(&lane->unused, &lane->owned[i], link);
+	lane->last = &lane->current[0];
+	lane->last_bit = 0;
+	memset(lane->unused, 0xff, sizeof(lane->unused));
+	for (unsigned i = 0; i < LANE_OWNED; i++)
+		lane->owned[i].bytes = 0;
+	for (unsigned i = 0; i < CLASS_COUNT; i++) {
+		lane->current[i] = (struct current){ .word = lane->nothing };
+		memset(lane->class[i].places, 0, sizeof(lane->class[i].places));
 	}
-	for (unsigned c = 0; c < CLASS_COUNT; c++) {
-		lane->current[c] = &lane->none;
-		TAILQ_INIT(&lane->class[c].room);
-		TAILQ_INIT(&lane->class[c].exhausted);
-	}
+}
+
+static struct class_state *class_of_owned(struct lane *lane, const struct owned *o)
+{
+	return &lane->class[o->at.span.class];
+}
+
+static uint64_t owned_held(const struct owned *o)
+{
+	return (uint64_t)o->at.span.length << UNIT_SHIFT;
 }
 
 static void owned_unlink(struct lane *lane, struct owned *o)
 {
-	struct class_state *c = &lane->class[o->class];
+	struct current *c = o->current;
+	unsigned place = place_of(lane, o);
 
-	if (o->current) {
-		lane->current[o->class] = &lane->none;
-		o->current = false;
-		o->used -= (uint32_t)__builtin_popcountll(o->mask);
-		o->mask = 0;
-		o->word = NULL;
-	} else if (o->exhausted) {
-		TAILQ_REMOVE(&c->exhausted, o, link);
-	} else {
-		TAILQ_REMOVE(&c->room, o, link);
+	if (c->span == o) {
+		c->span = NULL;
+		c->word = lane->nothing;
+		c->valid = 0;
+		lane->last_bit = 0;
 	}
+	place_unset(c->room, place);
+	place_unset(class_of_owned(lane, o)->places, place);
+	lane->held -= owned_held(o);
+	if (o->empty)
+		lane->empty -= owned_held(o);
+	o->empty = false;
 }
 
-/* Empties a place; its span is disowned already, or was never claimed. */
-static void place_clear(struct lane *lane, struct owned *o)
+void place_clear(struct lane *lane, struct owned *o)
 {
-	o->units = 0;
+	unsigned place = place_of(lane, o);
+
+	o->bytes = 0;
 	/* ordering: release; the settler that reads the entry as empty need not look at the span:
 	 * it was disowned and hinted before. */
-	media_store_release(&lane->df->owned[place_of(lane, o)], 0);
-	TAILQ_INSERT_HEAD(&lane->unused, o, link);
+	media_store_release(&lane->df->owned[place], 0);
+	place_set(lane->unused, place);
+}
+
+/* Bits of an alloc word that stand for blocks. */
+static uint64_t word_valid(const struct owned *o, const m64 *word)
+{
+	return word == o->last ? o->last_valid : ~UINT64_C(0);
+}
+
+/* The first word with a free block, from `from` on and round; NULL: there is none. */
+static m64 *owned_scan(const struct owned *o, m64 *from)
+{
+	m64 *word = from;
+
+	do {
+		if (word_valid(o, word) & ~media_load64(word))
+			return word;
+		word = word == o->last ? o->alloc : word + 1;
+	} while (word != from);
+	return NULL;
+}
+
+static bool owned_is_empty(const struct owned *o)
+{
+	for (const m64 *word = o->alloc; word <= o->last; word++)
+		if (media_load64(word) != 0)
+			return false;
+	return true;
+}
+
+static void spare_add(struct lane *lane, const struct owned *o)
+{
+	struct class_state *c = class_of_owned(lane, o);
+
+	if (c->spares < SPARES_MAX)
+		lane->spare[o->at.span.class][c->spares++] = o->at.ref;
+}
+
+/* Remembers a span that is given up without room; the oldest such is forgotten for it. */
+static void shed_add(struct lane *lane, const struct owned *o)
+{
+	struct class_state *c = class_of_owned(lane, o);
+
+	lane->shed[o->at.span.class][(c->shed_head + c->sheds) % SHED_MAX] = o->at.ref;
+	if (c->sheds < SHED_MAX)
+		c->sheds++;
+	else
+		c->shed_head = (c->shed_head + 1) % SHED_MAX;
 }
 
 void owned_release(struct lane *lane, struct owned *o)
 {
-	struct class_state *c = &lane->class[o->class];
+	bool room = owned_scan(o, o->alloc);
 
 	owned_unlink(lane, o);
-	lane->held -= (uint64_t)o->units << UNIT_SHIFT;
 	lane_disown(lane, &o->at);
 	place_clear(lane, o);
-	/* The first to be tried when the class runs dry; others may have it by then. */
-	if (o->used < o->blocks && c->spares < SPARES_MAX)
-		c->spare[c->spares++] = o->at.ref;
+	/* Tried first when the class runs dry; others may have it by then. */
+	if (room)
+		spare_add(lane, o);
+	else
+		shed_add(lane, o);
 }
 
-/* The span of a class that the lane is least likely to miss; NULL: none but the current. */
-static struct owned *least_wanted(struct class_state *c)
+/* How much the lane would miss a span, were it given up for one of `class`. */
+static unsigned owned_worth(const struct lane *lane, const struct owned *o, unsigned class)
 {
-	struct owned *o = TAILQ_FIRST(&c->exhausted);
+	bool current = o->current->span == o, room = place_isset(o->current->room, place_of(lane, o));
 
-	return o ? o : TAILQ_LAST(&c->room, owned_list);
+	return (current ? 4u : 0u) | (room ? 2u : 0u) | (o->at.span.class == class);
 }
 
-/* Gives one span up, of `class` last of all: its spans are the likeliest to be of use now. */
+/* Gives one span up: the least wanted, of those the one that was looked at longest ago. */
 static void release_one(struct lane *lane, unsigned class)
 {
-	struct owned *o = NULL;
+	struct owned *least = NULL;
+	unsigned worth = 8;
 
-	for (unsigned i = 1; !o && i <= CLASS_COUNT; i++)
-		o = least_wanted(&lane->class[(class + i) % CLASS_COUNT]);
-	for (unsigned i = 1; !o && i <= CLASS_COUNT; i++)
-		if (lane->current[(class + i) % CLASS_COUNT] != &lane->none)
-			o = lane->current[(class + i) % CLASS_COUNT];
-	if (o)
-		owned_release(lane, o);
+	for (unsigned i = 1; i <= LANE_OWNED; i++) {
+		struct owned *o = &lane->owned[(lane->hand + i) % LANE_OWNED];
+
+		if (o->bytes > 0 && owned_worth(lane, o, class) < worth) {
+			least = o;
+			worth = owned_worth(lane, o, class);
+		}
+	}
+	if (!least)
+		return;
+	lane->hand = place_of(lane, least);
+	owned_release(lane, least);
 }
 
-/* An empty place, taken from the list of them. */
-static struct owned *place_get(struct lane *lane, unsigned class)
+struct owned *place_get(struct lane *lane, unsigned class)
 {
-	struct owned *o;
-
 	if (lane->held > lane->held_max)
 		release_one(lane, class);
-	while (!(o = TAILQ_FIRST(&lane->unused)))
+	if (!(lane->unused[0] | lane->unused[1]))
 		release_one(lane, class);
-	TAILQ_REMOVE(&lane->unused, o, link);
-	return o;
+	for (unsigned i = 0;; i++) {
+		unsigned place;
+
+		if (lane->unused[i] == 0)
+			continue;
+		place = i * 64 + (unsigned)__builtin_ctzll(lane->unused[i]);
+		place_unset(lane->unused, place);
+		return &lane->owned[place];
+	}
 }
 
 /* Claiming */
 
-/* heap_span(), mapping what is not mapped yet. */
-static int find_span(struct lane *lane, uint64_t ref, struct span_at *ret)
+int lane_find_span(struct lane *lane, uint64_t ref, struct span_at *ret)
 {
 	int r = heap_span(lane->heap, ref, ret);
 
@@ -159,8 +228,7 @@ static int find_span(struct lane *lane, uint64_t ref, struct span_at *ret)
 	return r;
 }
 
-/* Claims the span of `at` into place `o`. Fails if somebody has it, or it is no longer what `at` says. */
-static bool claim(struct lane *lane, struct owned *o, const struct span_at *at)
+bool place_claim(struct lane *lane, struct owned *o, const struct span_at *at)
 {
 	unsigned place = place_of(lane, o);
 	struct span_at now;
@@ -180,161 +248,220 @@ static bool claim(struct lane *lane, struct owned *o, const struct span_at *at)
 	return false;
 }
 
-/* The guesses of free_near() for the units of a span. */
+/* The guesses of free_quick() for the units of a span. */
 static void near_set(struct lane *lane, const struct owned *o)
 {
 	_Static_assert(LANE_OWNED <= 256, "a place fits into a byte");
+	uint64_t first = (o->base >> UNIT_SHIFT) % NEAR_UNITS;
+	uint64_t units = o->at.span.length, straight = MIN(units, NEAR_UNITS - first);
 
-
-	for (uint32_t i = 0; i < o->units; i++)
-		lane->near[(o->first + i) % NEAR_UNITS] = (uint8_t)place_of(lane, o);
-}
-
-/*
- * Set bits of alloc. Not span_used(), which leaves out what others have freed: those blocks cannot be
- * given before they are collected, which counts them then.
- */
-static uint32_t alloc_bits(const m64 *alloc, uint32_t blocks)
-{
-	uint32_t n = 0;
-
-	for (uint32_t w = 0; w < DIV_UP(blocks, 64u); w++)
-		n += (uint32_t)__builtin_popcountll(media_load64(&alloc[w]));
-	return n;
+	memset(&lane->near[first], (int)place_of(lane, o), straight);
+	memset(lane->near, (int)place_of(lane, o), units - straight);
 }
 
 static void owned_init(struct lane *lane, struct owned *o, const struct span_at *at)
 {
+	uint32_t rest = (at->blocks - 1) % 64 + 1;
+
 	o->at = *at;
-	o->mask = 0;
-	o->word = NULL;
 	o->alloc = state_alloc(at->record);
-	o->base = o->here = lane_pool(lane) | (at->ref & REF_MASK) << UNIT_SHIFT;
-	o->first = o->base >> UNIT_SHIFT;
-	o->class = (uint16_t)at->span.class;
+	o->last = o->alloc + (at->blocks - 1) / 64;
+	o->last_valid = ~UINT64_C(0) >> (64 - rest);
+	o->base = lane_pool(lane) | (at->ref & REF_MASK) << UNIT_SHIFT;
+	o->bytes = at->blocks * at->block_size;
 	o->size = at->block_size;
 	o->recip = size_classes[at->span.class].recip;
-	o->units = at->span.length;
-	o->blocks = at->blocks;
-	o->used = alloc_bits(o->alloc, o->blocks);
-	o->current = o->exhausted = false;
-	lane->held += (uint64_t)o->units << UNIT_SHIFT;
+	o->current = &lane->current[at->span.class];
+	o->empty = false;
+	lane->held += owned_held(o);
+	place_set(class_of_owned(lane, o)->places, place_of(lane, o));
 	near_set(lane, o);
 }
 
-/* Adopts the unowned span `ref` of `class` if it has room; it then stands in the list of those. */
-static struct owned *adopt(struct lane *lane, unsigned class, uint64_t ref)
+/* The class's current word is full: makes it one of `o` that is not. False: there is none. */
+static bool owned_use(struct lane *lane, struct owned *o, m64 *from)
+{
+	m64 *word = owned_scan(o, from);
+
+	if (!word) {
+		place_unset(o->current->room, place_of(lane, o));
+		return false;
+	}
+	/* The other words of the span are found again by its bit. */
+	place_set(o->current->room, place_of(lane, o));
+	if (o->empty)
+		lane->empty -= owned_held(o);
+	o->empty = false;
+	current_set(lane, o, word);
+	return true;
+}
+
+/* Makes the unowned span `ref` the current one of `class` if it has room. */
+static bool adopt(struct lane *lane, unsigned class, uint64_t ref)
 {
 	struct span_at at;
 	struct owned *o;
 
-	if (find_span(lane, ref, &at) < 0 || at.span.kind != SPAN_SMALL || at.span.class != class ||
-	    span_suspect(lane->heap, &at))
-		return NULL;
+	if (lane_find_span(lane, ref, &at) < 0 || at.span.kind != SPAN_SMALL ||
+	    at.span.class != class || span_suspect(lane->heap, &at))
+		return false;
 	o = place_get(lane, class);
-	if (!claim(lane, o, &at)) {
+	if (!place_claim(lane, o, &at)) {
 		place_clear(lane, o);
-		return NULL;
+		return false;
 	}
 	lane_open(lane, &at);
 	heap_unhint(&at);
 	span_collect(lane->heap, &at);
 	owned_init(lane, o, &at);
-	TAILQ_INSERT_HEAD(&lane->class[class].room, o, link);
-	if (o->used == o->blocks) {
-		owned_release(lane, o);
-		return NULL;
-	}
-	return o;
+	if (owned_use(lane, o, o->alloc))
+		return true;
+	owned_release(lane, o);
+	return false;
 }
 
 /* Refilling */
 
-/* Takes the free bits of the next word that has any, going round; whether there is one. */
-static bool owned_scan(struct owned *o)
+static bool hinted(const struct span_at *at)
 {
-	uint32_t words = DIV_UP(o->blocks, 64u);
-	uint32_t w = o->word ? (uint32_t)(o->word - o->alloc) : 0;
+	uint32_t unit = ref_unit(at->ref);
 
-	for (uint32_t n = 0; n < words; n++, w = w + 1 >= words ? 0 : w + 1) {
-		uint32_t left = o->blocks - w * 64;
-		uint64_t valid = left >= 64 ? ~UINT64_C(0) : (UINT64_C(1) << left) - 1;
-		uint64_t mask = ~media_load64(&o->alloc[w]) & valid;
+	return media_load64(&at->shelf->hints[unit / 64]) >> (unit % 64) & 1;
+}
 
-		if (mask == 0)
+/* Blocks of an owned span that others have freed. */
+static uint32_t remote_bits(struct lane *lane, const struct owned *o)
+{
+	uint32_t n = 0;
+
+	for (const m64 *word = o->alloc; word <= o->last; word++)
+		n += (uint32_t)__builtin_popcountll(map_word(word, lane->remote));
+	return n;
+}
+
+static void owned_collect(struct lane *lane, struct owned *o)
+{
+	heap_unhint(&o->at);
+	if (span_collect(lane->heap, &o->at) > 0)
+		place_set(o->current->room, place_of(lane, o));
+}
+
+/* Collects an owned span that others freed into if that is worth it; whether it has room now. */
+static bool try_remote(struct lane *lane, struct owned *o)
+{
+	if (!hinted(&o->at) || remote_bits(lane, o) * REMOTE_LEAST < o->at.blocks)
+		return false;
+	owned_collect(lane, o);
+	return owned_use(lane, o, o->alloc);
+}
+
+/* Looks round the places of the class, from where the last look ended: the longest without room is
+ * the likeliest to be free. */
+static bool from_remote(struct lane *lane, unsigned class)
+{
+	struct class_state *c = &lane->class[class];
+	unsigned looks = 0;
+
+	for (unsigned i = 1; i <= LANE_OWNED && looks < REMOTE_LOOKS; i++) {
+		unsigned place = (c->look + i) % LANE_OWNED;
+
+		if (!place_isset(c->places, place))
 			continue;
-		o->mask = mask;
-		o->used += (uint32_t)__builtin_popcountll(mask);
-		o->word = &o->alloc[w];
-		o->here = o->base + w * 64 * o->size;
-		return true;
+		looks++;
+		if (try_remote(lane, &lane->owned[place])) {
+			c->look = place;
+			return true;
+		}
 	}
 	return false;
 }
 
-/* Collects what others freed into an owned span; whether it has room now. */
-static bool owned_collect(struct lane *lane, struct owned *o)
+/* Owned spans with room. */
+static bool from_room(struct lane *lane, unsigned class)
 {
-	o->used -= span_collect(lane->heap, &o->at);
-	return o->used < o->blocks;
-}
+	struct current *c = &lane->current[class];
 
-static struct owned *from_exhausted(struct lane *lane, struct class_state *c)
-{
-	struct owned *o;
+	for (unsigned i = 0; i < PLACE_WORDS; i++)
+		while (c->room[i] != 0) {
+			struct owned *o = &lane->owned[i * 64 + (unsigned)__builtin_ctzll(c->room[i])];
 
-	for (int i = 0; i < EXHAUSTED_LOOKS && (o = TAILQ_FIRST(&c->exhausted)); i++) {
-		TAILQ_REMOVE(&c->exhausted, o, link);
-		if (owned_collect(lane, o)) {
-			o->exhausted = false;
-			TAILQ_INSERT_HEAD(&c->room, o, link);
-			return o;
+			if (owned_use(lane, o, o->alloc))
+				return true;
 		}
-		TAILQ_INSERT_TAIL(&c->exhausted, o, link);
-	}
-	return NULL;
+	return false;
 }
 
-static struct owned *from_spares(struct lane *lane, struct class_state *c, unsigned class)
+static bool from_current(struct lane *lane, unsigned class)
 {
-	struct owned *o = NULL;
+	struct current *c = &lane->current[class];
 
-	while (!o && c->spares > 0)
-		o = adopt(lane, class, c->spare[--c->spares]);
-	return o;
+	return c->span && owned_use(lane, c->span, c->word);
 }
 
-static struct owned *from_hints(struct lane *lane, unsigned class)
+static bool from_spares(struct lane *lane, unsigned class)
+{
+	struct class_state *c = &lane->class[class];
+
+	while (c->spares > 0)
+		if (adopt(lane, class, lane->spare[class][--c->spares]))
+			return true;
+	return false;
+}
+
+/* Spans that were given up without room and have got some since: their hint says so. */
+static bool from_shed(struct lane *lane, unsigned class)
+{
+	struct class_state *c = &lane->class[class];
+	uint32_t looks = MIN(c->sheds, (uint32_t)REMOTE_LOOKS);
+
+	for (uint32_t i = 0; i < looks; i++) {
+		uint64_t ref = lane->shed[class][c->shed_head];
+		struct span_at at;
+
+		c->shed_head = (c->shed_head + 1) % SHED_MAX;
+		c->sheds--;
+		if (heap_span(lane->heap, ref, &at) < 0 || at.span.class != class)
+			continue;
+		if (hinted(&at) && adopt(lane, class, ref))
+			return true;
+		lane->shed[class][(c->shed_head + c->sheds++) % SHED_MAX] = ref;
+	}
+	return false;
+}
+
+static bool from_hints(struct lane *lane, unsigned class)
 {
 	for (unsigned i = 0; i < CLASS_HINTS; i++) {
 		uint64_t ref = heap_hint_take(lane->heap, class);
-		struct owned *o = ref ? adopt(lane, class, ref) : NULL;
 
-		if (o || !ref)
-			return o;
+		if (!ref)
+			return false;
+		if (adopt(lane, class, ref))
+			return true;
 	}
-	return NULL;
+	return false;
 }
 
-static int from_source(struct lane *lane, struct class_state *c, unsigned class,
-		       struct owned **ret)
+static int from_source(struct lane *lane, unsigned class)
 {
+	struct class_state *c = &lane->class[class];
+	uint64_t *spare = lane->spare[class];
+
 	for (int i = 0; i < CLAIM_TRIES; i++) {
-		int r = lane->source->spans(lane->ctx, class, c->grown, c->spare);
+		int r = lane->source->spans(lane->ctx, class, c->grown, spare);
 
 		if (r < 0)
 			return r;
 		/* They come in the order of their places; the stack gives the lowest first. */
 		for (int k = 0; k < r / 2; k++) {
-			uint64_t ref = c->spare[k];
+			uint64_t ref = spare[k];
 
-			c->spare[k] = c->spare[r - 1 - k];
-			c->spare[r - 1 - k] = ref;
+			spare[k] = spare[r - 1 - k];
+			spare[r - 1 - k] = ref;
 		}
 		c->spares = (uint32_t)r;
 		c->grown = MIN(c->grown * 2, SPARES_MAX);
-		*ret = from_spares(lane, c, class);
-		if (*ret)
+		if (from_spares(lane, class))
 			return 0;
 	}
 	return -ENOSPC;
@@ -345,85 +472,50 @@ void lane_release_empty(struct lane *lane)
 	for (unsigned i = 0; i < LANE_OWNED; i++) {
 		struct owned *o = &lane->owned[i];
 
-		if (o->units > 0 && owned_collect(lane, o) &&
-		    o->used == (uint32_t)__builtin_popcountll(o->mask))
+		if (o->bytes == 0)
+			continue;
+		owned_collect(lane, o);
+		if (owned_is_empty(o))
 			owned_release(lane, o);
 	}
 }
 
-/* Takes a span with room from wherever one is; it is in no list then. */
-static int find_room(struct lane *lane, unsigned class, struct owned **ret)
-{
-	struct class_state *c = &lane->class[class];
-	struct owned *o;
-	int r;
-
-	(void)((o = TAILQ_FIRST(&c->room)) || (o = from_exhausted(lane, c)) ||
-	       (o = from_spares(lane, c, class)) || (o = from_hints(lane, class)));
-	if (!o) {
-		r = from_source(lane, c, class, &o);
-		if (r == -ENOSPC) {
-			lane_release_empty(lane);
-			r = from_source(lane, c, class, &o);
-		}
-		if (r < 0)
-			return r;
-	}
-	TAILQ_REMOVE(&c->room, o, link);
-	*ret = o;
-	return 0;
-}
-
-/* The current span stays one of the lane's, among those without room. Counted anew: two threads that
- * race on freeing one block, against the contract, must not make a span look roomy for ever. */
-static void current_exhausted(struct lane *lane, struct owned *o)
-{
-	o->used = alloc_bits(o->alloc, o->blocks);
-	o->current = false;
-	o->mask = 0;
-	o->word = NULL;
-	o->exhausted = true;
-	TAILQ_INSERT_TAIL(&lane->class[o->class].exhausted, o, link);
-	lane->current[o->class] = &lane->none;
-}
-
 int lane_refill(struct lane *lane, unsigned class)
 {
-	for (;;) {
-		struct owned *o = lane->current[class];
-		int r;
+	int r;
 
-		if (o != &lane->none) {
-			if ((o->used < o->blocks || owned_collect(lane, o)) && owned_scan(o))
-				return 0;
-			current_exhausted(lane, o);
-		}
-		r = find_room(lane, class, &o);
-		if (r < 0)
-			return r;
-		o->current = true;
-		lane->current[class] = o;
+	if (from_current(lane, class) || from_room(lane, class) || from_remote(lane, class) ||
+	    from_spares(lane, class) || from_shed(lane, class) || from_hints(lane, class))
+		return 0;
+	r = from_source(lane, class);
+	if (r == -ENOSPC) {
+		lane_release_empty(lane);
+		if (from_room(lane, class))
+			return 0;
+		r = from_source(lane, class);
 	}
+	return r;
 }
 
-void owned_freed(struct lane *lane, struct owned *o)
-{
-	struct class_state *c = &lane->class[o->class];
-	struct owned *other;
+/* Freeing */
 
-	if (o->exhausted) {
-		TAILQ_REMOVE(&c->exhausted, o, link);
-		o->exhausted = false;
-		TAILQ_INSERT_HEAD(&c->room, o, link);
-	}
-	if (o->used > 0)
+void owned_freed(struct lane *lane, struct owned *o, m64 *word)
+{
+	struct current *c = o->current;
+
+	place_set(c->room, place_of(lane, o));
+	if (current_free(c, media_load64(c->word)) == 0) {
+		current_set(lane, o, word);
 		return;
-	/* One empty span is kept, at the list's end; the one that has been empty longer goes. */
-	other = TAILQ_LAST(&c->room, owned_list);
-	if (other != o && other->used == 0)
-		owned_release(lane, other);
-	TAILQ_REMOVE(&c->room, o, link);
-	TAILQ_INSERT_TAIL(&c->room, o, link);
+	}
+	if (c->span == o || media_load64(word) != 0 || !owned_is_empty(o))
+		return;
+	if (lane->empty + owned_held(o) > lane->empty_max) {
+		owned_release(lane, o);
+		return;
+	}
+	o->empty = true;
+	lane->empty += owned_held(o);
 }
 
 /* Runs */
@@ -438,20 +530,20 @@ static int claim_run(struct lane *lane, uint64_t ref, uint64_t units, uint64_t *
 	struct owned *o;
 	bool taken;
 	m64 *word;
-	int r = find_span(lane, ref, &at);
+	int r = lane_find_span(lane, ref, &at);
 
 	if (r < 0 || at.span.kind != SPAN_LARGE || at.span.length != units)
 		return r == -EINVAL || r == 0 ? -EAGAIN : r;
-	o = place_get(lane, 0);
-	taken = claim(lane, o, &at);
+	o = place_get(lane, CLASS_COUNT);
+	taken = place_claim(lane, o, &at);
 	if (taken) {
 		heap_unhint(&at);
 		span_collect(lane->heap, &at);
 		word = state_alloc(at.record);
 		taken = media_load64(word) == 0;
 		if (taken) {
-			/* COMMIT: the block is allocated; as in alloc_small().
-			 *   ordering: release; as in alloc_small(). */
+			/* COMMIT: the block is allocated; as in current_take().
+			 *   ordering: release; as in current_take(). */
 			media_store_release(word, 1);
 			media_persist(lane->heap->durability, word, sizeof(*word));
 		}

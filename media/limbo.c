@@ -88,11 +88,10 @@ int span_defer(struct heap *heap, const struct span_at *at, uint32_t index)
 /* A block of a span that the lane owns, as its own memory says; false: look elsewhere. */
 static bool find_near(struct lane *lane, uint64_t ptr, struct span_at *at, uint32_t *index)
 {
-	uint64_t unit = ptr >> UNIT_SHIFT; /* and the pool */
-	const struct owned *o = &lane->owned[lane->near[unit % NEAR_UNITS]];
+	const struct owned *o = &lane->owned[lane->near[(ptr >> UNIT_SHIFT) % NEAR_UNITS]];
 	uint64_t offset = ptr - o->base, i = (offset * o->recip) >> 40;
 
-	if (unit - o->first >= o->units || i * o->size != offset || i >= o->blocks)
+	if (offset >= o->bytes || i * o->size != offset)
 		return false;
 	*at = o->at;
 	*index = (uint32_t)i;
@@ -117,7 +116,7 @@ static inline int enter_quick(struct lane *lane)
 {
 	struct lane_df *df = lane->df;
 
-	if (_unlikely(lane->slow || media_load64(&df->busy) != 0))
+	if (_unlikely(lane->fence || lane->lost || media_load64(&df->busy) != 0))
 		return lane_enter(lane);
 	media_store64(&df->busy, 1);
 	/* ordering: the compiler's; as in lane_enter(). */

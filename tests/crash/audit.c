@@ -187,38 +187,105 @@ static uint64_t shelf_units(const char *dir, unsigned index)
 	return (uint64_t)st.st_size >> UNIT_SHIFT;
 }
 
-void audit_heap(const char *base, const struct nvmm_pool_info *info)
-{
+/* A heap's tables and states, mapped to be read. */
+struct heap_map {
+	struct heap heap;
 	struct mapping map[2 * POOL_SHELVES_MAX];
 	struct heap_shelf shelf[POOL_SHELVES_MAX];
-	static struct heap heap;
+	uint32_t shelves;
+	char dir[256];
+};
+
+static void heap_map_shelf(struct heap_map *m, unsigned i)
+{
+	struct mapping table = map_file(m->dir, "table", i, ".1");
+	struct mapping state = map_file(m->dir, "state", i, "");
+	const struct file_header_df *header = state.addr;
+	uint64_t limit = media_load64(&header->limit);
+
+	m->map[2 * i] = table;
+	m->map[2 * i + 1] = state;
+	m->shelf[i] = (struct heap_shelf){
+		.table = ((struct table_file_df *)table.addr)->word,
+		.hints = (m64 *)(void *)((char *)state.addr + MEDIA_PAGE),
+		.state = (char *)state.addr + state_records_offset(limit),
+		.units = shelf_units(m->dir, i),
+		.limit = limit,
+	};
+	heap_shelf_add(&m->heap, i, &m->shelf[i]);
+}
+
+static void heap_map_init(struct heap_map *m, const char *base, const struct nvmm_pool_info *info)
+{
 	const char *why = "";
 	uint64_t where = 0;
-	char dir[256];
 	int broken;
 
-	pool_dir(dir, base, info->id);
-	ck_assert_int_eq(heap_init(&heap, info->id, NODE, DURABILITY_PROCESS, info->smallest_block), 0);
-	for (unsigned i = 0; i < info->shelves; i++) {
-		struct mapping table = map_file(dir, "table", i, ".1");
-		struct mapping state = map_file(dir, "state", i, "");
-		const struct file_header_df *header = state.addr;
-		uint64_t limit = media_load64(&header->limit);
+	m->shelves = info->shelves;
+	pool_dir(m->dir, base, info->id);
+	ck_assert_int_eq(heap_init(&m->heap, info->id, NODE, DURABILITY_PROCESS, info->smallest_block),
+			 0);
+	for (unsigned i = 0; i < info->shelves; i++)
+		heap_map_shelf(m, i);
+	broken = heap_check(&m->heap, &why, &where);
+	ck_assert_msg(broken == 0, "%s: %d rules are broken, first: %s, at unit 0x%llx", m->dir, broken,
+		      why, (unsigned long long)where);
+}
 
-		map[2 * i] = table;
-		map[2 * i + 1] = state;
-		shelf[i] = (struct heap_shelf){
-			.table = ((struct table_file_df *)table.addr)->word,
-			.hints = (m64 *)(void *)((char *)state.addr + MEDIA_PAGE),
-			.state = (char *)state.addr + state_records_offset(limit),
-			.units = shelf_units(dir, i),
-			.limit = limit,
-		};
-		heap_shelf_add(&heap, i, &shelf[i]);
+static void heap_map_deinit(struct heap_map *m)
+{
+	for (unsigned i = 0; i < 2 * m->shelves; i++)
+		file_unmap(m->map[i].addr, m->map[i].len);
+}
+
+void audit_heap(const char *base, const struct nvmm_pool_info *info)
+{
+	static struct heap_map m;
+
+	heap_map_init(&m, base, info);
+	heap_map_deinit(&m);
+}
+
+/* The first byte of a unit, as a global pointer. */
+static nvmm_ptr unit_ptr(const struct heap_map *m, uint64_t ref)
+{
+	return (nvmm_ptr)m->heap.pool << 48 | (ref & REF_MASK) << UNIT_SHIFT;
+}
+
+static void span_blocks(struct heap_map *m, const struct span_at *at,
+			void (*fn)(void *arg, nvmm_ptr ptr, uint64_t size), void *arg)
+{
+	const struct state_layout *l = &m->heap.layout;
+
+	for (uint32_t b = 0; b < at->blocks; b++) {
+		uint64_t bit = UINT64_C(1) << (b % 64);
+		uint64_t gone = media_load64(&state_limbo(l, at->record)[b / 64]) |
+				media_load64(&state_remote(l, at->record)[b / 64]);
+
+		if (media_load64(&state_alloc(at->record)[b / 64]) & ~gone & bit)
+			fn(arg, unit_ptr(m, at->ref) + b * at->block_size, at->block_size);
 	}
-	broken = heap_check(&heap, &why, &where);
-	ck_assert_msg(broken == 0, "%s: %d rules are broken, first: %s, at unit 0x%llx", dir, broken, why,
-		      (unsigned long long)where);
-	for (unsigned i = 0; i < 2 * info->shelves; i++)
-		file_unmap(map[i].addr, map[i].len);
+}
+
+void audit_blocks(const char *base, const struct nvmm_pool_info *info,
+		  void (*fn)(void *arg, nvmm_ptr ptr, uint64_t size), void *arg)
+{
+	static struct heap_map m;
+
+	heap_map_init(&m, base, info);
+	for (unsigned i = 0; i < m.shelves; i++) {
+		struct span_at at;
+
+		for (uint64_t u = 0; u < m.shelf[i].units;) {
+			uint64_t ref = ref_make(i, (uint32_t)u);
+			struct span s = span_unpack(media_load64(&m.shelf[i].table[u]));
+
+			if (s.kind != SPAN_FREE) {
+				ck_assert_int_eq(heap_span(&m.heap, ref, &at), 0);
+				span_blocks(&m, &at, fn, arg);
+			}
+			u += s.length;
+		}
+	}
+	heap_map_deinit(&m);
 }

@@ -15,5 +15,10 @@ void audit_base(const char *base, const struct nvmm_pool_info *pools, size_t n);
 /* Asserts that a heap that nobody has open breaks no rule of media/check.h. */
 void audit_heap(const char *base, const struct nvmm_pool_info *heap);
 
+/* Calls fn for each block that is allocated and not in limbo, of a heap that nobody has open, with its
+ * usable size; asserts as audit_heap(). */
+void audit_blocks(const char *base, const struct nvmm_pool_info *heap,
+		  void (*fn)(void *arg, nvmm_ptr ptr, uint64_t size), void *arg);
+
 /* Session files in the runtime directory. */
 unsigned audit_sessions(const char *runtime);
