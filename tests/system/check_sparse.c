@@ -290,7 +290,7 @@ START_TEST(resized)
 		while (nvmm_alloc(heap, MIB) != NVMM_NULL)
 			got += MIB;
 		ck_assert_int_eq(errno, ENOSPC);
-		must(strstr(nvmm_errmsg(nvmm), "is full"), "%s", nvmm_errmsg(nvmm));
+		must(strstr(nvmm_errmsg(nvmm), "grow it with"), "%s", nvmm_errmsg(nvmm));
 		ck_assert_uint_ge(got, size - 4 * MIB);
 		size += 7 * MIB + 16384;
 		must(nvmm_pool_resize(nvmm, id, size) == 0, "resize: %s", nvmm_errmsg(nvmm));

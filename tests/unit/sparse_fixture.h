@@ -23,6 +23,7 @@ struct sparse {
 	uint64_t allowed; /* bytes that may still be reserved */
 	unsigned wishes;  /* that were fulfilled */
 	bool alive;
+	unsigned torn;    /* granules that a kill may have left reserved without their bit */
 };
 
 /* A heap of `units` that may have `limit`. Exits the test on failure. */

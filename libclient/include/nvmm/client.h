@@ -227,7 +227,8 @@ int nvmm_heap_stat(struct nvmm_heap *heap, struct nvmm_heap_info *ret);
 
 /*
  * Allocates `size` bytes and returns the pointer, or NVMM_NULL with errno: EINVAL: size 0, or more
- * than a shelf can ever hold; ENOSPC: the heap has no room for it; ENOMEM: the process has none;
+ * than a shelf can ever hold; ENOSPC: the heap has no room for it, or, if it is sparse, the shelf
+ * base has none; EDQUOT: a sparse heap's owner may have no more; ENOMEM: the process has none;
  * EROFS: opened read-only; EDEADLK: called from a signal handler that interrupted the allocator;
  * ETIMEDOUT, ECONNRESET: the daemon was needed and did not answer.
  * The content is undefined. A block is aligned to the largest power of two, up to 4096, that
