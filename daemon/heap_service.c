@@ -433,9 +433,9 @@ int heap_service_spans(struct heap_service *service, unsigned class, uint32_t wa
 	return grant_spans(service->grant, class, want, refs);
 }
 
-int heap_service_run(struct heap_service *service, uint64_t units, uint64_t *ref)
+int heap_service_run(struct heap_service *service, uint64_t units, uint64_t align, uint64_t *ref)
 {
-	return grant_run(service->grant, units, ref);
+	return grant_run(service->grant, units, align, ref);
 }
 
 void heap_service_allow(struct heap_service *service, bool (*allow)(void *ctx, uint64_t bytes),

@@ -214,7 +214,7 @@ static _noinline uint64_t alloc_slow(struct lane *lane, size_t size)
 	if (r < 0)
 		return 0;
 	if (size > CLASS_SIZE_MAX)
-		r = lane_take_run(lane, DIV_UP((uint64_t)size, UNIT_SIZE), &ptr);
+		r = lane_take_run(lane, DIV_UP((uint64_t)size, UNIT_SIZE), 1, &ptr);
 	else
 		r = alloc_small(lane, MAX(class_of(size), lane->heap->first_class), &ptr);
 	lane->error = r;

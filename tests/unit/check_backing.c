@@ -88,7 +88,7 @@ START_TEST(far_apart)
 
 	/* The room for a block of almost all is found, its space cannot be had. */
 	sparse.allowed = 64 * MIB;
-	ck_assert_int_eq(grant_run(sparse.grant, most >> UNIT_SHIFT, &ref), -ENOSPC);
+	ck_assert_int_eq(grant_run(sparse.grant, most >> UNIT_SHIFT, 1, &ref), -ENOSPC);
 	sparse_check(&sparse);
 	sparse.allowed = UINT64_MAX;
 	far = must(100);
@@ -115,7 +115,7 @@ START_TEST(shortage)
 	ck_assert_int_eq(lane_error(sparse.lane), -ENOSPC);
 	ck_assert_uint_ge(n * UINT64_C(60000), 8 * MIB);
 	ck_assert_uint_le(sparse_data(&sparse), 10 * MIB);
-	ck_assert_int_eq(grant_run(sparse.grant, 2048, &ref), -ENOSPC);
+	ck_assert_int_eq(grant_run(sparse.grant, 2048, 1, &ref), -ENOSPC);
 	sparse_check(&sparse);
 	/* A block that was freed can be had again; and with more allowance, more. */
 	ck_assert_int_eq(lane_dealloc(sparse.lane, ptr[--n]), 0);
@@ -148,7 +148,7 @@ START_TEST(wish_and_trim)
 	ck_assert_int_eq(lane_dealloc(sparse.lane, big), 0);
 	lane_release(sparse.lane);
 	sparse_trim(&sparse);
-	ck_assert_int_eq(grant_run(sparse.grant, 4096, &ref), -EINPROGRESS);
+	ck_assert_int_eq(grant_run(sparse.grant, 4096, 1, &ref), -EINPROGRESS);
 	ck_assert(grant_wished(sparse.grant, &wish));
 	grant_wish_begin(sparse.grant, &wish);
 	ck_assert_int_eq(grant_wish_run(&wish), 0);
@@ -157,11 +157,11 @@ START_TEST(wish_and_trim)
 	grant_wish_end(sparse.grant, 0);
 	ck_assert_uint_eq(sparse_trim(&sparse), 64 * MIB);
 	/* And without a trim between, the wish is what the next grant gets. */
-	ck_assert_int_eq(grant_run(sparse.grant, 4096, &ref), -EINPROGRESS);
+	ck_assert_int_eq(grant_run(sparse.grant, 4096, 1, &ref), -EINPROGRESS);
 	ck_assert(grant_wished(sparse.grant, &wish));
 	grant_wish_begin(sparse.grant, &wish);
 	grant_wish_end(sparse.grant, grant_wish_run(&wish));
-	ck_assert_int_eq(grant_run(sparse.grant, 4096, &ref), 0);
+	ck_assert_int_eq(grant_run(sparse.grant, 4096, 1, &ref), 0);
 }
 END_TEST
 

@@ -68,13 +68,13 @@ static int source_spans(void *ctx, unsigned class, uint32_t want, uint64_t *refs
 	return grant_spans(s->grant, class, want, refs);
 }
 
-static int source_run(void *ctx, uint64_t units, uint64_t *ref)
+static int source_run(void *ctx, uint64_t units, uint64_t align, uint64_t *ref)
 {
 	struct sparse *s = ctx;
 	struct grant_wish wish;
 	int r;
 
-	while ((r = grant_run(s->grant, units, ref)) == -EINPROGRESS) {
+	while ((r = grant_run(s->grant, units, align, ref)) == -EINPROGRESS) {
 		ck_assert(grant_wished(s->grant, &wish));
 		grant_wish_begin(s->grant, &wish);
 		grant_wish_end(s->grant, grant_wish_run(&wish));
