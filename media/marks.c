@@ -30,7 +30,7 @@ static int pass_shelf(struct pass *p, uint32_t index)
 	int r = 0;
 
 	for (uint64_t unit = 0; unit < units && r == 0; unit += step) {
-		struct span s = span_unpack(media_load64(&shelf->table[unit]));
+		struct span s = span_unpack(shelf_word(shelf, unit));
 		struct span_at at;
 
 		step = s.length;
