@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "common/macro.h"
+#include "media/backing.h"
 #include "media/file.h"
 #include "media/span.h"
 
@@ -27,6 +28,27 @@ static void close_fd(int *fd)
 		close(*fd);
 }
 #define _fd _cleanup(close_fd)
+
+int pool_files_open3(int fds[3], int pool_fd, uint16_t node, uint32_t index)
+{
+	static const enum pool_file files[] = { POOL_FILE_SHELF, POOL_FILE_TABLE, POOL_FILE_STATE };
+	int r = 0;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(files); i++) {
+		r = pool_files_open(&fds[i], pool_fd, node, files[i], index, O_RDWR);
+		if (r < 0) {
+			while (i > 0)
+				close(fds[--i]);
+			break;
+		}
+	}
+	return r;
+}
+
+static bool is_sparse(const struct pool_record *record)
+{
+	return record->flags & POOL_SPARSE;
+}
 
 /* Writes the header of a fresh file: through a mapping, since that is how media are written. */
 static int write_header(int fd, const struct pool_record *record, enum pool_file file,
@@ -45,6 +67,35 @@ static int write_header(int fd, const struct pool_record *record, enum pool_file
 	return 0;
 }
 
+/* How much of a fresh file is reserved at once; of a sparse heap's shelf files the header alone. */
+static uint64_t first_bytes(const struct pool_record *record, enum pool_file file,
+			    const struct shelf_record *s)
+{
+	if (!is_sparse(record) || file == POOL_FILE_LANES)
+		return pool_file_length(record, file, s);
+	return file == POOL_FILE_SHELF ? 0 : MEDIA_PAGE;
+}
+
+/* Reserves the metadata of the first units that are to come into service, of a sparse heap's shelf. */
+static int prepare_units(int pool_fd, const struct pool_record *record, uint32_t index,
+			 const struct shelf_record *s, uint64_t unit)
+{
+	struct state_layout layout;
+	int fds[3], r;
+
+	if (!is_sparse(record))
+		return 0;
+	r = state_layout_init(&layout, record->min_block);
+	if (r == 0)
+		r = pool_files_open3(fds, pool_fd, record->home, index);
+	if (r < 0)
+		return r;
+	r = backing_prepare(fds, &layout, record->durability, s->limit >> UNIT_SHIFT, unit);
+	for (unsigned i = 0; i < ARRAY_SIZE(fds); i++)
+		close(fds[i]);
+	return r;
+}
+
 static int make_file(int pool_fd, const struct pool_record *record, enum pool_file file,
 		     uint32_t index, const struct shelf_record *s)
 {
@@ -53,7 +104,11 @@ static int make_file(int pool_fd, const struct pool_record *record, enum pool_fi
 	int r;
 
 	pool_file_name(name, record->home, file, index);
-	r = file_create(&fd, pool_fd, name, pool_file_length(record, file, s));
+	r = file_create_sparse(&fd, pool_fd, name, first_bytes(record, file, s),
+			       pool_file_length(record, file, s));
+	if (r == 0 && is_sparse(record) && file == POOL_FILE_TABLE)
+		r = file_reserve(fd, table_file_size(s->limit >> UNIT_SHIFT),
+				 pool_file_length(record, file, s));
 	if (r < 0)
 		return r;
 	if (file != POOL_FILE_SHELF) {
@@ -74,7 +129,7 @@ static int make_shelf(int pool_fd, const struct pool_record *record, uint32_t in
 		if (r < 0)
 			return r;
 	}
-	return 0;
+	return prepare_units(pool_fd, record, index, s, 0);
 }
 
 int pool_files_make(int base_fd, const struct pool_record *record,
@@ -111,7 +166,10 @@ static int lengthen_file(int pool_fd, const struct pool_record *record, enum poo
 	r = pool_files_open(&fd, pool_fd, record->home, file, index, O_RDWR);
 	if (r < 0)
 		return r;
-	r = file_reserve(fd, pool_file_length(record, file, now), pool_file_length(record, file, to));
+	if (is_sparse(record))
+		r = file_lengthen(fd, pool_file_length(record, file, to));
+	else
+		r = file_reserve(fd, pool_file_length(record, file, now), pool_file_length(record, file, to));
 	return r < 0 ? r : file_sync(fd);
 }
 
@@ -125,7 +183,7 @@ static int lengthen_shelf(int pool_fd, const struct pool_record *record, uint32_
 		if (r < 0)
 			return r;
 	}
-	return 0;
+	return prepare_units(pool_fd, record, index, to, now->size >> UNIT_SHIFT);
 }
 
 int pool_files_grow(int pool_fd, const struct pool_record *record, const struct pool_shelves *now,
@@ -241,4 +299,20 @@ int pool_files_audit(int pool_fd, const struct pool_record *record,
 		}
 	}
 	return 0;
+}
+
+uint64_t pool_files_held(int pool_fd, const struct pool_record *record,
+			 const struct pool_shelves *shelves)
+{
+	uint64_t bytes = 0;
+	struct stat st;
+	char name[64];
+
+	for (uint32_t i = 0; i < shelves->n; i++)
+		for (uint32_t f = 0; f < pool_files_of_shelf(record); f++) {
+			pool_file_name(name, record->home, (enum pool_file)f, i);
+			if (fstatat(pool_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+				bytes += (uint64_t)st.st_blocks * 512;
+		}
+	return bytes;
 }

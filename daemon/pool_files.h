@@ -10,6 +10,13 @@
 #include "daemon/pool_layout.h"
 #include "media/poolfile.h"
 
+/* Opens shelf, table and state of a heap's shelf for writing, in this order. */
+int pool_files_open3(int fds[3], int pool_fd, uint16_t node, uint32_t index);
+
+/* Bytes that the file system holds for all shelves' files. */
+uint64_t pool_files_held(int pool_fd, const struct pool_record *record,
+			 const struct pool_shelves *shelves);
+
 /*
  * Makes directory, meta and all files of a pool, reserved, with their headers. Shelf records are not
  * written: that is for when what stands in the files is in order. -ENOSPC; what was made by then

@@ -214,6 +214,10 @@ static int inspect_shelf(struct inspection *in, uint32_t index)
 		.hints = (m64 *)(void *)((char *)in->file[index][POOL_FILE_STATE].addr + MEDIA_PAGE),
 		.units = units,
 		.limit = limit,
+		.granules = in->record->flags & POOL_SPARSE ?
+				    (m64 *)(void *)((char *)in->file[index][POOL_FILE_TABLE].addr +
+						    table_file_size(limit)) :
+				    NULL,
 	};
 	heap_shelf_add(&in->heap, index, &in->shelf[index]);
 	return 0;

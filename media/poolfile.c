@@ -41,16 +41,17 @@ void pool_file_name(char buf[64], uint16_t node, enum pool_file file, uint32_t i
 uint64_t pool_file_length(const struct pool_record *record, enum pool_file file,
 			  const struct shelf_record *s)
 {
-	uint64_t units = s->size >> UNIT_SHIFT;
+	uint64_t units = s->size >> UNIT_SHIFT, limit = s->limit >> UNIT_SHIFT;
+	bool sparse = record->flags & POOL_SPARSE;
 	struct state_layout layout;
 
 	switch (file) {
 	case POOL_FILE_TABLE:
-		return table_file_size(units);
+		return sparse ? sparse_table_size(limit) : table_file_size(units);
 	case POOL_FILE_STATE:
 		if (state_layout_init(&layout, record->min_block) < 0)
 			return 0;
-		return state_file_size(&layout, s->limit >> UNIT_SHIFT, units);
+		return state_file_size(&layout, limit, sparse ? limit : units);
 	case POOL_FILE_LANES:
 		return lanes_file_size(LANES_FIRST);
 	case POOL_FILE_SHELF:

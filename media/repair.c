@@ -53,7 +53,7 @@ uint64_t repair_cover(struct heap *heap, uint32_t index, uint64_t unit)
 	uint64_t u = 0;
 
 	while (u <= unit) {
-		struct span s = span_unpack(media_load64(&shelf->table[u]));
+		struct span s = span_unpack(shelf_word(shelf, u));
 
 		if ((s.kind != SPAN_FREE && !can_be_head(span_pack(s), u, shelf->units)) ||
 		    s.length == 0 || s.length > shelf->units - u)
@@ -78,7 +78,7 @@ static uint64_t record_word(const struct heap *heap, const struct heap_shelf *sh
 static uint64_t next_head(struct heap *heap, struct heap_shelf *shelf, uint64_t unit, uint64_t end)
 {
 	for (uint64_t u = unit + 1; u < end; u++) {
-		uint64_t word = media_load64(&shelf->table[u]);
+		uint64_t word = shelf_word(shelf, u);
 
 		if (can_be_head(word, u, shelf->units) &&
 		    record_word(heap, shelf, u, shelf->units) == word)
@@ -340,7 +340,8 @@ uint64_t heap_repair(struct heap *heap, struct check_report *report)
 
 	for (r.index = 0; r.index < POOL_SHELVES_MAX; r.index++) {
 		r.shelf = heap->shelf[r.index];
-		if (r.shelf)
+		/* A sparse shelf's are left: a word may be due where no space is reserved for it. */
+		if (r.shelf && !r.shelf->granules)
 			mend_shelf(&r);
 	}
 	return r.done;
