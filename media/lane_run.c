@@ -79,10 +79,13 @@ static void bit_store(struct lane *lane, const struct span_at *at, uint64_t bit)
 /* Gives the block of a span that the lane owns to the caller; the span is nobody's then. */
 static uint64_t run_give(struct lane *lane, const struct kept_run *run)
 {
+	uint64_t ptr = lane_pool(lane) | (run->at.ref & REF_MASK) << UNIT_SHIFT;
+
+	lane_reserving(lane, ptr);
 	bit_store(lane, &run->at, 1);
 	span_disown(lane->heap, &run->at);
 	place_clear(lane, run->place);
-	return lane_pool(lane) | (run->at.ref & REF_MASK) << UNIT_SHIFT;
+	return ptr;
 }
 
 /* From the spans that are kept, the latest first. 0: none fits. */

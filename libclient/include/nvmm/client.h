@@ -348,15 +348,22 @@ extern __thread const struct nvmm_epoch_place *nvmm_epoch_place
 int nvmm_epoch_enter_slow(struct nvmm *nvmm);
 void nvmm_epoch_exit_slow(struct nvmm *nvmm);
 
+/* Branches, not choices of a value: a processor that foresees them waits for no slot's word. */
 static inline void nvmm_epoch_pin(uint64_t *slot, const uint64_t *current)
 {
 	/* ordering: relaxed; the thread's own. */
 	uint64_t word = __atomic_load_n(slot, __ATOMIC_RELAXED);
 
-	/* ordering: acquire; all that the daemon had seen when it raised the epoch is seen. */
-	word = word ? word + 1 : __atomic_load_n(current, __ATOMIC_ACQUIRE);
-	/* ordering: relaxed, and the compiler's fence: the daemon's membarrier makes it a full one. */
-	__atomic_store_n(slot, word, __ATOMIC_RELAXED);
+	if (__builtin_expect(word == 0, 1)) {
+		/* ordering: acquire; all that the daemon had seen when it raised the epoch is seen. */
+		word = __atomic_load_n(current, __ATOMIC_ACQUIRE);
+		/* ordering: relaxed, and the compiler's fence: the daemon's membarrier makes it a full
+		 * one. */
+		__atomic_store_n(slot, word, __ATOMIC_RELAXED);
+	} else {
+		/* ordering: relaxed; the first entry counts. */
+		__atomic_store_n(slot, word + 1, __ATOMIC_RELAXED);
+	}
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 }
 
@@ -365,9 +372,12 @@ static inline void nvmm_epoch_unpin(uint64_t *slot)
 	/* ordering: relaxed; the thread's own. */
 	uint64_t word = __atomic_load_n(slot, __ATOMIC_RELAXED);
 
-	/* ordering: release; all use of blocks comes before. */
-	__atomic_store_n(slot, (word & NVMM_EPOCH_NEST_MASK) > 1 ? word - 1 : 0,
-			 __ATOMIC_RELEASE);
+	if (__builtin_expect((word & NVMM_EPOCH_NEST_MASK) <= 1, 1))
+		/* ordering: release; all use of blocks comes before. */
+		__atomic_store_n(slot, 0, __ATOMIC_RELEASE);
+	else
+		/* ordering: release; as above, though the thread stays inside. */
+		__atomic_store_n(slot, word - 1, __ATOMIC_RELEASE);
 }
 
 /*
