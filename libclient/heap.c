@@ -68,8 +68,7 @@ _public void nvmm_heap_close(struct nvmm_heap *heap)
 	free(heap);
 }
 
-/* Maps all shelves that there are by now. */
-static int map_all(struct pool *pool)
+int heap_map_all(struct pool *pool)
 {
 	_gate *locked = NULL;
 	struct nvmm_pool_info info;
@@ -97,7 +96,7 @@ _public int nvmm_heap_stat(struct nvmm_heap *heap, struct nvmm_heap_info *ret)
 		return r;
 	if (!info_size_ok(ret->size))
 		return nvmm_fail(nvmm, -EINVAL, "set nvmm_heap_info.size before the call");
-	r = map_all(heap->handle.pool);
+	r = heap_map_all(heap->handle.pool);
 	if (r < 0)
 		return r;
 	r = heap_count(&heap->handle.pool->heap, &t);

@@ -6,6 +6,9 @@
 
 #include "libclient/pool.h"
 
+/* Maps all shelves that there are by now. Entered. Text set. */
+int heap_map_all(struct pool *pool);
+
 struct nvmm_heap {
 	struct handle handle; /* first */
 	uint64_t lanes_id;    /* 0: opened read-only */
