@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "media/format.h"
+#include "media/span.h"
 #include "tests/system/harness.h"
 
 #define MIB (UINT64_C(1) << 20)
@@ -202,6 +202,9 @@ END_TEST
 
 /* Rot */
 
+/* Stands for where the state records begin. */
+#define RECORDS (1 << 30)
+
 static void spoil(nvmm_pool_id id, const char *file, off_t at, size_t len, uint8_t xor)
 {
 	char path[512];
@@ -211,6 +214,12 @@ static void spoil(nvmm_pool_id id, const char *file, off_t at, size_t len, uint8
 	snprintf(path, sizeof(path), "%s/pool-%u/%s", h.base, id, file);
 	fd = open(path, O_RDWR | O_CLOEXEC);
 	ck_assert_int_ge(fd, 0);
+	if (at >= RECORDS) {
+		struct file_header_df header;
+
+		ck_assert_int_eq(pread(fd, &header, sizeof(header), 0), sizeof(header));
+		at += (off_t)state_records_offset(header.limit.raw) - RECORDS;
+	}
 	if (xor) {
 		ck_assert_int_eq(pread(fd, bytes, len, at), (ssize_t)len);
 		for (size_t i = 0; i < len; i++)
@@ -232,9 +241,9 @@ static const struct rot {
 	{ "table-0.1", 4096 + 1, 1, 0x30 },
 	{ "table-0.1", 4096, 4096, 0 },       /* a page of words */
 	{ "table-0.1", 4096 + 8 * 16, 64, 0xff },
-	{ "state-0", 3 * 4096, 4096, 0 },     /* a page of records */
-	{ "state-0", 3 * 4096 + 384, 32, 0x55 }, /* a record's tail */
-	{ "state-0", 3 * 4096 + 127, 1, 0x80 }, /* a bit that stands for no block, or does */
+	{ "state-0", RECORDS, 4096, 0 },     /* a page of records */
+	{ "state-0", RECORDS + 384, 32, 0x55 }, /* a record's tail */
+	{ "state-0", RECORDS + 127, 1, 0x80 }, /* a bit that stands for no block, or does */
 	{ "table-0.1", 0, 64, 0xff },         /* headers */
 	{ "state-0", 0, 64, 0 },
 	{ "lanes.1", 0, 64, 0x01 },
@@ -266,28 +275,80 @@ START_TEST(rot)
 	harness_stop(&h);
 	spoil(f.id, r->file, r->at, r->len, r->xor);
 	code = ctl("check", "--base", h.base, NULL);
-	ck_assert_msg(code == 5 || r->at == 3 * 4096 + 127, "%s at %ld: check said %d", r->file,
+	ck_assert_msg(code == 5 || r->at == RECORDS + 127, "%s at %ld: check said %d", r->file,
 		      (long)r->at, code);
 	harness_start(&h);
 	expect_blocks(g.id);
 	code = ctl("check", "rotten", NULL, NULL);
-	ck_assert_msg(code == 5 || r->at == 3 * 4096 + 127 || r->at == 8192 + 128,
+	ck_assert_msg(code == 5 || r->at == RECORDS + 127 || r->at == 8192 + 128,
 		      "%s at %ld: check said %d", r->file, (long)r->at, code);
 	code = ctl("recover", "--repair", "rotten", NULL);
 	ck_assert_msg(code == 0, "%s at %ld: repair said %d", r->file, (long)r->at, code);
 	nvmm = harness_connect(&h);
 	heap = harness_open(nvmm, f.id);
-	ck_assert_uint_ge(blocks_of(heap) + (r->at == 3 * 4096 + 127), BLOCKS);
+	ck_assert_uint_ge(blocks_of(heap) + (r->at == RECORDS + 127), BLOCKS);
 	for (unsigned i = 0; i < 4096; i++) {
 		nvmm_ptr ptr = nvmm_alloc(heap, 16 + i * 11 % 3000);
 
 		if (!ptr)
 			break;
-		for (unsigned k = 0; k < BLOCKS && r->at != 3 * 4096 + 127; k++)
+		for (unsigned k = 0; k < BLOCKS && r->at != RECORDS + 127; k++)
 			must(ptr != f.live[k], "block %u is given twice", k);
 	}
 	nvmm_disconnect(nvmm);
 	ck_assert_int_eq(ctl("check", "rotten", NULL, NULL), 0);
+	harness_stop(&h);
+}
+END_TEST
+
+static void spoil_registry(nvmm_pool_id id, bool both)
+{
+	char path[512];
+	uint8_t bytes[512];
+	off_t at = 4096 + 512 * (off_t)id;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/registry", h.base);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(pread(fd, bytes, sizeof(bytes), at), sizeof(bytes));
+	for (unsigned i = 0; i < (both ? 2 : 1); i++)
+		bytes[256 * i + 40] ^= 0xff;
+	ck_assert_int_eq(pwrite(fd, bytes, sizeof(bytes), at), sizeof(bytes));
+	close(fd);
+}
+
+/* One slot of a pool's record rotten, or both; repaired, or destroyed by force and made anew. */
+START_TEST(rotten_record)
+{
+	bool both = _i & 1, destroy = _i & 2;
+	struct nvmm *nvmm;
+	struct filled f;
+	char id[16];
+
+	harness_init(&h, NULL);
+	harness_start(&h);
+	nvmm = harness_connect(&h);
+	fill(harness_heap(nvmm, &f.id, 16 * MIB, "rotten", 0), &f);
+	nvmm_disconnect(nvmm);
+	harness_stop(&h);
+	spoil_registry(f.id, both);
+	harness_start(&h);
+	snprintf(id, sizeof(id), "%u", f.id);
+	ck_assert_int_eq(ctl("check", id, NULL, NULL), 5);
+	ck_assert_int_eq(ctl("pool", "destroy", id, NULL), 5);
+	if (destroy) {
+		ck_assert_int_eq(ctl("pool", "destroy", "--force", id), 0);
+		nvmm = harness_connect(&h);
+		harness_heap(nvmm, &f.id, 16 * MIB, "rotten", 0);
+		nvmm_disconnect(nvmm);
+	} else {
+		ck_assert_int_eq(ctl("recover", "--repair", id, NULL), 0);
+		expect_blocks(f.id);
+	}
+	harness_stop(&h);
+	harness_start(&h);
+	ck_assert_int_eq(ctl("check", id, NULL, NULL), 0);
 	harness_stop(&h);
 }
 END_TEST
@@ -303,5 +364,6 @@ int main(void)
 	tcase_add_test(tcase, unclean_start_offline);
 	tcase = harness_case(suite, "rot", 60);
 	tcase_add_loop_test(tcase, rot, 0, sizeof(rots) / sizeof(rots[0]));
+	tcase_add_loop_test(tcase, rotten_record, 0, 4);
 	return harness_run(suite);
 }
