@@ -89,7 +89,7 @@ static _noinline nvmm_ptr alloc_slow(struct nvmm_heap *heap, struct lane *lane, 
 
 	if (r < 0)
 		return alloc_failed(heap, size, r);
-	ptr = lane_alloc(lane, size);
+	ptr = lane_alloc_more(lane, size);
 	return ptr ? ptr : alloc_failed(heap, size, lane_error(lane));
 }
 
@@ -151,7 +151,7 @@ static _noinline int free_slow(struct nvmm_heap *heap, struct lane *lane, nvmm_p
 
 	if (r < 0 || ptr == NVMM_NULL)
 		return r;
-	r = lane_dealloc(lane, ptr);
+	r = lane_free_more(lane, ptr);
 	return r == 0 ? 0 : free_text(heap, ptr, r);
 }
 

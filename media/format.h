@@ -220,7 +220,7 @@ enum revoke {
 
 struct lane_df {
 	m64 busy;    /* 1 while its thread is inside the allocator */
-	m64 freeing; /* span of a remote free whose hint may be unset; 0: none (media/lane.h) */
+	m64 freeing; /* span freed into last without owning it: its hint may be unset; 0: none */
 	m8 zero0[48];
 	m64 revoke; /* REVOKE_*, and how often it was settled: media/lane.c */
 	m8 zero1[56];

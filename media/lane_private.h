@@ -55,8 +55,9 @@ _Static_assert(sizeof(struct owned) == 128, "places are found by a shift");
 /* A unit of a span that is not the lane's, as it was when a block of it was freed last. */
 struct foreign {
 	uint64_t unit; /* pointer >> UNIT_SHIFT, the pool included; 0: none */
-	uint64_t word; /* the head's span word: while it is the same, so is the rest */
-	uint64_t base; /* global pointer of block 0 */
+	const m64 *head; /* the span's word, */
+	uint64_t word;   /* and what it was: while it is that, the rest is right */
+	uint64_t base;   /* global pointer of block 0 */
 	uint64_t recip;
 	struct span_at at;
 };
@@ -147,6 +148,21 @@ void lane_release_empty(struct lane *lane);
 
 /* The class's current word gets a free block. 0 or -errno. */
 int lane_refill(struct lane *lane, unsigned class);
+
+/*
+ * The span and block that `ptr` starts, owned or not, its shelf mapped if need be; *ret lies in the lane
+ * and is good until it is left. -EINVAL: not a block's start; source's.
+ */
+int lane_block(struct lane *lane, uint64_t ptr, const struct span_at **ret, uint32_t *index);
+
+/* Says that the lane is about to set a bit of a span that it does not own. */
+static inline void lane_freeing(struct lane *lane, uint64_t ref)
+{
+	/* ordering: release, and setting the bit is a full barrier: the settler of a lane whose bit was
+	 * set finds the span here and sets its hints. The entry stays: a hint promises nothing. */
+	if (media_load64(&lane->df->freeing) != ref)
+		media_store_release(&lane->df->freeing, ref);
+}
 
 /* Grants a run, claims it, allocates its block. */
 int lane_take_run(struct lane *lane, uint64_t units, uint64_t *ret);

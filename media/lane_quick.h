@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The fast paths, for whoever wants them inline: they touch the lane and one word of the shelf, call
- * nothing, and leave all that is not ordinary to lane_alloc() and lane_dealloc().
+ * nothing, and leave all that is not ordinary to lane_alloc_more() and lane_free_more().
  *
  * A pair of calls on one block is a chain: the word that is freed into is the next that is allocated
  * from. Two things keep the chain short. The free bits are those of the word itself, so there is one
@@ -15,6 +15,10 @@
 #pragma once
 
 #include "media/lane_private.h"
+
+/* As lane_alloc() and lane_dealloc(), for those who have tried what is quick. */
+uint64_t lane_alloc_more(struct lane *lane, size_t size);
+int lane_free_more(struct lane *lane, uint64_t ptr);
 
 static inline unsigned lane_class(const struct lane *lane, size_t size)
 {
@@ -41,7 +45,7 @@ static inline uint64_t current_take(struct lane *lane, struct current *c, uint64
 	return ptr;
 }
 
-/* The block, or 0: lane_alloc() is to be called. */
+/* The block, or 0: lane_alloc_more() is to be called. */
 static inline uint64_t lane_alloc_quick(struct lane *lane, size_t size)
 {
 	struct lane_df *df = lane->df;
@@ -100,7 +104,7 @@ static inline bool free_quick(struct lane *lane, uint64_t ptr)
 	return true;
 }
 
-/* False: lane_dealloc() is to be called. */
+/* False: lane_free_more() is to be called. */
 static inline bool lane_free_quick(struct lane *lane, uint64_t ptr)
 {
 	struct lane_df *df = lane->df;
