@@ -62,9 +62,10 @@ int lane_new(struct lane **ret, struct heap *heap, uint32_t number,
 	lane->held_max = bytes / 8;
 	lane->empty_max = MIN(EMPTY_MAX, bytes / 64);
 	for (unsigned i = 0; i < ARRAY_SIZE(lane->quick); i++) {
-		unsigned class = class_of(MAX(i * 8, 1u));
+		unsigned class = class_of(i > 0 ? i * 8 : 1);
 
-		lane->quick[i] = (uint8_t)MAX(class, heap->first_class);
+		class = MAX(class, heap->first_class);
+		lane->quick[i] = (uint16_t)(class * sizeof(struct current));
 	}
 	for (unsigned c = 0; c < CLASS_COUNT; c++)
 		lane->class[c].grown = 1;
@@ -245,7 +246,7 @@ static int free_owned(struct lane *lane, struct owned *o, uint64_t ptr)
 		return -EINVAL;
 	if (!place_allocated(lane, &p))
 		return -EALREADY;
-	place_free(&p);
+	place_store(p.word, p.bits & ~p.bit);
 	if (p.word != o->current->word)
 		owned_freed(lane, o, p.word);
 	return 0;
@@ -343,6 +344,13 @@ static int free_block(struct lane *lane, uint64_t ptr)
 		return free_owned(lane, o, ptr);
 	lane_freeing(lane, at->ref);
 	return span_free_remote(lane->heap, at, index);
+}
+
+void lane_free_here(struct lane *lane, struct owned *o, m64 *word, uint64_t bits)
+{
+	place_store(word, bits);
+	current_set(lane, o, word);
+	lane_leave(lane);
 }
 
 int lane_free_more(struct lane *lane, uint64_t ptr)

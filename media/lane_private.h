@@ -5,7 +5,7 @@
  *
  * The alloc word is the truth and the free list: a class allocates from one word of one owned span,
  * its `current` one. Invariant: an alloc word of an owned span that has a free block is its class's
- * current word, or the span's place is in the class's `room`. A bit of `room` promises nothing.
+ * current word, or the span's place is in the class's `room`. A mark in `room` promises nothing.
  */
 #pragma once
 
@@ -33,7 +33,7 @@ struct current {
 	uint64_t here;      /* global pointer of the word's first block */
 	uint64_t size;      /* bytes of a block */
 	struct owned *span; /* NULL: none */
-	uint64_t room[PLACE_WORDS]; /* places with a free block elsewhere than in the current word */
+	uint8_t room[LANE_OWNED]; /* 1: the place may have a free block beside the current word */
 } __attribute__((__aligned__(MEDIA_LINE)));
 
 /* A span that the lane owns: place i of the owned-span table. What freeing reads comes first. */
@@ -84,7 +84,7 @@ struct lane {
 	bool fence;     /* the kernel has no asymmetric barrier: entering pays for one */
 	int error;      /* of the last allocation that failed */
 	m64 nothing[STATE_WORDS_MAX]; /* the first is the word of classes without a span */
-	uint8_t quick[QUICK_SIZE / 8 + 1];  /* class of a small size, in steps of 8 bytes */
+	uint16_t quick[QUICK_SIZE / 8 + 1]; /* where in `current` a small size's is, in bytes, by 8 bytes */
 	struct current current[CLASS_COUNT];
 	uint8_t near[NEAR_UNITS]; /* place that owns a unit: a guess by its low bits */
 	struct owned owned[LANE_OWNED];
@@ -250,7 +250,8 @@ static inline bool place_allocated(const struct lane *lane, struct place *p)
 	return p->bits & ~freed & p->bit;
 }
 
-static inline void place_free(const struct place *p)
+/* Stores an alloc word without the bit of a block that is freed. */
+static inline void place_store(m64 *word, uint64_t bits)
 {
 	/*
 	 * COMMIT: the block is free. The owner is the word's only writer.
@@ -259,5 +260,5 @@ static inline void place_free(const struct place *p)
 	 *   ordering:     release; the caller's last use of the block comes before.
 	 *   durable:      the span is open (media/mark.h).
 	 */
-	media_store_release(p->word, p->bits & ~p->bit);
+	media_store_release(word, bits);
 }

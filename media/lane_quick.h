@@ -20,9 +20,17 @@
 uint64_t lane_alloc_more(struct lane *lane, size_t size);
 int lane_free_more(struct lane *lane, uint64_t ptr);
 
-static inline unsigned lane_class(const struct lane *lane, size_t size)
+/* Frees a block of a class whose current word is full: stores `bits` to its word, which is the current one
+ * then. Leaves. */
+void lane_free_here(struct lane *lane, struct owned *o, m64 *word, uint64_t bits);
+
+static inline struct current *lane_current(struct lane *lane, size_t size)
 {
-	return size <= QUICK_SIZE ? lane->quick[(size + 7) / 8] : class_of(size);
+	_Static_assert(sizeof(struct current) * CLASS_COUNT <= UINT16_MAX, "lane.quick");
+
+	if (_likely(size <= QUICK_SIZE))
+		return (struct current *)(void *)((char *)lane->current + lane->quick[(size + 7) / 8]);
+	return &lane->current[class_of(size)];
 }
 
 /* Allocates the lowest of `bits`, the free blocks of the current word, which reads `word`. */
@@ -49,7 +57,7 @@ static inline uint64_t current_take(struct lane *lane, struct current *c, uint64
 static inline uint64_t lane_alloc_quick(struct lane *lane, size_t size)
 {
 	struct lane_df *df = lane->df;
-	uint64_t word, bits, ptr = 0;
+	uint64_t word, bits, ptr;
 	struct current *c;
 
 	if (_unlikely(size - 1 >= CLASS_SIZE_MAX || media_load64(&df->busy) != 0))
@@ -57,50 +65,49 @@ static inline uint64_t lane_alloc_quick(struct lane *lane, size_t size)
 	media_store64(&df->busy, 1);
 	/* ordering: the compiler's; as in lane_enter(). */
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
-	c = &lane->current[lane_class(lane, size)];
+	c = lane_current(lane, size);
 	word = media_load64(c->word);
 	bits = current_free(c, word);
-	if (_likely(bits != 0 && media_load64(&df->revoke) == lane->quiet))
-		ptr = current_take(lane, c, word, bits);
+	if (_unlikely(bits == 0 || media_load64(&df->revoke) != lane->quiet)) {
+		/* ordering: release; as in lane_leave(). */
+		media_store_release(&df->busy, 0);
+		return 0;
+	}
+	ptr = current_take(lane, c, word, bits);
 	/* ordering: release; as in lane_leave(). */
 	media_store_release(&df->busy, 0);
 	return ptr;
 }
 
-/* A block was freed elsewhere than in its class's current word; false: the span may be empty now. */
-static inline bool freed_elsewhere(struct lane *lane, struct owned *o, const struct place *p)
+static inline bool free_refused(struct lane_df *df)
 {
-	struct current *c = o->current;
-
-	if (_unlikely(p->bits == p->bit))
-		return false;
-	place_set(c->room, place_of(lane, o));
-	if (current_free(c, media_load64(c->word)) == 0)
-		current_set(lane, o, p->word);
-	return true;
+	/* ordering: release; as in lane_leave(). */
+	media_store_release(&df->busy, 0);
+	return false;
 }
 
-/* The lane is entered. Whether the block is an owned span's and was freed. */
-static inline bool free_quick(struct lane *lane, uint64_t ptr)
+/* The lane is entered. Frees any block of an owned span, and leaves. */
+static inline bool free_owned_quick(struct lane *lane, uint64_t ptr)
 {
-	struct owned *o;
+	unsigned place = lane->near[(ptr >> UNIT_SHIFT) % NEAR_UNITS];
+	struct owned *o = &lane->owned[place];
 	struct place p;
 
-	if (_unlikely(media_load64(&lane->df->revoke) != lane->quiet))
-		return false;
-	if (ptr == lane->last_ptr) {
-		p.word = lane->last->word;
-		p.bit = lane->last_bit;
-		if (_unlikely(!place_allocated(lane, &p)))
-			return false;
-	} else {
-		o = &lane->owned[lane->near[(ptr >> UNIT_SHIFT) % NEAR_UNITS]];
-		if (_unlikely(!find_place(o, ptr, &p) || !place_allocated(lane, &p)))
-			return false;
-		if (p.word != o->current->word && !freed_elsewhere(lane, o, &p))
-			return false;
+	if (_unlikely(!find_place(o, ptr, &p) || !place_allocated(lane, &p)))
+		return free_refused(lane->df);
+	if (p.word != o->current->word) {
+		/* The span may be empty now. */
+		if (_unlikely(p.bits == p.bit))
+			return free_refused(lane->df);
+		o->current->room[place] = 1;
+		if (current_free(o->current, media_load64(o->current->word)) == 0) {
+			lane_free_here(lane, o, p.word, p.bits & ~p.bit);
+			return true;
+		}
 	}
-	place_free(&p);
+	place_store(p.word, p.bits & ~p.bit);
+	/* ordering: release; as in lane_leave(). */
+	media_store_release(&lane->df->busy, 0);
 	return true;
 }
 
@@ -108,15 +115,23 @@ static inline bool free_quick(struct lane *lane, uint64_t ptr)
 static inline bool lane_free_quick(struct lane *lane, uint64_t ptr)
 {
 	struct lane_df *df = lane->df;
-	bool done;
+	struct place p;
 
 	if (_unlikely(media_load64(&df->busy) != 0))
 		return false;
 	media_store64(&df->busy, 1);
 	/* ordering: the compiler's; as in lane_enter(). */
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
-	done = free_quick(lane, ptr);
+	if (_unlikely(media_load64(&df->revoke) != lane->quiet))
+		return free_refused(df);
+	if (ptr != lane->last_ptr)
+		return free_owned_quick(lane, ptr);
+	p.word = lane->last->word;
+	p.bit = lane->last_bit;
+	if (_unlikely(!place_allocated(lane, &p)))
+		return free_refused(df);
+	place_store(p.word, p.bits & ~p.bit);
 	/* ordering: release; as in lane_leave(). */
 	media_store_release(&df->busy, 0);
-	return done;
+	return true;
 }
