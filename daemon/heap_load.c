@@ -6,6 +6,10 @@
  * heap open before a restart go on using it. The lanes of sessions that live when the job begins
  * are left alone, all others are settled. A session that dies meanwhile leaves its lanes without an
  * owner: those are settled on the loop, afterwards.
+ *
+ * The heap's service record says IN_USE under this boot before anybody gets descriptors to write by, and
+ * CLOSED when the last has left. Found IN_USE under another boot, a heap of durability `power` may
+ * have lost what was not drained; in the same boot memory is as its writers left it.
  */
 #include "daemon/heap_load.h"
 
@@ -27,6 +31,7 @@ struct heap_load {
 	struct pool_shelves shelves;
 	struct lane_set alive; /* when the job began */
 	bool readers;          /* likewise: who opens it later finds no block that is in limbo */
+	bool power_cut;
 	struct heap_service *service;
 	char damage[HEAP_DAMAGE_LEN];
 };
@@ -36,7 +41,7 @@ static int load_run(struct job *job)
 	struct heap_load *load = container_of(job, struct heap_load, job);
 
 	return heap_service_new(&load->service, load->pool_fd, &load->record, &load->shelves,
-				&load->alive, load->readers, load->damage);
+				&load->alive, load->readers, load->power_cut, load->damage);
 }
 
 static void claim_lanes(struct pool *pool, struct opening *opening)
@@ -55,12 +60,62 @@ static void claim_lanes(struct pool *pool, struct opening *opening)
 	opening->n_lanes = n;
 }
 
+/* Whether the heap was in use when power was cut. */
+static int was_cut(bool *ret, struct pool *pool)
+{
+	struct service_record record;
+	struct meta *meta;
+	int r = pool_meta(pool, &meta);
+
+	if (r < 0)
+		return r;
+	r = meta_service_get(meta, &record);
+	if (r < 0)
+		return pool_judge(pool, r, "its service record");
+	*ret = record.in_use && memcmp(record.boot_id, pool->nvmmd->boot_id, BOOT_ID_LEN) != 0;
+	return 0;
+}
+
+static int service_put(struct pool *pool, bool in_use)
+{
+	struct service_record record = { .in_use = in_use };
+	struct meta *meta;
+	int r = pool_meta(pool, &meta);
+
+	if (r < 0)
+		return r;
+	memcpy(record.boot_id, pool->nvmmd->boot_id, BOOT_ID_LEN);
+	r = meta_service_put(meta, &record);
+	if (r < 0)
+		log_error("pool %u: its service record cannot be written: %s", pool->id,
+			  strerror(-r));
+	return r;
+}
+
+void heap_unload(struct pool *pool)
+{
+	int r;
+
+	if (pool->damage || pool->record.state == POOL_FREE)
+		return;
+	r = heap_service_close(pool->heap);
+	if (r == 0)
+		(void)service_put(pool, false);
+	else
+		pool_judge(pool, r, "draining the heap");
+}
+
 static void load_commit(struct heap_load *load)
 {
 	struct pool *pool = load->pool;
 	struct opening *opening;
 	int r;
 
+	r = service_put(pool, true);
+	if (r < 0) {
+		pool->load_error = r;
+		return;
+	}
 	pool->heap = take(load->service);
 	pool->lanes = heap_service_lanes(pool->heap);
 	pool_recount(pool);
@@ -94,6 +149,7 @@ static void load_done(struct job *job, int r)
 	pool->load_error = 0;
 	pool_rest(pool);
 	pool_unref(pool);
+	heap_service_unref(load->service);
 	close(load->pool_fd);
 	free(load);
 }
@@ -106,7 +162,9 @@ static int load_start(struct pool *pool)
 
 	if (!load)
 		return -ENOMEM;
-	r = pool_files_dir(&load->pool_fd, pool->nvmmd->base_fd, pool->id);
+	r = was_cut(&load->power_cut, pool);
+	if (r == 0)
+		r = pool_files_dir(&load->pool_fd, pool->nvmmd->base_fd, pool->id);
 	if (r < 0) {
 		free(load);
 		return r;

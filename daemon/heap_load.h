@@ -10,5 +10,8 @@
  * a negative errno with the request's text. */
 int heap_need(struct request *request, struct pool *pool);
 
+/* The last opener has left the pool's loaded heap: drains it and says so in its service record. */
+void heap_unload(struct pool *pool);
+
 /* Begins to load it though no request wants it yet. */
 void heap_load_ahead(struct pool *pool);

@@ -37,13 +37,18 @@ static inline bool lane_set_has(const struct lane_set *set, uint32_t lane)
 
 /*
  * Maps the heap's files, walks its tables, settles every lane that is not in `alive` (borrowed for the
- * call); without `readers`, nobody has it open and what is in limbo is freed. With `alive` NULL the shelves are new: nothing in them is in service yet, and all of
+ * call); without `readers`, nobody has it open and what is in limbo is freed; after a
+ * `power_cut` what was not drained may be lost. With `alive` NULL the shelves are new: nothing in them is in service yet, and all of
  * their units are brought into it. -EUCLEAN, -EIO: damaged, `damage` says what and where;
  * -ENOMEM; others of open(2), mmap(2).
  */
 int heap_service_new(struct heap_service **ret, int pool_fd, const struct pool_record *record,
 		     const struct pool_shelves *shelves, const struct lane_set *alive,
-		     bool readers, char damage[HEAP_DAMAGE_LEN]);
+		     bool readers, bool power_cut, char damage[HEAP_DAMAGE_LEN]);
+
+/* Nobody has the heap open any more: drains what lanes and freers have left undrained. As
+ * marks_close(). */
+int heap_service_close(struct heap_service *service);
 struct heap_service *heap_service_ref(struct heap_service *service);
 void heap_service_unref(struct heap_service *service);
 DEFINE_AUTO(struct heap_service, heap_service_unref)
@@ -69,9 +74,9 @@ int heap_service_settle_unowned(struct heap_service *service, const struct lane_
 int heap_service_take(struct heap_service *service, int pool_fd, uint64_t session, uint32_t count,
 		      uint32_t *lanes);
 
-/* Settles a lane and takes it back. -EIO, -EUCLEAN: the heap is damaged; the lane is not given out
- * again. */
-int heap_service_settle(struct heap_service *service, uint32_t lane);
+/* Settles lanes, each named once, and takes them back: all of a session, or those that it returns. On failure
+ * they are not given out again; -EIO, -EUCLEAN: the heap is damaged. */
+int heap_service_settle(struct heap_service *service, const uint32_t *lanes, uint32_t n);
 
 uint32_t heap_service_lanes_used(const struct heap_service *service);
 uint32_t heap_service_lanes(const struct heap_service *service); /* in the file */
@@ -81,7 +86,7 @@ uint32_t heap_service_lanes(const struct heap_service *service); /* in the file 
 /* As grant_spans() and grant_run(). */
 int heap_service_spans(struct heap_service *service, unsigned class, uint32_t want,
 		       uint64_t *refs);
-int heap_service_run(struct heap_service *service, uint64_t units, uint64_t *ref);
+int heap_service_run(struct heap_service *service, uint64_t units, uint64_t align, uint64_t *ref);
 /* Whether the heap has spans of this class. */
 bool heap_service_class_ok(const struct heap_service *service, unsigned class);
 

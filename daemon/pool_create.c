@@ -61,7 +61,7 @@ static int make_pool(struct create *create)
 		return r;
 	if (create->record.kind == POOL_HEAP)
 		r = heap_service_new(&service, pool_fd, &create->record, &create->shelves, NULL, false,
-				     create->damage);
+				     false, create->damage);
 	heap_service_unref(service);
 	if (r == 0)
 		r = write_shelf_records(pool_fd, create);

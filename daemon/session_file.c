@@ -345,13 +345,15 @@ static int parse_uuid(uint8_t ret[BOOT_ID_LEN], const char *text)
 	return n == 2 * BOOT_ID_LEN ? 0 : -EBADMSG;
 }
 
+const char *boot_id_path = "/proc/sys/kernel/random/boot_id";
+
 int boot_id_read(uint8_t ret[BOOT_ID_LEN])
 {
 	char buf[64] = "";
 	ssize_t n;
 	int fd;
 
-	fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+	fd = open(boot_id_path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
 	n = read(fd, buf, sizeof(buf) - 1);

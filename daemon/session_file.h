@@ -61,5 +61,6 @@ int session_file_remove(int runtime_fd, uint64_t id);
 /* The session whose file `name` is. -EINVAL: it is none's. */
 int session_file_id(uint64_t *ret, const char *name);
 
-/* The kernel's id of this boot. */
+/* The kernel's id of this boot. Tests put a file in the place of the kernel's. */
+extern const char *boot_id_path;
 int boot_id_read(uint8_t ret[BOOT_ID_LEN]);

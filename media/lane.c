@@ -194,7 +194,7 @@ void lane_release(struct lane *lane)
 static int alloc_small(struct lane *lane, unsigned class, uint64_t *ret)
 {
 	struct current *c = &lane->current[class];
-	uint64_t word = media_load64(c->word);
+	uint64_t word = media_load64(c->word), bits;
 	int r;
 
 	if (current_free(c, word) == 0) {
@@ -203,8 +203,17 @@ static int alloc_small(struct lane *lane, unsigned class, uint64_t *ret)
 			return r;
 		word = media_load64(c->word);
 	}
-	*ret = current_take(lane, c, word, current_free(c, word));
+	bits = current_free(c, word);
+	lane_reserving(lane, current_block(c, bits & -bits));
+	*ret = current_take(lane, c, word, bits);
 	return 0;
+}
+
+int lane_alloc_entered(struct lane *lane, size_t size, uint64_t *ret)
+{
+	if (size > CLASS_SIZE_MAX)
+		return lane_take_run(lane, DIV_UP((uint64_t)size, UNIT_SIZE), 1, ret);
+	return alloc_small(lane, MAX(class_of(size), lane->heap->first_class), ret);
 }
 
 uint64_t lane_alloc_more(struct lane *lane, size_t size)
@@ -215,11 +224,7 @@ uint64_t lane_alloc_more(struct lane *lane, size_t size)
 	lane->error = r;
 	if (r < 0)
 		return 0;
-	if (size > CLASS_SIZE_MAX)
-		r = lane_take_run(lane, DIV_UP((uint64_t)size, UNIT_SIZE), &ptr);
-	else
-		r = alloc_small(lane, MAX(class_of(size), lane->heap->first_class), &ptr);
-	lane->error = r;
+	lane->error = lane_alloc_entered(lane, size, &ptr);
 	lane_leave(lane);
 	return ptr;
 }
@@ -252,8 +257,7 @@ static int free_owned(struct lane *lane, struct owned *o, uint64_t ptr)
 	return 0;
 }
 
-/* The same as heap_block(), its shelf mapped if need be. */
-static int find_block(struct lane *lane, uint64_t ptr, struct span_at *at, uint32_t *index)
+int lane_find_block(struct lane *lane, uint64_t ptr, struct span_at *at, uint32_t *index)
 {
 	int r;
 
@@ -272,7 +276,7 @@ static int find_block(struct lane *lane, uint64_t ptr, struct span_at *at, uint3
 static _noinline int foreign_fill(struct lane *lane, struct foreign *f, uint64_t ptr, uint32_t *index)
 {
 	struct span_at at;
-	int r = find_block(lane, ptr, &at, index);
+	int r = lane_find_block(lane, ptr, &at, index);
 
 	if (r < 0)
 		return r;

@@ -113,14 +113,20 @@ int lane_defer(struct lane *lane, uint64_t ptr, bool *wake, uint64_t *watch)
 		r = span_defer(lane->heap, at, index);
 	}
 	*wake = false;
-	if (_likely(r == 0)) {
-		/* ordering: acquire; after the hint, see limbo_unwatch(). */
-		*watch = media_load_acquire(&lane->heap->lanes->watch);
-		*wake = !(*watch & 1);
-	}
-	if (_likely(!*wake))
+	if (_likely(r == 0))
+		lane_defer_done(lane, wake, watch);
+	else
 		lane_deferred(lane);
 	return r;
+}
+
+void lane_defer_done(struct lane *lane, bool *wake, uint64_t *watch)
+{
+	/* ordering: acquire; after the hint, see limbo_unwatch(). */
+	*watch = media_load_acquire(&lane->heap->lanes->watch);
+	*wake = !(*watch & 1);
+	if (_likely(!*wake))
+		lane_deferred(lane);
 }
 
 void lane_deferred(struct lane *lane)
@@ -145,6 +151,12 @@ static uint64_t limbo_bits(struct heap *heap, const struct span_at *at, uint32_t
 	/* ordering: acquire; pairs with the OR of span_defer(). */
 	return media_load_acquire(&state_limbo(&heap->layout, at->record)[w]) & ~remote &
 	       media_load64(&state_alloc(at->record)[w]) & span_valid(at, w);
+}
+
+void span_limbo_persist(struct heap *heap, const struct span_at *at, uint32_t index)
+{
+	media_persist(heap->durability, &state_limbo(&heap->layout, at->record)[index / 64],
+		      sizeof(m64));
 }
 
 void span_limbo_hint(struct heap *heap, const struct span_at *at)

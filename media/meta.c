@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * meta.<node> of a pool: two-slot records of shelves and roots at fixed places, the file's space
+ * meta.<node> of a pool: two-slot records of shelves, roots and service at fixed places, the file's space
  * reserved whole when it is made. Each record changes by itself, crash-atomically; nothing here
  * needs two of them to change at once. Records are copied out and checked before they are used,
  * and checked before they are written, so that what this daemon wrote it can read again.
@@ -32,6 +32,11 @@ union shelf_copy {
 union root_copy {
 	uint64_t word[sizeof(struct root_record_df) / sizeof(uint64_t)];
 	struct root_record_df df;
+};
+
+union service_copy {
+	uint64_t word[sizeof(struct service_record_df) / sizeof(uint64_t)];
+	struct service_record_df df;
 };
 
 static struct meta_file_df *meta_df(struct meta *meta)
@@ -213,4 +218,48 @@ int meta_root_find(struct meta *meta, const char *name, int *free_place)
 	if (free_place)
 		*free_place = free;
 	return -ENOENT;
+}
+
+int meta_service_get(struct meta *meta, struct service_record *ret)
+{
+	struct service_record record = { 0 };
+	union service_copy copy;
+
+	switch (slot_read(&copy, &meta_df(meta)->service, sizeof(copy))) {
+	case SLOT_BLANK:
+		*ret = record;
+		return 0;
+	case SLOT_ROTTEN:
+		return -EUCLEAN;
+	case SLOT_FIRST:
+	case SLOT_SECOND:
+		break;
+	}
+	if (copy.df.state.raw != SERVICE_CLOSED && copy.df.state.raw != SERVICE_IN_USE)
+		return -EUCLEAN;
+	record.in_use = copy.df.state.raw == SERVICE_IN_USE;
+	memcpy(record.boot_id, copy.df.boot_id, sizeof(record.boot_id));
+	*ret = record;
+	return 0;
+}
+
+int meta_service_put(struct meta *meta, const struct service_record *record)
+{
+	const struct service_record_df df = {
+		.state = { record->in_use ? SERVICE_IN_USE : SERVICE_CLOSED },
+	};
+	struct service_record now;
+	union service_copy copy;
+	char *bytes = (char *)copy.word;
+	int r = meta_service_get(meta, &now);
+
+	if (r < 0)
+		return r;
+	if (now.in_use == record->in_use &&
+	    memcmp(now.boot_id, record->boot_id, sizeof(now.boot_id)) == 0)
+		return 0;
+	memcpy(bytes, &df, sizeof(df));
+	memcpy(bytes + offsetof(struct service_record_df, boot_id), record->boot_id,
+	       sizeof(record->boot_id));
+	return slot_put(meta->file.durability, &meta_df(meta)->service, &copy, sizeof(copy));
 }

@@ -19,6 +19,12 @@ struct root_record {
 	uint64_t op_seq;
 };
 
+/* How a heap was last left. */
+struct service_record {
+	bool in_use; /* by writers, and nobody has said since that they have left */
+	uint8_t boot_id[16]; /* of the boot in which that was said */
+};
+
 struct meta;
 
 /* Creates meta.<node> of a pool under its directory, durable on return. */
@@ -42,3 +48,8 @@ int meta_root_get(struct meta *meta, uint32_t place, struct root_record *ret);
 int meta_root_put(struct meta *meta, uint32_t place, const struct root_record *record);
 /* The place of `name`; else -ENOENT, and *free_place (may be NULL) is a free one or -1. */
 int meta_root_find(struct meta *meta, const char *name, int *free_place);
+
+/* 0, or -EUCLEAN (rotten record). Of a heap that was never in use: not in use. */
+int meta_service_get(struct meta *meta, struct service_record *ret);
+/* Crash-atomic, durable on return; nothing is written if the record says so already. */
+int meta_service_put(struct meta *meta, const struct service_record *record);

@@ -213,7 +213,7 @@ static void prepare_join(struct scene *s)
 	uint64_t ref;
 
 	for (unsigned i = 0; i < UNITS; i++)
-		ck_assert_int_eq(grant_run(s->fix.grant, 1, &ref), 0);
+		ck_assert_int_eq(grant_run(s->fix.grant, 1, 1, &ref), 0);
 	ck_assert_int_eq(grant_trim(s->fix.grant), UNITS * UNIT_SIZE);
 	s->after = 65536;
 }
@@ -221,6 +221,24 @@ static void prepare_join(struct scene *s)
 static void act_join(struct scene *s)
 {
 	(void)get(s->actor, 65536);
+}
+
+/* Likewise, and the span begins inside of the run: what is before it stays free. */
+static void prepare_aligned(struct scene *s)
+{
+	uint64_t ref;
+
+	prepare_join(s);
+	ck_assert_int_eq(grant_run(s->fix.grant, 1, 1, &ref), 0);
+	s->ptr[s->n++] = get(s->actor, 20 * UNIT_SIZE);
+	s->before = 20 * UNIT_SIZE;
+	s->after = 23 * UNIT_SIZE;
+}
+
+static void act_aligned(struct scene *s)
+{
+	if (lane_alloc_aligned(s->actor, 32 * UNIT_SIZE, 3 * UNIT_SIZE) == 0)
+		abort();
 }
 
 /* A lane that holds spans of several classes ends. */
@@ -248,6 +266,7 @@ static const struct operation operations[] = {
 	{ "free, large", prepare_large_free, act_free },
 	{ "alloc, retiring", prepare_retire, act_retire },
 	{ "alloc, joined runs", prepare_join, act_join },
+	{ "alloc, aligned", prepare_aligned, act_aligned },
 	{ "lane ends", prepare_disown, act_disown },
 };
 
@@ -298,7 +317,7 @@ static void verify(const struct operation *op, long k)
 	scene.other = NULL;
 	ck_assert_int_ge(grant_trim(scene.fix.grant), 0);
 	ck_assert_int_eq(heap_count(&scene.fix.heap, &t), 0);
-	for (; grant_run(scene.fix.grant, 1, &ref) == 0; got++) {
+	for (; grant_run(scene.fix.grant, 1, 1, &ref) == 0; got++) {
 		struct span_at at;
 
 		ck_assert_int_eq(heap_span(&scene.fix.heap, ref, &at), 0);

@@ -153,6 +153,36 @@ START_TEST(all_roots)
 }
 END_TEST
 
+START_TEST(service)
+{
+	struct service_record record = { .in_use = true, .boot_id = { 1, 2 } }, got;
+	struct meta *meta = new_meta();
+
+	ck_assert_int_eq(meta_service_get(meta, &got), 0);
+	ck_assert(!got.in_use);
+	ck_assert_int_eq(meta_service_put(meta, &record), 0);
+	ck_assert_int_eq(meta_service_put(meta, &record), 0);
+	meta_free(meta);
+	meta = open_meta();
+	ck_assert_int_eq(meta_service_get(meta, &got), 0);
+	ck_assert(got.in_use);
+	ck_assert_int_eq(memcmp(got.boot_id, record.boot_id, sizeof(got.boot_id)), 0);
+	for (size_t i = 0; i < sizeof(struct service_record_df); i++) {
+		size_t at = offsetof(struct meta_file_df, service) + i;
+
+		tempdir_flip(dir, "meta.1", at);
+		ck_assert_int_eq(meta_service_get(meta, &got), -EUCLEAN);
+		ck_assert_int_eq(meta_service_put(meta, &record), -EUCLEAN);
+		tempdir_flip(dir, "meta.1", at);
+	}
+	record.in_use = false;
+	ck_assert_int_eq(meta_service_put(meta, &record), 0);
+	ck_assert_int_eq(meta_service_get(meta, &got), 0);
+	ck_assert(!got.in_use);
+	meta_free(meta);
+}
+END_TEST
+
 START_TEST(damage_is_found)
 {
 	struct shelf_record shelf = { .size = 4096, .limit = 4096 };
@@ -294,6 +324,7 @@ int main(void)
 	tcase_add_test(tc, shelves);
 	tcase_add_test(tc, roots);
 	tcase_add_test(tc, all_roots);
+	tcase_add_test(tc, service);
 	tcase_add_test(tc, damage_is_found);
 	tcase_add_test(tc, killed_while_creating);
 	tcase_add_test(tc, killed_while_putting);
