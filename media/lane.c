@@ -231,9 +231,9 @@ uint64_t lane_alloc_more(struct lane *lane, size_t size)
 
 uint64_t lane_alloc(struct lane *lane, size_t size)
 {
-	uint64_t ptr = lane_alloc_quick(lane, size);
+	uint64_t ptr;
 
-	return _likely(ptr) ? ptr : lane_alloc_more(lane, size);
+	return _likely(lane_alloc_quick(lane, size, &ptr)) ? ptr : lane_alloc_more(lane, size);
 }
 
 int lane_error(const struct lane *lane)
@@ -350,11 +350,12 @@ static int free_block(struct lane *lane, uint64_t ptr)
 	return span_free_remote(lane->heap, at, index);
 }
 
-void lane_free_here(struct lane *lane, struct owned *o, m64 *word, uint64_t bits)
+int lane_free_here(struct lane *lane, struct owned *o, m64 *word, uint64_t bits)
 {
 	place_store(word, bits);
 	current_set(lane, o, word);
 	lane_leave(lane);
+	return 0;
 }
 
 int lane_free_more(struct lane *lane, uint64_t ptr)
@@ -368,7 +369,12 @@ int lane_free_more(struct lane *lane, uint64_t ptr)
 	return r;
 }
 
+static int free_rest(void *ctx, struct lane *lane, uint64_t ptr)
+{
+	return lane_free_more(lane, ptr);
+}
+
 int lane_dealloc(struct lane *lane, uint64_t ptr)
 {
-	return _likely(lane_free_quick(lane, ptr)) ? 0 : lane_free_more(lane, ptr);
+	return lane_free_quick(lane, ptr, free_rest, NULL);
 }

@@ -274,7 +274,7 @@ static inline bool place_allocated(const struct lane *lane, struct place *p)
 	uint64_t freed = map_word(p->word, lane->remote) | map_word(p->word, lane->limbo);
 
 	p->bits = media_load64(p->word);
-	return p->bits & ~freed & p->bit;
+	return (p->bits & ~freed) & p->bit;
 }
 
 /* Stores an alloc word without the bit of a block that is freed. */

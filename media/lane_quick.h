@@ -21,8 +21,8 @@ uint64_t lane_alloc_more(struct lane *lane, size_t size);
 int lane_free_more(struct lane *lane, uint64_t ptr);
 
 /* Frees a block of a class whose current word is full: stores `bits` to its word, which is the current one
- * then. Leaves. */
-void lane_free_here(struct lane *lane, struct owned *o, m64 *word, uint64_t bits);
+ * then. Leaves. 0. */
+int lane_free_here(struct lane *lane, struct owned *o, m64 *word, uint64_t bits);
 
 static inline struct current *lane_current(struct lane *lane, size_t size)
 {
@@ -53,15 +53,15 @@ static inline uint64_t current_take(struct lane *lane, struct current *c, uint64
 	return ptr;
 }
 
-/* The block, or 0: lane_alloc_more() is to be called. */
-static inline uint64_t lane_alloc_quick(struct lane *lane, size_t size)
+/* False: lane_alloc_more() is to be called. */
+static inline bool lane_alloc_quick(struct lane *lane, size_t size, uint64_t *ret)
 {
 	struct lane_df *df = lane->df;
-	uint64_t word, bits, ptr;
+	uint64_t word, bits;
 	struct current *c;
 
 	if (_unlikely(size - 1 >= CLASS_SIZE_MAX || media_load64(&df->busy) != 0))
-		return 0;
+		return false;
 	media_store64(&df->busy, 1);
 	/* ordering: the compiler's; as in lane_enter(). */
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
@@ -71,67 +71,73 @@ static inline uint64_t lane_alloc_quick(struct lane *lane, size_t size)
 	if (_unlikely(bits == 0 || media_load64(&df->revoke) != lane->quiet)) {
 		/* ordering: release; as in lane_leave(). */
 		media_store_release(&df->busy, 0);
-		return 0;
+		return false;
 	}
-	ptr = current_take(lane, c, word, bits);
+	*ret = current_take(lane, c, word, bits);
 	/* ordering: release; as in lane_leave(). */
 	media_store_release(&df->busy, 0);
-	return ptr;
-}
-
-static inline bool free_refused(struct lane_df *df)
-{
-	/* ordering: release; as in lane_leave(). */
-	media_store_release(&df->busy, 0);
-	return false;
-}
-
-/* The lane is entered. Frees any block of an owned span, and leaves. */
-static inline bool free_owned_quick(struct lane *lane, uint64_t ptr)
-{
-	unsigned place = lane->near[(ptr >> UNIT_SHIFT) % NEAR_UNITS];
-	struct owned *o = &lane->owned[place];
-	struct place p;
-
-	if (_unlikely(!find_place(o, ptr, &p) || !place_allocated(lane, &p)))
-		return free_refused(lane->df);
-	if (p.word != o->current->word) {
-		/* The span may be empty now. */
-		if (_unlikely(p.bits == p.bit))
-			return free_refused(lane->df);
-		o->current->room[place] = 1;
-		if (current_free(o->current, media_load64(o->current->word)) == 0) {
-			lane_free_here(lane, o, p.word, p.bits & ~p.bit);
-			return true;
-		}
-	}
-	place_store(p.word, p.bits & ~p.bit);
-	/* ordering: release; as in lane_leave(). */
-	media_store_release(&lane->df->busy, 0);
 	return true;
 }
 
-/* False: lane_free_more() is to be called. */
-static inline bool lane_free_quick(struct lane *lane, uint64_t ptr)
+/* Does what a fast path leaves over; its last step. */
+typedef int (*lane_rest)(void *ctx, struct lane *lane, uint64_t ptr);
+
+static inline int free_refused(struct lane *lane, uint64_t ptr, lane_rest rest, void *ctx)
+{
+	/* ordering: release; as in lane_leave(). */
+	media_store_release(&lane->df->busy, 0);
+	return rest(ctx, lane, ptr);
+}
+
+static inline int free_store(struct lane *lane, const struct place *p)
+{
+	place_store(p->word, p->bits ^ p->bit);
+	/* ordering: release; as in lane_leave(). */
+	media_store_release(&lane->df->busy, 0);
+	return 0;
+}
+
+/* The lane is entered. Frees any block of an owned span, and leaves. */
+static inline int free_owned_quick(struct lane *lane, uint64_t ptr, lane_rest rest, void *ctx)
+{
+	unsigned place = lane->near[(ptr >> UNIT_SHIFT) % NEAR_UNITS];
+	struct owned *o = &lane->owned[place];
+	struct current *c;
+	struct place p;
+
+	if (_unlikely(!find_place(o, ptr, &p) || !place_allocated(lane, &p)))
+		return free_refused(lane, ptr, rest, ctx);
+	c = o->current;
+	if (p.word == c->word)
+		return free_store(lane, &p);
+	/* The span may be empty now. */
+	if (_unlikely(p.bits == p.bit))
+		return free_refused(lane, ptr, rest, ctx);
+	c->room[place] = 1;
+	if (current_free(c, media_load64(c->word)) == 0)
+		return lane_free_here(lane, o, p.word, p.bits ^ p.bit);
+	return free_store(lane, &p);
+}
+
+/* Frees a block; what is not ordinary is left to `rest`, which is to call lane_free_more(). All calls are
+ * the last step, so that the fast path needs no stack. */
+static inline int lane_free_quick(struct lane *lane, uint64_t ptr, lane_rest rest, void *ctx)
 {
 	struct lane_df *df = lane->df;
 	struct place p;
 
 	if (_unlikely(media_load64(&df->busy) != 0))
-		return false;
+		return rest(ctx, lane, ptr);
 	media_store64(&df->busy, 1);
 	/* ordering: the compiler's; as in lane_enter(). */
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	if (_unlikely(media_load64(&df->revoke) != lane->quiet))
-		return free_refused(df);
+		return free_refused(lane, ptr, rest, ctx);
 	if (ptr != lane->last_ptr)
-		return free_owned_quick(lane, ptr);
+		return free_owned_quick(lane, ptr, rest, ctx);
 	p.word = lane->last->word;
 	p.bit = lane->last_bit;
 	if (_unlikely(!place_allocated(lane, &p)))
-		return free_refused(df);
-	place_store(p.word, p.bits & ~p.bit);
-	/* ordering: release; as in lane_leave(). */
-	media_store_release(&df->busy, 0);
-	return true;
+		return free_refused(lane, ptr, rest, ctx);
+	return free_store(lane, &p);
 }
