@@ -18,6 +18,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,9 +27,11 @@
 
 #include "daemon/heap_words.h"
 #include "daemon/pool_files.h"
+#include "media/backing.h"
 #include "media/file.h"
 #include "media/guard.h"
 #include "media/marks.h"
+#include "media/repair.h"
 
 struct service_shelf {
 	struct heap_shelf shelf;
@@ -43,6 +46,8 @@ struct heap_service {
 	struct pool_record record;
 	struct heap heap;
 	struct grant *grant;
+	bool (*allow)(void *ctx, uint64_t bytes); /* of a sparse heap, NULL: all */
+	void *allow_ctx;
 	struct limbo *limbo;
 	struct heap_words words;
 	struct service_shelf *shelf[POOL_SHELVES_MAX];
@@ -124,7 +129,22 @@ static void service_shelf_free(struct service_shelf *s)
 		file_unmap(s->table, s->table_reserve);
 	if (s->state)
 		file_unmap(s->state, s->state_reserve);
+	backing_free(s->shelf.backing);
 	free(s);
+}
+
+/* Makes what reserves a sparse shelf's space. */
+static int service_shelf_back(struct heap_service *service, int pool_fd, uint32_t index,
+			      struct service_shelf *s)
+{
+	int fds[3], r;
+
+	r = pool_files_open3(fds, pool_fd, service->record.home, index);
+	if (r < 0)
+		return r;
+	s->shelf.granules =
+		(m64 *)(void *)((char *)s->table + table_file_size(s->shelf.limit));
+	return backing_new(&s->shelf.backing, &service->heap, &s->shelf, fds);
 }
 
 /* Maps a shelf's table and state and makes it the heap's. */
@@ -134,14 +154,16 @@ static int service_shelf_add(struct heap_service *service, int pool_fd, uint32_t
 	const struct state_layout *layout = &service->heap.layout;
 	uint64_t units = record->size >> UNIT_SHIFT, limit = record->limit >> UNIT_SHIFT;
 	struct service_shelf *s = calloc(1, sizeof(*s));
+	bool sparse = service->record.flags & POOL_SPARSE;
 	int r;
 
 	if (!s)
 		return -ENOMEM;
-	s->table_reserve = table_file_size(limit);
+	s->table_reserve = sparse ? sparse_table_size(limit) : table_file_size(limit);
 	s->state_reserve = state_file_size(layout, limit, limit);
 	r = map_checked(&s->table, pool_fd, &service->record, POOL_FILE_TABLE, index,
-			table_file_size(units), s->table_reserve, damage);
+			sparse ? s->table_reserve : table_file_size(units), s->table_reserve,
+			damage);
 	if (r == 0)
 		r = map_checked(&s->state, pool_fd, &service->record, POOL_FILE_STATE, index,
 				state_file_size(layout, limit, units), s->state_reserve, damage);
@@ -156,6 +178,12 @@ static int service_shelf_add(struct heap_service *service, int pool_fd, uint32_t
 		.units = units,
 		.limit = limit,
 	};
+	if (sparse)
+		r = service_shelf_back(service, pool_fd, index, s);
+	if (r < 0) {
+		service_shelf_free(s);
+		return r;
+	}
 	service->shelf[index] = s;
 	heap_shelf_add(&service->heap, index, &s->shelf);
 	return 0;
@@ -199,15 +227,16 @@ static void service_lanes_live(struct heap_service *service)
 							       .count = service->n_lanes });
 }
 
-static int service_grant(struct heap_service *service, const struct lane_set *alive, bool readers,
-			 bool power_cut, char damage[HEAP_DAMAGE_LEN])
+static int service_grant(struct heap_service *service, const struct lane_set *alive,
+			 const struct heap_taking *how, char damage[HEAP_DAMAGE_LEN])
 {
 	struct grant_lanes lanes = { .alive = lane_alive,
 				     .ctx = (void *)(uintptr_t)alive,
 				     .count = service->n_lanes,
 				     .words = &service->words.words,
-				     .no_readers = !readers,
-				     .power_cut = power_cut };
+				     .no_readers = !how || !how->readers,
+				     .progress = how ? how->progress : NULL,
+				     .power_cut = how && how->power_cut };
 	const char *why = "cannot be read";
 	uint64_t where = 0;
 	int r;
@@ -221,9 +250,69 @@ static int service_grant(struct heap_service *service, const struct lane_set *al
 	return r;
 }
 
+/* Guarded work on the whole heap. */
+struct looking {
+	struct heap *heap;
+	struct check_report *report;
+	bool live;
+};
+
+static int audit_guarded(void *arg)
+{
+	struct looking *l = arg;
+
+	heap_audit(l->heap, l->live, l->report);
+	return 0;
+}
+
+static int repair_guarded(void *arg)
+{
+	struct looking *l = arg;
+
+	heap_repair(l->heap, l->report);
+	return 0;
+}
+
+int heap_service_audit(struct heap_service *service, bool live, struct check_report *report,
+		       uint64_t *progress)
+{
+	struct looking l = { .heap = &service->heap, .report = report, .live = live };
+
+	report->progress = progress;
+	return guard_run(audit_guarded, &l, NULL);
+}
+
+static int service_repair(struct heap_service *service, const struct heap_taking *how,
+			  char damage[HEAP_DAMAGE_LEN])
+{
+	struct looking l = { .heap = &service->heap, .report = how->report };
+	int r = guard_run(repair_guarded, &l, NULL);
+
+	return r < 0 ? damage_say(damage, r, "pool", service->record.pool, "cannot be read") : 0;
+}
+
+/* What is there after all was settled keeps every rule, or the heap is not taken into service. */
+static int service_verify(struct heap_service *service, const struct heap_taking *how,
+			  char damage[HEAP_DAMAGE_LEN])
+{
+	struct check_report *report = how->report;
+	uint64_t before = report->violations;
+	uint32_t at = report->n_findings;
+	int r = heap_service_audit(service, how->live, report, NULL);
+
+	if (r < 0)
+		return damage_say(damage, r, "pool", service->record.pool, "cannot be read");
+	if (report->violations == before)
+		return 0;
+	at = MIN(at, report->n_findings - 1);
+	snprintf(damage, HEAP_DAMAGE_LEN, "%s at byte %" PRIu64 ": %s", report->finding[at].file,
+		 report->finding[at].offset, report->finding[at].what);
+	return -EUCLEAN;
+}
+
 int heap_service_new(struct heap_service **ret, int pool_fd, const struct pool_record *record,
 		     const struct pool_shelves *shelves, const struct lane_set *alive,
-		     bool readers, bool power_cut, char damage[HEAP_DAMAGE_LEN])
+		     const struct heap_taking *how, char damage[HEAP_DAMAGE_LEN])
 {
 	static const struct pool_shelves none;
 	_auto(heap_service_unref) struct heap_service *service = calloc(1, sizeof(*service));
@@ -243,10 +332,16 @@ int heap_service_new(struct heap_service **ret, int pool_fd, const struct pool_r
 		r = service_map_lanes(service, pool_fd, damage);
 	for (uint32_t i = 0; r == 0 && alive && i < shelves->n; i++)
 		r = service_shelf_add(service, pool_fd, i, &shelves->shelf[i], damage);
+	if (r == 0 && how && how->repair)
+		r = service_repair(service, how, damage);
 	if (r == 0)
-		r = service_grant(service, alive, readers, power_cut, damage);
+		r = service_grant(service, alive, how, damage);
+	if (r == 0 && how && how->report)
+		r = service_verify(service, how, damage);
 	if (r == 0)
 		r = limbo_new(&service->limbo, &service->heap);
+	if (r == 0 && alive && (record->flags & POOL_SPARSE))
+		grant_space_clear(service->grant); /* what it cannot give back stays reserved */
 	if (r == 0 && !alive)
 		r = heap_service_grow(service, pool_fd, &none, shelves, damage);
 	if (r < 0)
@@ -273,7 +368,10 @@ int heap_service_grow(struct heap_service *service, int pool_fd, const struct po
 			if (r < 0)
 				return r;
 		}
+		/* The files have the first granule's metadata already: they were counted then. */
+		grant_allow_set(service->grant, NULL, NULL);
 		r = grant_grow(service->grant, i, from, units);
+		grant_allow_set(service->grant, service->allow, service->allow_ctx);
 		if (r < 0)
 			return damage_say(damage, r, "shelf", i, "new units cannot be used");
 	}
@@ -413,9 +511,65 @@ int heap_service_spans(struct heap_service *service, unsigned class, uint32_t wa
 	return grant_spans(service->grant, class, want, refs);
 }
 
+int heap_service_trim(struct heap_service *service)
+{
+	int64_t bytes = grant_trim(service->grant);
+
+	return bytes < 0 ? (int)bytes : 0;
+}
+
 int heap_service_run(struct heap_service *service, uint64_t units, uint64_t align, uint64_t *ref)
 {
 	return grant_run(service->grant, units, align, ref);
+}
+
+void heap_service_allow(struct heap_service *service, bool (*allow)(void *ctx, uint64_t bytes),
+			void *ctx)
+{
+	service->allow = allow;
+	service->allow_ctx = ctx;
+	grant_allow_set(service->grant, allow, ctx);
+}
+
+bool heap_service_space_short(const struct heap_service *service)
+{
+	return grant_space_short(service->grant);
+}
+
+bool heap_service_space_spent(const struct heap_service *service)
+{
+	return grant_space_spent(service->grant);
+}
+
+void heap_service_space_lack(struct heap_service *service)
+{
+	grant_space_lack(service->grant);
+}
+
+bool heap_service_wished(const struct heap_service *service, struct grant_wish *ret)
+{
+	return grant_wished(service->grant, ret);
+}
+
+void heap_service_wish_begin(struct heap_service *service, const struct grant_wish *wish)
+{
+	grant_wish_begin(service->grant, wish);
+}
+
+void heap_service_wish_end(struct heap_service *service, int r)
+{
+	grant_wish_end(service->grant, r);
+}
+
+int64_t heap_service_space_return(struct heap_service *service, struct grant_place *place,
+				  uint64_t bytes)
+{
+	return grant_space_return(service->grant, place, bytes);
+}
+
+int64_t heap_service_retire(struct heap_service *service)
+{
+	return grant_trim(service->grant);
 }
 
 struct limbo *heap_service_limbo(struct heap_service *service)

@@ -18,6 +18,7 @@
 #include "daemon/epochs.h"
 #include "daemon/heap_service.h"
 #include "daemon/pool_layout.h"
+#include "daemon/recovery.h"
 #include "daemon/session_file.h"
 
 struct nvmmd;
@@ -55,6 +56,8 @@ struct pool {
 	struct pool_shelves shelves;
 	uint32_t lanes;      /* heaps: in the lanes file */
 	uint64_t file_bytes;
+	int space_refused;   /* sparse: which limit refused space last; 0: none */
+	bool space_wish;     /* sparse: space is being reserved for a request */
 	enum pool_busy busy; /* a job works on it; what must not run beside it is parked */
 	struct request_list parked;
 	int load_error; /* of the heap, for the requests that waited for it */
@@ -64,6 +67,8 @@ struct pool {
 	struct opening_list openings;
 	unsigned openers;
 	struct pool_epochs epochs;
+	struct pool_recovery recovery;
+	struct session *exclusive; /* who alone may open it; NULL: nobody */
 	RB_ENTRY(pool) of_name;
 };
 
@@ -127,6 +132,9 @@ void pool_recount(struct pool *pool);
 /* Requests that wait until the pool's job is done; pool_unpark() runs them again. */
 void pool_park(struct pool *pool, struct request *request);
 void pool_unpark(struct pool *pool);
+
+/* Whoever had it for himself has it with others again: those that waited go on. */
+void pool_share(struct pool *pool);
 
 /* Openings */
 

@@ -80,8 +80,9 @@ static bool covers(struct heap_shelf *shelf, const struct run *run, uint64_t uni
 	return span_unpack(media_load64(&shelf->table[run->unit])).length >= units;
 }
 
-/* An empty state record. The word `open` goes on: who closed the last span here may still look at it. */
-static void clear_record(const struct state_layout *l, char *record)
+/* An empty state record of a span. The word `open` goes on: who closed the last span here may still
+ * look at it. */
+static void clear_record(const struct state_layout *l, char *record, uint64_t word, uint32_t unit)
 {
 	m64 *open = &state_tail(l, record)->open;
 	uint64_t fresh = span_open_fresh(media_load64(open));
@@ -90,6 +91,8 @@ static void clear_record(const struct state_layout *l, char *record)
 	media_zero(record, before);
 	media_store64(open, fresh);
 	media_zero(open + 1, l->stride - before - sizeof(*open));
+	media_store64(&state_tail(l, record)->word, word);
+	media_store64(&state_tail(l, record)->seal, state_seal(word, unit));
 }
 
 /* Guarded. Types the head of a run. */
@@ -113,7 +116,9 @@ static int type_span(void *arg)
 	}
 	for (uint32_t i = 1; i < n && t->span.kind == SPAN_SMALL; i++)
 		put_word(g, shelf, unit + i, (struct span){ .kind = SPAN_INTERIOR, .length = i });
-	clear_record(l, record);
+	t->span.node = g->heap->node;
+	t->span.generation = next_generation(shelf, unit);
+	clear_record(l, record, span_pack(t->span), unit);
 	media_flush(g->heap->durability, record, l->stride);
 	persist_words(g, shelf, unit, t->span.kind == SPAN_SMALL ? n : 1);
 	/*
@@ -124,7 +129,6 @@ static int type_span(void *arg)
 	 *   ordering:     release; the record is zero for whoever acquires the word.
 	 *   durable:      drained before anybody can adopt it.
 	 */
-	t->span.generation = next_generation(shelf, unit);
 	put_word(g, shelf, unit, t->span);
 	persist_words(g, shelf, unit, 1);
 	if (heap_span(g->heap, ref_make(t->run.shelf, unit), &at) < 0)
@@ -170,6 +174,15 @@ static int promises_end(struct grant *g)
 	return r;
 }
 
+/* Puts units of a run that was taken back into the index, which says so; returns r. */
+static int untake(struct grant *g, const struct run *run, uint64_t unit, uint64_t n, int r)
+{
+	int q = runs_add(g->runs, (struct run){ .shelf = run->shelf, .unit = (uint32_t)unit,
+						.length = n });
+
+	return q < 0 ? q : r;
+}
+
 /*
  * Leaves the first `lead` units of a run that was taken from the index to the table as a run of their own.
  * Span tables are the daemon's alone: no guard.
@@ -205,11 +218,16 @@ static void cut_lead(struct grant *g, struct run *run, uint64_t lead)
 static int grant_fresh(struct grant *g, struct span span, uint64_t align, uint64_t *ref)
 {
 	struct typing t = { .grant = g, .span = span };
+	uint64_t at;
 	int r = runs_take(g->runs, span.length, align, &t.run);
 
 	if (r < 0)
 		return r;
-	cut_lead(g, &t.run, run_aligned(&t.run, align) - t.run.unit);
+	at = run_aligned(&t.run, align);
+	r = space_reserve(g, &t.run, at, span);
+	if (r < 0)
+		return untake(g, &t.run, at, span.length, r);
+	cut_lead(g, &t.run, at - t.run.unit);
 	r = guard_run(type_span, &t, NULL);
 	if (r < 0)
 		return r;
@@ -306,7 +324,10 @@ static bool scan_span(struct scan *s, uint64_t ref)
 /* To the next word, of the next shelf after the last word; round to the first shelf. */
 static void scan_advance(struct scan *s)
 {
-	if (++s->word * 64 < units_of(s->grant, s->shelf))
+	uint64_t end = DIV_UP(units_of(s->grant, s->shelf), 64);
+
+	s->word = shelf_hint_word(s->grant->heap->shelf[s->shelf], s->word + 1, end);
+	if (s->word < end)
 		return;
 	s->word = 0;
 	do
@@ -334,7 +355,7 @@ static int scan_step(void *arg)
 			return 0;
 		s->budget--;
 		scan_advance(s);
-		if (units_of(s->grant, s->shelf) > 0)
+		if (s->word * 64 < units_of(s->grant, s->shelf))
 			s->bits = media_load64(&s->grant->heap->shelf[s->shelf]->hints[s->word]);
 	}
 }
@@ -369,7 +390,8 @@ static uint64_t all_words(struct grant *g)
 	uint64_t n = 0;
 
 	for (uint32_t i = 0; i < POOL_SHELVES_MAX; i++)
-		n += DIV_UP(units_of(g, i), 64);
+		if (units_of(g, i) > 0)
+			n += shelf_hint_words(g->heap->shelf[i], DIV_UP(units_of(g, i), 64));
 	return n;
 }
 
@@ -419,7 +441,7 @@ static int fresh_spans(struct grant *g, unsigned class, uint32_t want, uint64_t 
 	for (n = 0; n < want; n++) {
 		int r = grant_fresh(g, span, 1, &refs[n]);
 
-		if (r == -ENOSPC)
+		if (r == -ENOSPC || (r == -EINPROGRESS && n > 0))
 			break;
 		if (r < 0)
 			return r;
@@ -447,6 +469,7 @@ int grant_spans(struct grant *g, unsigned class, uint32_t want, uint64_t *refs)
 
 	if (class >= CLASS_COUNT || class < g->heap->first_class || want == 0 || want > GRANT_SPANS_MAX)
 		return -EINVAL;
+	space_begin(g);
 	r = find_spans(g, SCAN_ROOMY, class, want, SCAN_BUDGET, refs);
 	if (r != 0)
 		return r;
@@ -478,6 +501,7 @@ int grant_run(struct grant *g, uint64_t units, uint64_t align, uint64_t *ref)
 	if (units == 0 || units > SHELF_SIZE_MAX >> UNIT_SHIFT || align == 0 ||
 	    align > GRANT_ALIGN_MAX || (align & (align - 1)) != 0)
 		return -EINVAL;
+	space_begin(g);
 	r = grant_fresh(g, span, align, ref);
 	if (r == -ENOSPC)
 		r = run_under_pressure(g, span, align, ref);
@@ -490,9 +514,13 @@ int grant_run(struct grant *g, uint64_t units, uint64_t align, uint64_t *ref)
 int grant_grow(struct grant *g, uint32_t shelf, uint64_t from, uint64_t to)
 {
 	struct run run = { .shelf = shelf, .unit = (uint32_t)from, .length = to - from };
+	int r;
 
 	if (shelf >= POOL_SHELVES_MAX || from >= to || to > units_of(g, shelf))
 		return -EINVAL;
+	r = space_granule(g, shelf, from);
+	if (r < 0)
+		return r;
 	/*
 	 * Before the COMMIT, which is the shelf record: units behind the shelf's size are walked by
 	 * nobody.
