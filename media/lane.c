@@ -34,7 +34,7 @@
 #include "media/barrier.h"
 #include "media/lane_quick.h"
 
-#define EMPTY_MAX (UINT64_C(4) << 20)
+#define EMPTY_MAX (UINT64_C(32) << 20)
 #define RUNS_BYTES_MAX (UINT64_C(32) << 20)
 #define NEVER_QUIET UINT64_MAX /* nothing is settled that often */
 #define WAIT_STEP_NS 50000
@@ -61,7 +61,7 @@ int lane_new(struct lane **ret, struct heap *heap, uint32_t number,
 	/* ordering: relaxed; it is near enough while the heap grows. */
 	bytes = __atomic_load_n(&heap->bytes, __ATOMIC_RELAXED);
 	lane->held_max = bytes / 8;
-	lane->empty_max = MIN(EMPTY_MAX, bytes / 64);
+	lane->empty_max = MIN(EMPTY_MAX, bytes / 16);
 	lane->runs.bytes_max = MIN(RUNS_BYTES_MAX, bytes / 32);
 	for (unsigned i = 0; i < ARRAY_SIZE(lane->quick); i++) {
 		unsigned class = class_of(i > 0 ? i * 8 : 1);
