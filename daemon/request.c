@@ -64,6 +64,10 @@ static const struct request_op ops[] = {
 	[NVMM__REQUEST__OP_EPOCH_OPEN] = { "EpochOpen", op_epoch_open, false, false },
 	[NVMM__REQUEST__OP_EPOCH_SYNC] = { "EpochSync", op_epoch_sync, false, false },
 	[NVMM__REQUEST__OP_EPOCHS] = { "Epochs", op_epochs, false, false },
+	[NVMM__REQUEST__OP_RECOVER] = { "Recover", op_recover, false, false },
+	[NVMM__REQUEST__OP_RECOVER_STATUS] = { "RecoverStatus", op_recover_status, false, false },
+	[NVMM__REQUEST__OP_CHECK] = { "Check", op_check, false, false },
+	[NVMM__REQUEST__OP_EXCLUSIVE] = { "Exclusive", op_exclusive, false, false },
 };
 
 void *request_alloc(struct request *request, size_t size)

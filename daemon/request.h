@@ -123,6 +123,11 @@ int op_root_list(struct request *request);
 int op_epoch_open(struct request *request);
 int op_epoch_sync(struct request *request);
 int op_epochs(struct request *request);
+/* recover_ops.c */
+int op_recover(struct request *request);
+int op_recover_status(struct request *request);
+int op_check(struct request *request);
+int op_exclusive(struct request *request);
 /* status.c */
 int op_status(struct request *request);
 int op_clients(struct request *request);
