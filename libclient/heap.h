@@ -10,4 +10,5 @@
 struct nvmm_heap {
 	struct handle handle; /* first */
 	struct lanes_key lanes;
+	const uint32_t *reserved; /* reservations_count() */
 };
