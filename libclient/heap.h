@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include "libclient/lanes.h"
 #include "libclient/pool.h"
 
 /* Maps all shelves that there are by now. Entered. Text set. */
@@ -11,5 +12,6 @@ int heap_map_all(struct pool *pool);
 
 struct nvmm_heap {
 	struct handle handle; /* first */
-	uint64_t lanes_id;    /* 0: opened read-only */
+	struct lanes_key lanes;
+	const uint32_t *reserved; /* reservations_count() */
 };

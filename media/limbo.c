@@ -85,19 +85,6 @@ int span_defer(struct heap *heap, const struct span_at *at, uint32_t index)
 	return 0;
 }
 
-/* A block of a span that the lane owns, as its own memory says; false: look elsewhere. */
-static bool find_near(struct lane *lane, uint64_t ptr, struct span_at *at, uint32_t *index)
-{
-	const struct owned *o = &lane->owned[lane->near[(ptr >> UNIT_SHIFT) % NEAR_UNITS]];
-	uint64_t offset = ptr - o->base, i = (offset * o->recip) >> 40;
-
-	if (offset >= o->bytes || i * o->size != offset)
-		return false;
-	*at = o->at;
-	*index = (uint32_t)i;
-	return true;
-}
-
 /* lane_enter(), quick where it can be. */
 static inline int enter_quick(struct lane *lane)
 {
@@ -113,21 +100,17 @@ static inline int enter_quick(struct lane *lane)
 
 int lane_defer(struct lane *lane, uint64_t ptr, bool *wake, uint64_t *watch)
 {
-	struct span_at at;
+	const struct span_at *at;
 	uint32_t index;
 	int r;
 
-	if (_unlikely(ptr >> 48 != lane->heap->pool))
-		return -EINVAL;
 	r = enter_quick(lane);
 	if (_unlikely(r < 0))
 		return r;
-	r = find_near(lane, ptr, &at, &index) ? 0 : lane_find_block(lane, ptr, &at, &index);
+	r = lane_block(lane, ptr, &at, &index);
 	if (_likely(r == 0)) {
-		/* ordering: release, and the OR is a full barrier: the settler of a lane whose OR was
-		 * done finds the span here and sets its limbo hint. */
-		media_store_release(&lane->df->freeing, at.ref);
-		r = span_defer(lane->heap, &at, index);
+		lane_freeing(lane, at->ref);
+		r = span_defer(lane->heap, at, index);
 	}
 	*wake = false;
 	if (_likely(r == 0))
@@ -148,8 +131,6 @@ void lane_defer_done(struct lane *lane, bool *wake, uint64_t *watch)
 
 void lane_deferred(struct lane *lane)
 {
-	/* ordering: release; the hint is set, the daemon woken. */
-	media_store_release(&lane->df->freeing, 0);
 	lane_leave(lane);
 }
 
@@ -443,6 +424,80 @@ int limbo_release(struct limbo *l, uint32_t budget)
 		return 1;
 	l->released = l->n;
 	l->blocks = l->bytes = 0;
+	return r;
+}
+
+/* Counting */
+
+struct count {
+	struct limbo *limbo;
+	struct limbo_tally tally;
+	size_t held; /* behind those of spans before this one: both are in the order of refs */
+	uint32_t budget;
+};
+
+/* What of a word of a span is in the snapshot. */
+static uint64_t held_bits(struct count *c, uint64_t ref, uint32_t word)
+{
+	const struct limbo *l = c->limbo;
+
+	while (c->held < l->n && (l->held[c->held].ref < ref ||
+				  (l->held[c->held].ref == ref && l->held[c->held].word < word)))
+		c->held++;
+	return c->held < l->n && l->held[c->held].ref == ref && l->held[c->held].word == word ?
+	       l->held[c->held].bits : 0;
+}
+
+/* Guarded. */
+static void count_span(struct count *c, uint64_t ref)
+{
+	struct span_at at;
+
+	if (heap_span(c->limbo->heap, ref, &at) < 0)
+		return;
+	for (uint32_t w = 0; w < MIN(span_words(&at), SPAN_WORDS_MAX); w++) {
+		uint64_t bits = limbo_bits(c->limbo->heap, &at, w) & ~held_bits(c, at.ref, w);
+		uint64_t n = (uint64_t)__builtin_popcountll(bits);
+
+		c->tally.blocks += n;
+		c->tally.bytes += n * at.block_size;
+	}
+}
+
+/* Guarded. Spans of one word of the hint map. 1: the budget is used up. */
+static int count_hints(struct count *c, uint32_t shelf, uint64_t w)
+{
+	uint64_t hints = media_load64(hint_word(c->limbo->heap->shelf[shelf], w * 64));
+
+	for (; hints; hints &= hints - 1) {
+		if (c->budget == 0)
+			return 1;
+		c->budget--;
+		count_span(c, ref_make(shelf, (uint32_t)(w * 64) + (uint32_t)__builtin_ctzll(hints)));
+	}
+	return 0;
+}
+
+/* Guarded. */
+static int count_step(void *arg)
+{
+	struct count *c = arg;
+
+	for (uint32_t i = 0; i < POOL_SHELVES_MAX; i++)
+		for (uint64_t w = 0, n = shelf_words(c->limbo, i); w < n; w++)
+			if (count_hints(c, i, w))
+				return 1;
+	return 0;
+}
+
+int limbo_count(struct limbo *l, uint32_t *budget, struct limbo_tally *ret)
+{
+	struct count c = { .limbo = l, .budget = *budget };
+	int r = guard_run(count_step, &c, NULL);
+
+	*budget = c.budget;
+	ret->blocks = l->blocks + c.tally.blocks;
+	ret->bytes = l->bytes + c.tally.bytes;
 	return r;
 }
 
