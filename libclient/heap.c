@@ -99,7 +99,7 @@ _public int nvmm_heap_shelves(struct nvmm_heap *heap, struct nvmm_shelf *shelves
 
 	r = enter(&entry, heap->handle.nvmm);
 	if (r == 0)
-		r = map_all(pool);
+		r = heap_map_all(pool);
 	if (r == 0)
 		r = pool_lock(pool->nvmm, &locked);
 	if (r < 0)
