@@ -26,7 +26,7 @@ enum ctl_exit {
 	CTL_DAMAGED = 5,
 };
 
-#define CTL_OPTIONS_MAX 8u
+#define CTL_OPTIONS_MAX 12u
 
 /* An option of one command; `arg` NULL: it takes none. */
 struct ctl_option {

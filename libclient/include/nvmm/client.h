@@ -115,6 +115,7 @@ struct nvmm_pool_options {
 	 * owner's share that is used up; what was allocated never lacks it later.
 	 */
 	bool sparse;
+	uint32_t priority; /* heaps: 0..255; the higher, the earlier recovered after a crash */
 };
 
 struct nvmm_pool_info {
