@@ -17,7 +17,7 @@
  */
 
 #ifndef OPENS
-#define OPENS 3 /* claims, of both owners together */
+#define OPENS 2 /* claims, of both owners together */
 #endif
 
 mtype = { FREE, HELD, FLUX, ORED };
@@ -30,7 +30,7 @@ mtype = { FREE, HELD, FLUX, ORED };
 #define FREER 2 /* owners are 0 and 1 */
 
 bit now[WORDS], medium[WORDS];
-bool trust;
+bit trust, left;
 byte version;
 byte owner = 3; /* nobody */
 byte claims;
@@ -38,96 +38,95 @@ mtype life = FREE;
 bool off;
 
 /* What each process has flushed and not drained; false again if the medium got something later. */
-typedef Pending { bit value[WORDS]; bit flushed[WORDS] };
+typedef Pending { bit value[WORDS]; bit flushed[WORDS]; byte newer[WORDS] }; /* newer: bits of others */
 Pending pending[3];
+bit done[WORDS]; /* inside drain() alone */
 
-inline forget(w) {
-	pending[0].flushed[w] = 0;
-	pending[1].flushed[w] = 0;
-	pending[2].flushed[w] = 0
+inline forget_one(p, w) {
+	pending[p].flushed[w] = 0;
+	pending[p].value[w] = 0;
+	pending[p].newer[w] = 0
 }
 
+inline forget(w) {
+	forget_one(0, w);
+	forget_one(1, w);
+	forget_one(2, w)
+}
+
+#define p_bit(p) (1 << (p))
+
 inline flush(w) {
-	d_step { pending[me].value[w] = now[w]; pending[me].flushed[w] = 1 }
+	d_step {
+		pending[0].newer[w] = (pending[0].flushed[w] -> pending[0].newer[w] | p_bit(me) : 0);
+		pending[1].newer[w] = (pending[1].flushed[w] -> pending[1].newer[w] | p_bit(me) : 0);
+		pending[2].newer[w] = (pending[2].flushed[w] -> pending[2].newer[w] | p_bit(me) : 0);
+		pending[me].value[w] = now[w];
+		pending[me].flushed[w] = 1;
+		pending[me].newer[w] = 0
+	}
+}
+
+/* What another flushed before is older than what the medium gets. */
+inline drain_other(p, w) {
+	pending[p].flushed[w] = (done[w] && !(pending[me].newer[w] & p_bit(p)) -> 0 : pending[p].flushed[w]);
+	pending[p].value[w] = (pending[p].flushed[w] -> pending[p].value[w] : 0);
+	pending[p].newer[w] = (pending[p].flushed[w] -> pending[p].newer[w] & ~p_bit(me) : 0)
 }
 
 inline drain_one(w) {
-	if
-	:: pending[me].flushed[w] ->
-		medium[w] = pending[me].value[w];
-		pending[me].flushed[w] = 0;
-		pending[me].value[w] = 0
-	:: else
-	fi
+	medium[w] = (pending[me].flushed[w] -> pending[me].value[w] : medium[w]);
+	done[w] = pending[me].flushed[w];
+	drain_other((me + 1) % 3, w);
+	drain_other((me + 2) % 3, w);
+	forget_one(me, w);
+	done[w] = 0
 }
 
 inline drain() {
-	atomic { drain_one(ALLOC); drain_one(LIMBO); drain_one(REMOTE); drain_one(MARK) }
+	d_step { drain_one(ALLOC); drain_one(LIMBO); drain_one(REMOTE); drain_one(MARK) }
 }
 
 #ifdef NO_VERSION
 #define raise
-#define same(v) true
+#define same true
 #else
 #define raise version++;
-#define same(v) (version == v)
+#define same (version == v)
 #endif
+
+/* Compare-and-swap of the word `open`, read when the version was v. */
+#define CAS(is, steps) if :: same && (is) -> steps :: else fi
 
 /* span_open() */
 inline open_span() {
-	done = false;
 	do
-	:: done -> break
-	:: else ->
-		d_step { v = version; m = now[MARK]; t = trust };
-		if
-		:: t -> done = true
-		:: else ->
-			if
-			:: m
-			:: else ->
-				atomic {
-					if
-					:: same(v) && !now[MARK] && !trust -> now[MARK] = 1; m = 1
-					:: else
-					fi
-				}
-			fi;
-			if
-			:: !m
-			:: else ->
+	:: atomic { trust -> break }
+	:: atomic { !trust && left -> v = version };
+		atomic { CAS(left && !trust, left = 0; trust = 1) }
+	:: atomic { !trust && !left && !now[MARK] -> v = version };
+		atomic { CAS(!now[MARK], now[MARK] = 1) }
+	:: atomic { !trust && !left && now[MARK] -> v = version };
 #ifndef TRUST_EARLY
-				flush(MARK);
-				drain();
+		flush(MARK);
+		drain();
 #endif
-				atomic {
-					if
-					:: same(v) && now[MARK] && !trust -> trust = true; done = true
-					:: else
-					fi
-				}
-			fi
-		fi
-	od;
-	d_step { v = 0; m = 0; t = false; done = false }
+		atomic { CAS(now[MARK] && !trust && !left, trust = 1) }
+	od
 }
 
+/* span_close_begin() */
 inline take_trust() {
-	d_step { trust = false; raise v = version }
+	atomic { left = left | trust; trust = 0; raise v = version }
 }
 
+/* close_one() */
 inline clear_mark() {
-	atomic {
 #ifdef END_BLIND
-		now[MARK] = 0; raise
+	atomic { now[MARK] = 0; left = 0; trust = 0; raise v = 0 }
 #else
-		if
-		:: same(v) && now[MARK] && !trust -> now[MARK] = 0; raise
-		:: else
-		fi
+	atomic { CAS(now[MARK] && !trust, now[MARK] = 0; left = 0; raise skip); v = 0 }
 #endif
-		; v = 0
-	}
 }
 
 inline flush_maps() {
@@ -163,8 +162,7 @@ inline collect() {
 proctype allocator(byte me)
 {
 	byte v;
-	bit m;
-	bool t, done, limbo;
+	bool limbo;
 
 	do
 	:: off -> break
@@ -182,11 +180,12 @@ proctype allocator(byte me)
 #ifdef FLUSH_FIRST
 		flush_maps();
 		take_trust();
+		owner = 3;
 #else
 		take_trust();
+		owner = 3;
 		flush_maps();
 #endif
-		owner = 3;
 #ifdef CLEAR_EARLY
 		clear_mark();
 		drain()
@@ -202,8 +201,6 @@ proctype allocator(byte me)
 proctype freer()
 {
 	byte me = FREER, v, w;
-	bit m;
-	bool t, done;
 
 	do
 	:: off -> break
@@ -222,13 +219,7 @@ proctype freer()
 			drain()
 		fi;
 #endif
-		atomic {
-			w = 0;
-			if
-			:: life == ORED -> life = FREE
-			:: else
-			fi
-		}
+		d_step { w = 0; life = (life == ORED -> FREE : life) }
 	:: timeout -> break
 	od
 }
