@@ -12,6 +12,7 @@
 
 #include "common/macro.h"
 #include "daemon/pool_layout.h"
+#include "media/count.h"
 #include "media/grant.h"
 #include "media/limbo.h"
 
@@ -110,3 +111,6 @@ struct limbo *heap_service_limbo(struct heap_service *service);
 
 /* Counts the heap; any thread. As heap_count(), and -EIO. */
 int heap_service_count(struct heap_service *service, struct heap_totals *ret);
+/* Maps it; any thread. As heap_map(), and -EIO. */
+int heap_service_map(struct heap_service *service, uint64_t first, uint64_t per_cell,
+		     struct heap_cell *cells, size_t n);

@@ -108,7 +108,9 @@ int op_lane_take(struct request *request);
 int op_lane_return(struct request *request);
 int op_span_get(struct request *request);
 int op_run_get(struct request *request);
+/* heap_stat.c */
 int op_heap_stat(struct request *request);
+int op_heap_map(struct request *request);
 /* heap_space.c */
 int op_heap_trim(struct request *request);
 /* root.c */
