@@ -14,6 +14,7 @@
 #include "daemon/job.h"
 #include "daemon/nvmmd.h"
 #include "daemon/pool_ops.h"
+#include "daemon/recovery.h"
 
 #define CELLS_MAX 512u /* of a map: a reply holds them */
 
@@ -72,6 +73,9 @@ static int look_new(struct look **ret, struct request *request, uint32_t id)
 		return r;
 	if (pool->record.kind == POOL_REGION)
 		return request_fail(request, -EINVAL, "pool %u is a region, not a heap", id);
+	/* Who only looks does not wait for a recovery. */
+	if (!opening_find(request->session, pool) && recovery_need(request, pool, false) < 0)
+		return -EBUSY;
 	r = heap_need(request, pool);
 	if (r != 0)
 		return r;

@@ -188,6 +188,35 @@ static void prepare_large_free(struct scene *s)
 	s->before = 20 * UNIT_SIZE;
 }
 
+/* A large block was freed and its span is kept. */
+static void prepare_kept(struct scene *s)
+{
+	uint64_t ptr = lane_alloc_aligned(s->actor, 2 * UNIT_SIZE, 2 * UNIT_SIZE);
+
+	if (ptr == 0)
+		abort();
+	put(s->actor, ptr);
+	s->after = 2 * UNIT_SIZE;
+}
+
+static void act_kept(struct scene *s)
+{
+	if (lane_alloc_aligned(s->actor, 2 * UNIT_SIZE, 2 * UNIT_SIZE) == 0)
+		abort();
+}
+
+/* As many bytes are kept as may be in so small a heap, three units: the oldest goes for the next. */
+static void prepare_kept_full(struct scene *s)
+{
+	uint64_t a = lane_alloc_aligned(s->actor, 2 * UNIT_SIZE, UNIT_SIZE);
+	uint64_t b = lane_alloc_aligned(s->actor, 2 * UNIT_SIZE, 2 * UNIT_SIZE);
+
+	s->ptr[s->n++] = lane_alloc_aligned(s->actor, 2 * UNIT_SIZE, 2 * UNIT_SIZE);
+	put(s->actor, a);
+	put(s->actor, b);
+	s->before = 2 * UNIT_SIZE;
+}
+
 /* The heap is full of empty small spans: a large block makes the daemon retire them. */
 static void prepare_retire(struct scene *s)
 {
@@ -264,6 +293,8 @@ static const struct operation operations[] = {
 	{ "alloc, adopting", prepare_adopt, act_alloc },
 	{ "alloc, large", prepare_large, act_large },
 	{ "free, large", prepare_large_free, act_free },
+	{ "alloc, kept run", prepare_kept, act_kept },
+	{ "free, kept runs", prepare_kept_full, act_free },
 	{ "alloc, retiring", prepare_retire, act_retire },
 	{ "alloc, joined runs", prepare_join, act_join },
 	{ "alloc, aligned", prepare_aligned, act_aligned },
