@@ -144,4 +144,13 @@ breaks publish -DCLEAR_FIRST
 breaks publish -DLEAVE_FIRST
 breaks publish -DRECLAIM_FIRST
 
+holds open
+breaks open -DCLEAR_EARLY
+breaks open -DNO_RELOOK
+breaks open -DTRUST_EARLY
+breaks open -DNO_VERSION
+breaks open -DEND_BLIND
+breaks open -DFLUSH_FIRST
+breaks open -DLIMBO_UNDRAINED
+
 exit $failed
