@@ -13,6 +13,7 @@
 #include "common/macro.h"
 #include "daemon/pool_layout.h"
 #include "media/check.h"
+#include "media/count.h"
 #include "media/grant.h"
 #include "media/limbo.h"
 
@@ -114,6 +115,8 @@ void heap_service_wish_end(struct heap_service *service, int r);
 int64_t heap_service_space_return(struct heap_service *service, struct grant_place *place,
 				  uint64_t bytes);
 
+/* As grant_revoke_lanes(). */
+int heap_service_revoke(struct heap_service *service, const uint32_t *lanes, uint32_t n);
 /* Retires empty spans; bytes, or -EIO. */
 int64_t heap_service_retire(struct heap_service *service);
 
@@ -127,3 +130,6 @@ int heap_service_audit(struct heap_service *service, bool live, struct check_rep
 
 /* Counts the heap; any thread. As heap_count(), and -EIO. */
 int heap_service_count(struct heap_service *service, struct heap_totals *ret);
+/* Maps it; any thread. As heap_map(), and -EIO. */
+int heap_service_map(struct heap_service *service, uint64_t first, uint64_t per_cell,
+		     struct heap_cell *cells, size_t n);

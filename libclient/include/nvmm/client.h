@@ -209,6 +209,31 @@ void nvmm_heap_close(struct nvmm_heap *heap);
 /* As nvmm_region_destroy(). */
 int nvmm_heap_destroy(struct nvmm *nvmm, nvmm_pool_id id);
 
+/* Also if others have it open: what they have mapped stays theirs until they close it, and nobody else can
+ * open it; the id is given out again after that. -EPERM: not the owner; -ENOENT. */
+int nvmm_heap_destroy_forced(struct nvmm *nvmm, nvmm_pool_id id);
+
+/*
+ * Gives back what this process's threads hold to allocate from and are not just using, frees what is ripe in
+ * limbo, and retires spans that are empty, whoever left them; of a sparse heap free memory goes back to the file
+ * system. Returns how many bytes of spans became free for any use, 0 or more; or a negative errno: -EROFS;
+ * -EACCES; -ETIMEDOUT. Threads that allocate afterwards ask the daemon again: not for every day.
+ */
+int64_t nvmm_heap_trim(struct nvmm_heap *heap);
+
+struct nvmm_shelf {
+	void *addr;
+	uint64_t len; /* bytes that are there by now */
+	uint32_t index;
+};
+
+/*
+ * Maps all shelves of the heap and tells where they are: up to `n`, in the order of their indexes; `shelves` may
+ * be NULL with n 0. Returns how many there are, or a negative errno. Addresses stay as they are while the heap
+ * is open here; a length or the number grows when the heap does. For who registers memory with a device.
+ */
+int nvmm_heap_shelves(struct nvmm_heap *heap, struct nvmm_shelf *shelves, size_t n);
+
 struct nvmm_heap_info {
 	size_t size;        /* sizeof(struct nvmm_heap_info): set it before the call */
 	uint64_t bytes;     /* of all shelves */
@@ -218,10 +243,27 @@ struct nvmm_heap_info {
 	uint64_t largest;   /* the largest block that could be had at once, all going well */
 	uint64_t blocks;    /* allocated */
 	uint64_t spans;
+	uint64_t overhead;  /* bytes of spans that no block can have: used + free + overhead = bytes */
+	uint64_t suspects;  /* blocks that may have been free when power was cut; counted as used */
+	uint64_t suspect_bytes;
 };
 
-/* Counts the heap; beside running allocation it is a near figure, else exact. */
+/* Counts the heap; beside running allocation it is a near figure, else exact. Any thread. */
 int nvmm_heap_stat(struct nvmm_heap *heap, struct nvmm_heap_info *ret);
+
+/* What is in spans of one size class. */
+struct nvmm_heap_class {
+	uint64_t block_size; /* bytes; 0: large blocks, of whole units of 16 KiB */
+	uint64_t spans;
+	uint64_t bytes;  /* that the spans take */
+	uint64_t blocks; /* that they have, allocated or not */
+	uint64_t used;   /* blocks that are allocated, those in limbo included */
+	uint64_t limbo;  /* blocks in limbo */
+};
+
+/* Counts the heap by size classes, those that have spans, the smallest first, large blocks last: fills up
+ * to `n` of `classes`, and returns how many there are, at most 52, or an error. As nvmm_heap_stat(). */
+int nvmm_heap_classes(struct nvmm_heap *heap, struct nvmm_heap_class *classes, size_t n);
 
 /* Blocks */
 
