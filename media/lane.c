@@ -32,6 +32,7 @@
 #include <time.h>
 
 #include "media/barrier.h"
+#include "media/debug.h"
 #include "media/lane_quick.h"
 
 #define EMPTY_MAX (UINT64_C(32) << 20)
@@ -184,6 +185,8 @@ void lane_release(struct lane *lane)
 {
 	if (lane_enter(lane) < 0)
 		return; /* the daemon has the spans, or settles them with the process */
+	if (DEBUG_CHECKS)
+		lane_check_now(lane);
 	for (unsigned i = 0; i < LANE_OWNED; i++)
 		if (lane->owned[i].bytes > 0)
 			owned_release(lane, &lane->owned[i]);

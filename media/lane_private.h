@@ -187,6 +187,14 @@ void owned_release(struct lane *lane, struct owned *o);
 /* Takes back what others freed into owned spans and gives up those that are empty. */
 void lane_release_empty(struct lane *lane);
 
+/* Checks (lane_check.c) */
+
+/* Which rule of a lane that is between two steps is broken, or NULL; *where: of which span, if any. The bits of
+ * place `turn` (modulo LANE_OWNED) are looked at. For its thread, entered. */
+const char *lane_check(struct lane *lane, unsigned turn, uint64_t *where);
+/* The same, the places in turn; ends the process. For builds with DEBUG_CHECKS. */
+void lane_check_now(struct lane *lane);
+
 /* The class's current word gets a free block. 0 or -errno. */
 int lane_refill(struct lane *lane, unsigned class);
 
