@@ -271,8 +271,10 @@ static void run_figures(struct bench *bench)
 		if (f->bound > 0)
 			line(f->measured && f->value <= f->bound, "%-68s %8.2f %s, bound %g", f->text,
 			     f->value, f->unit, f->bound);
-		else
+		else if (f->measured)
 			printf("      %-68s %8.2f %s\n", f->text, f->value, f->unit);
+		else
+			printf("      %-68s was not measured\n", f->text);
 	}
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Figures of nvmm alone: probe.c measures them and prints "name value" lines; the driver knows from
+ * Figures of nvmm alone: probe.c and probe_epochs.c measure them and print "name value" lines; the driver knows from
  * here what each is, and the most that it may be (0: no bound).
  */
 #pragma once
@@ -19,4 +19,15 @@
 	X(metadata, "of a pool's files is metadata", "%", 3)                                       \
 	X(unusable_64, "of a heap is not to be had in 64 B blocks", "%", 0)                        \
 	X(unusable_4096, "of a heap is not to be had in 4096 B blocks", "%", 0)                    \
-	X(lost_inside, "lost inside a block, at the worst size from 16 B to 1 GiB", "%", 25)
+	X(lost_inside, "lost inside a block, at the worst size from 16 B to 1 GiB", "%", 25)       \
+	X(pair_1, "nvmm_epoch_enter() and _exit(), 1 thread", "ns", 2)                             \
+	X(urcu_1, "the same by liburcu, memb", "ns", 0)                                            \
+	X(pair_2, "nvmm_epoch_enter() and _exit(), 2 threads", "ns", 2)                            \
+	X(urcu_2, "the same by liburcu, memb", "ns", 0)                                            \
+	X(defer, "nvmm_free_deferred()", "ns", 15)                                                 \
+	X(reuse_some, "from the last reader's exit until 50 000 blocks are free", "ms", 50)        \
+	X(reuse_many, "from the last reader's exit until 1 000 000 blocks are free", "ms", 500)    \
+	X(beside_alone, "until 10 000 blocks without readers are free", "ms", 0)                   \
+	X(beside_stopped, "the same, a reader being stopped in another pool for 30 s", "ms", 0)    \
+	X(beside_ratio, "the second by the first", "times", 1.1)                                   \
+	X(idle_cpu, "the daemon's work in a second without limbo", "us", 20)

@@ -10,7 +10,6 @@
  * Each operation is measured some dozens of times, and the median is told. The connection is made
  * after the forks, as a forked child attaches for itself.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -27,6 +26,7 @@
 #include <nvmm/client.h>
 
 #include "bench/figures.h"
+#include "bench/gauge.h"
 #include "bench/team.h"
 #include "common/macro.h"
 
@@ -51,25 +51,6 @@ static void need(bool ok, const char *what)
 		return;
 	fprintf(stderr, "probe: %s: %s\n", what, nvmm_errmsg(nvmm));
 	exit(1);
-}
-
-static int compare(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
-static double median(double *value, size_t n)
-{
-	qsort(value, n, sizeof(*value), compare);
-	return (value[(n - 1) / 2] + value[n / 2]) / 2;
-}
-
-static void tell(const char *name, double value)
-{
-	printf("%s %.3f\n", name, value);
-	fflush(stdout);
 }
 
 static void sleep_ms(unsigned ms)
@@ -140,7 +121,7 @@ static void probe_foreign_free(void)
 		need(pthread_create(&thread, NULL, free_blocks, &ns[i]) == 0, "thread");
 		pthread_join(thread, NULL);
 	}
-	tell("foreign_free", median(ns, TIMES));
+	gauge_tell("foreign_free", gauge_median(ns, TIMES));
 }
 
 /* Both sum up what they find, so that both wait for the same memory. */
@@ -176,7 +157,7 @@ static void probe_local(void)
 		memset(nvmm_local(nvmm, blocks[i]), 1, 64);
 	for (unsigned i = 0; i < TIMES; i++)
 		extra[i] = time_local() - time_offset(base);
-	tell("local_extra", median(extra, TIMES));
+	gauge_tell("local_extra", gauge_median(extra, TIMES));
 	for (unsigned i = 0; i < BLOCKS; i++)
 		nvmm_free(heap, blocks[i]);
 }
@@ -192,7 +173,7 @@ static void probe_round_trip(void)
 		need(nvmm_pool_lookup(nvmm, "probe", &id) == 0, "lookup");
 		us[i] = (double)(team_now_ns() - start) / 1e3;
 	}
-	tell("round_trip", median(us, TIMES * 4));
+	gauge_tell("round_trip", gauge_median(us, TIMES * 4));
 }
 
 /* Threads that measured stay until all have: none has another's lane. */
@@ -227,7 +208,7 @@ static void probe_first_thread(void)
 	pthread_mutex_unlock(&gate);
 	for (unsigned i = 0; i < TIMES; i++)
 		pthread_join(first[i].thread, NULL);
-	tell("first_thread", median(us, TIMES));
+	gauge_tell("first_thread", gauge_median(us, TIMES));
 }
 
 /* In a process that is not attached. */
@@ -266,9 +247,9 @@ static void probe_first_process(void)
 		for (unsigned k = 0; k < 3; k++)
 			all[k][i] = us[k];
 	}
-	tell("connect", median(all[0], TIMES));
-	tell("open", median(all[1], TIMES));
-	tell("first_process", median(all[2], TIMES));
+	gauge_tell("connect", gauge_median(all[0], TIMES));
+	gauge_tell("open", gauge_median(all[1], TIMES));
+	gauge_tell("first_process", gauge_median(all[2], TIMES));
 }
 
 /* A client with spans of a few classes, blocks in them, and nothing more to do. */
@@ -305,30 +286,6 @@ static unsigned openers(void)
 	return info.openers;
 }
 
-/* Nanoseconds that all threads of a process have run. */
-static double cpu_ns(pid_t pid)
-{
-	char path[300];
-	double sum = 0, ns;
-	struct dirent *d;
-	DIR *dir;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
-	dir = opendir(path);
-	need(dir != NULL, path);
-	while ((d = readdir(dir)) != NULL) {
-		snprintf(path, sizeof(path), "/proc/%d/task/%s/schedstat", (int)pid, d->d_name);
-		f = d->d_name[0] == '.' ? NULL : fopen(path, "re");
-		if (f && fscanf(f, "%lf", &ns) == 1)
-			sum += ns;
-		if (f)
-			fclose(f);
-	}
-	closedir(dir);
-	return sum;
-}
-
 static double settle_ms(void)
 {
 	pid_t pid = spawn_client("probe");
@@ -348,11 +305,11 @@ static double settle_cpu_us(pid_t daemon)
 	double before;
 
 	sleep_ms(5);
-	before = cpu_ns(daemon);
+	before = gauge_cpu_ns(daemon);
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
 	sleep_ms(30);
-	return (cpu_ns(daemon) - before) / 1e3;
+	return (gauge_cpu_ns(daemon) - before) / 1e3;
 }
 
 static void probe_settle(pid_t daemon)
@@ -363,8 +320,8 @@ static void probe_settle(pid_t daemon)
 		ms[i] = settle_ms();
 		us[i] = settle_cpu_us(daemon);
 	}
-	tell("settle_time", median(ms, TIMES));
-	tell("settle_cpu", median(us, TIMES));
+	gauge_tell("settle_time", gauge_median(ms, TIMES));
+	gauge_tell("settle_cpu", gauge_median(us, TIMES));
 }
 
 /* Part of a heap of 64 MiB that blocks of `size` cannot have, in percent. */
@@ -385,10 +342,10 @@ static void probe_space(void)
 
 	make_heap("probe-meta", 256 * MIB);
 	need(nvmm_pool_stat(nvmm, heap_id, &info) == 0, "stat");
-	tell("metadata", 100.0 * (double)(info.file_bytes - info.bytes) / (double)info.file_bytes);
+	gauge_tell("metadata", 100.0 * (double)(info.file_bytes - info.bytes) / (double)info.file_bytes);
 	need(nvmm_heap_destroy(nvmm, heap_id) == 0, "destroy");
-	tell("unusable_64", unusable("probe-64", 64));
-	tell("unusable_4096", unusable("probe-4096", 4096));
+	gauge_tell("unusable_64", unusable("probe-64", 64));
+	gauge_tell("unusable_4096", unusable("probe-4096", 4096));
 }
 
 static void probe_lost(void)
@@ -407,7 +364,7 @@ static void probe_lost(void)
 		worst = MAX(worst, lost);
 	}
 	drop();
-	tell("lost_inside", worst);
+	gauge_tell("lost_inside", worst);
 }
 
 static int figures(pid_t daemon)

@@ -45,6 +45,19 @@ static void take_line(struct figure figure[FIGURES_N], const char *line)
 		}
 }
 
+static void run_probe(struct figure figure[FIGURES_N], const char *probe, pid_t daemon)
+{
+	char command[64], line[256];
+	FILE *f;
+
+	snprintf(command, sizeof(command), "%s %d", probe, (int)daemon);
+	f = start(command);
+	while (f && fgets(line, sizeof(line), f))
+		take_line(figure, line);
+	if (f)
+		pclose(f);
+}
+
 void figures_run(struct bench *bench, struct figure figure[FIGURES_N])
 {
 	static const struct figure all[FIGURES_N] = {
@@ -53,16 +66,10 @@ void figures_run(struct bench *bench, struct figure figure[FIGURES_N])
 		FIGURES(X)
 #undef X
 	};
-	char command[64], line[256];
-	FILE *f;
 
 	memcpy(figure, all, sizeof(all));
-	snprintf(command, sizeof(command), "probe figures %d", (int)bench->base.daemon);
-	f = start(command);
-	while (f && fgets(line, sizeof(line), f))
-		take_line(figure, line);
-	if (f)
-		pclose(f);
+	run_probe(figure, "probe figures", bench->base.daemon);
+	run_probe(figure, "probe-epochs", bench->base.daemon);
 }
 
 static void exec_idle(unsigned n, int in, int out)

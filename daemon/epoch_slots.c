@@ -7,7 +7,8 @@
  * the daemon: the next one maps it again and sees who is inside. It ends with its session.
  *
  * It is the client's to write and to truncate: how many slots there are is read once and bounded, and
- * a file that cannot be read is one without readers, at its process's own risk.
+ * a file that was spoilt is one without readers, at its process's own risk. One that a new daemon fails to
+ * map, wanting descriptors or memory, may have readers in any epoch: mapping it is tried at each scan.
  *
  * How long a thread is inside is not for its slot to say, which would cost a look at the clock at each
  * entry: the daemon notes when it first saw it in this epoch.
@@ -90,6 +91,10 @@ static int make_file(struct session *session)
 
 int session_epochs_open(struct session *session)
 {
+	if (session->epochs.unread)
+		session_epochs_restore(session);
+	if (session->epochs.unread)
+		return -EAGAIN; /* its threads are in the file that it has */
 	return session->epochs.slots ? 0 : make_file(session);
 }
 
@@ -105,9 +110,10 @@ void session_epochs_restore(struct session *session)
 		r = fstat(fd, &st) < 0 ? -errno : map_slots(session, fd);
 		close(fd);
 	}
-	if (r < 0)
-		log_error("session %" PRIu64 ": its epochs cannot be read, it is without them: %s",
-			  session->id, strerror(-r));
+	if (r < 0 && !session->epochs.unread)
+		log_error("session %" PRIu64 ": its epochs cannot be read: what is freed with delay in "
+			  "its pools waits until they can: %s", session->id, strerror(-r));
+	session->epochs.unread = r < 0;
 }
 
 void session_epochs_deinit(struct session *session)
@@ -122,7 +128,7 @@ void session_epochs_end(struct session *session)
 {
 	char name[32];
 
-	if (!session->epochs.slots)
+	if (!session->epochs.slots && !session->epochs.unread)
 		return;
 	file_name(name, session);
 	unlinkat(session->nvmmd->epochs.dir, name, 0);
@@ -235,7 +241,9 @@ void session_epochs_scan(struct session *session)
 	struct epoch_reading readings[READ_ROOM];
 	uint32_t from = 0, n;
 
-	session->epochs.oldest = 0;
+	if (session->epochs.unread)
+		session_epochs_restore(session);
+	session->epochs.oldest = session->epochs.unread ? 1 : 0;
 	do {
 		n = session_epochs_read(session, &from, readings, READ_ROOM);
 		for (uint32_t i = 0; i < n; i++)

@@ -7,7 +7,8 @@
  * with the number, raises it, passes a barrier, scans the slots once, and frees each pool's snapshot
  * that is ripe for the sessions that have the pool open: without readers, all in one tick. A snapshot
  * that is not ripe waits, and with it what comes after in that pool, which would have to wait for
- * the same reader; the other pools go on.
+ * the same reader; the other pools go on. The number rises all the same, so that one who leaves and
+ * enters is told from one who stays.
  *
  * Long work is cut: a tick looks at a bounded number of spans of each pool and, if there are more,
  * the next one follows at once, with whatever else the loop has to do in between.
@@ -164,6 +165,7 @@ bool epochs_barrier(struct nvmmd *nvmmd)
 {
 	if (barrier_all()) {
 		nvmmd->epochs.barrier_failed = false;
+		nvmmd->epochs.passed = epoch_current(nvmmd->epochs.page);
 		return true;
 	}
 	if (!nvmmd->epochs.barrier_failed)
@@ -175,8 +177,8 @@ bool epochs_barrier(struct nvmmd *nvmmd)
 
 void epochs_scan(struct nvmmd *nvmmd)
 {
-	struct epoch_page *page = nvmmd->epochs.page;
-	uint64_t oldest = epoch_current(page);
+	/* One who entered below this is seen in its slot, or has left. */
+	uint64_t oldest = nvmmd->epochs.passed;
 	struct session *session;
 
 	for (session = session_after(nvmmd, 0); session;
@@ -185,7 +187,7 @@ void epochs_scan(struct nvmmd *nvmmd)
 		if (session->epochs.oldest != 0)
 			oldest = MIN(oldest, session->epochs.oldest);
 	}
-	epoch_publish_frontier(page, oldest);
+	epoch_publish_frontier(nvmmd->epochs.page, oldest);
 }
 
 uint64_t epochs_oldest(const struct pool *pool)
@@ -215,6 +217,16 @@ static bool take_snapshot(struct pool *pool)
 	return r == 0 && limbo_blocks(limbo) > 0;
 }
 
+static bool anybody_waits_for_readers(struct nvmmd *nvmmd)
+{
+	struct pool *pool;
+
+	TAILQ_FOREACH(pool, &nvmmd->epochs.active, epochs.of_active)
+		if (pool->epochs.phase == EPOCH_WAIT)
+			return true;
+	return false;
+}
+
 /* Snapshots first, then one stamp and one barrier for all of them. */
 static void begin_round(struct nvmmd *nvmmd, bool *more)
 {
@@ -222,6 +234,8 @@ static void begin_round(struct nvmmd *nvmmd, bool *more)
 	struct pool *pool;
 	uint64_t stamp;
 
+	if (anybody_waits_for_readers(nvmmd))
+		epoch_raise(nvmmd->epochs.page);
 	TAILQ_FOREACH(pool, &nvmmd->epochs.active, epochs.of_active) {
 		pool->epochs.stamped = pool->heap && !pool->damage &&
 				       pool->epochs.phase == EPOCH_SNAPSHOT &&

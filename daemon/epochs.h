@@ -26,6 +26,7 @@ struct epochs {
 	int wake_fd;             /* inotify of the directory; -1: heaps are always looked at */
 	bool started;
 	bool barrier_failed;     /* nothing is freed */
+	uint64_t passed;         /* the number when the barrier last worked: slots tell of readers below it */
 	uv_poll_t wake;
 	uv_timer_t timer;
 	struct epoch_pools active; /* pools that are looked at; each holds a reference */
@@ -40,7 +41,8 @@ struct epoch_age {
 
 struct session_epochs {
 	struct epoch_slots *slots; /* NULL: none of its threads was ever in an epoch */
-	bool bad;                  /* its file cannot be read */
+	bool bad;                  /* its process has spoilt its file */
+	bool unread;               /* it has a file that could not be mapped: as if it were in every epoch */
 	uint64_t oldest;           /* of the last scan; 0: none is inside */
 	struct epoch_age *ages;    /* by slot */
 	uint32_t n_ages;
@@ -102,7 +104,7 @@ int session_epochs_open(struct session *session);
 void session_epochs_restore(struct session *session);
 /* Reads what its threads are in. */
 void session_epochs_scan(struct session *session);
-/* Reads slots from *from on: as epoch_scan(). A file that cannot be read has no readers. */
+/* Reads slots from *from on: as epoch_scan(). A file that was spoilt has no readers. */
 uint32_t session_epochs_read(struct session *session, uint32_t *from, struct epoch_reading *ret,
 			     uint32_t room);
 /* Removes its file. */

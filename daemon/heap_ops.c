@@ -222,6 +222,7 @@ int op_span_get(struct request *request)
 int op_run_get(struct request *request)
 {
 	const Nvmm__RunGet *m = request->msg->run_get;
+	uint64_t align = m->align ? m->align : 1;
 	enum epoch_relief relief = RELIEF_NONE;
 	struct opening *opening;
 	uint64_t ref;
@@ -232,11 +233,15 @@ int op_run_get(struct request *request)
 				    "a block of %" PRIu64 " units: a shelf has at most "
 				    "%" PRIu64,
 				    m->units, SHELF_SIZE_MAX >> UNIT_SHIFT);
+	if (align > GRANT_ALIGN_MAX || (align & (align - 1)) != 0)
+		return request_fail(request, -EINVAL,
+				    "a block at a multiple of %" PRIu64 " units: powers of two up to %u",
+				    align, GRANT_ALIGN_MAX);
 	r = heap_opening(request, m->id, true, &opening);
 	if (r != 0)
 		return r;
 	do
-		r = heap_service_run(opening->pool->heap, m->units, &ref);
+		r = heap_service_run(opening->pool->heap, m->units, align, &ref);
 	while (r == -ENOSPC && (relief = epochs_pressure(request, opening->pool)) == RELIEF_NOW);
 	if (r == -ENOSPC && relief == RELIEF_LATER)
 		return REQUEST_PENDING;

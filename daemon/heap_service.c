@@ -402,9 +402,9 @@ int heap_service_spans(struct heap_service *service, unsigned class, uint32_t wa
 	return grant_spans(service->grant, class, want, refs);
 }
 
-int heap_service_run(struct heap_service *service, uint64_t units, uint64_t *ref)
+int heap_service_run(struct heap_service *service, uint64_t units, uint64_t align, uint64_t *ref)
 {
-	return grant_run(service->grant, units, ref);
+	return grant_run(service->grant, units, align, ref);
 }
 
 struct limbo *heap_service_limbo(struct heap_service *service)

@@ -86,7 +86,7 @@ uint32_t heap_service_lanes(const struct heap_service *service); /* in the file 
 /* As grant_spans() and grant_run(). */
 int heap_service_spans(struct heap_service *service, unsigned class, uint32_t want,
 		       uint64_t *refs);
-int heap_service_run(struct heap_service *service, uint64_t units, uint64_t *ref);
+int heap_service_run(struct heap_service *service, uint64_t units, uint64_t align, uint64_t *ref);
 /* Whether the heap has spans of this class. */
 bool heap_service_class_ok(const struct heap_service *service, unsigned class);
 

@@ -4,10 +4,14 @@
  * shared heap; other processes, now or after everything was stopped and started, ask it.
  *
  *   wordindex --heap NAME [--socket PATH] [--size BYTES] index [-j N] PATH...
+ *   wordindex --heap NAME [--socket PATH] remove [-j N] PATH...
+ *   wordindex --heap NAME [--socket PATH] churn [-j N] [-n TIMES] PATH...
  *   wordindex --heap NAME [--socket PATH] query WORD... | dump | stats
  *
  * `index` lists the files, forks N processes, and each takes the next file that nobody has taken,
- * until there are none. The table itself is in wordtable.c.
+ * until there are none. `remove` takes back what the files' words have counted; words that no file counts
+ * any more go, and their blocks come back when no reader can see them. `churn` does both to each file, over
+ * and over. All commands may run at once. The table itself is in wordtable.c.
  *
  * A word is what `tr -cs 'A-Za-z0-9_' '\n'` puts on a line; files with a NUL byte are no text and
  * are passed over, as is what is not a regular file.
@@ -35,6 +39,15 @@
 struct arguments {
 	struct table_options table;
 	unsigned processes;
+	unsigned times; /* of churn */
+};
+
+/* What is done with the words of each file. */
+struct job {
+	bool create;
+	bool add;
+	bool take; /* after that */
+	unsigned times;
 };
 
 /* Files. The list is made before the processes are, who inherit it. */
@@ -102,7 +115,8 @@ static bool is_word_byte(unsigned char c)
 	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
 }
 
-static int index_text(struct table *t, const char *text, size_t length)
+static int each_word(struct table *t, const char *text, size_t length,
+		     int (*fn)(struct table *t, const char *text, size_t length))
 {
 	size_t i = 0;
 
@@ -114,19 +128,30 @@ static int index_text(struct table *t, const char *text, size_t length)
 		start = i;
 		while (i < length && is_word_byte((unsigned char)text[i]))
 			i++;
-		if (i > start && table_add(t, text + start, i - start) < 0)
+		if (i > start && fn(t, text + start, i - start) < 0)
 			return -1;
 	}
 	return 0;
 }
 
-/* Indexing */
+/* Indexing, and the reverse */
+
+static int do_text(struct table *t, const struct job *job, const char *text, size_t length)
+{
+	int r = 0;
+
+	if (job->add)
+		r = each_word(t, text, length, table_add);
+	if (job->take && r == 0)
+		r = each_word(t, text, length, table_take);
+	return r;
+}
 
 /*
  * `next` is the number of the next file that nobody has taken. It is shared by this run's processes
  * alone and of no use later, so it is in ordinary shared memory and not in the heap.
  */
-static int index_files(struct table *t, _Atomic size_t *next)
+static int do_files(struct table *t, const struct job *job, _Atomic size_t *next)
 {
 	char *buf = NULL;
 	size_t room = 0;
@@ -137,34 +162,33 @@ static int index_files(struct table *t, _Atomic size_t *next)
 		size_t i = atomic_fetch_add_explicit(next, 1, memory_order_relaxed);
 		ssize_t n;
 
-		if (i >= files.n)
+		if (i / job->times >= files.n)
 			break;
-		n = file_read(files.path[i], &buf, &room);
+		n = file_read(files.path[i % files.n], &buf, &room);
 		if (n < 0)
 			r = -1;
 		else if (n > 0 && memchr(buf, 0, (size_t)n) == NULL)
-			r = index_text(t, buf, (size_t)n);
+			r = do_text(t, job, buf, (size_t)n);
 	}
 	free(buf);
 	return r;
 }
 
-/* One process of `index`; returns its exit code. It connects for itself: a connection is not
- * carried over fork. */
-static int index_worker(const struct arguments *args, _Atomic size_t *next)
+/* One process; returns its exit code. It connects for itself: a connection is not carried over fork. */
+static int work(const struct arguments *args, const struct job *job, _Atomic size_t *next)
 {
 	struct table t;
 	int r;
 
-	if (table_open(&t, &args->table, true) < 0)
+	if (table_open(&t, &args->table, true, job->create) < 0)
 		return 1;
-	r = index_files(&t, next);
+	r = do_files(&t, job, next);
 	table_close(&t);
 	return r == 0 ? 0 : 1;
 }
 
 /* Waits for all workers; how many failed. */
-static unsigned index_wait(unsigned started)
+static unsigned wait_all(unsigned started)
 {
 	unsigned bad = 0;
 
@@ -177,13 +201,10 @@ static unsigned index_wait(unsigned started)
 	return bad;
 }
 
-static int run_index(const struct arguments *args, char **paths)
+static int list_files(char **paths)
 {
-	_Atomic size_t *next;
-	unsigned started = 0, bad;
-
 	if (*paths == NULL) {
-		fprintf(stderr, "wordindex: index: no PATH given\n");
+		fprintf(stderr, "wordindex: no PATH given\n");
 		return 2;
 	}
 	for (; *paths != NULL; paths++) {
@@ -192,7 +213,19 @@ static int run_index(const struct arguments *args, char **paths)
 			return 1;
 		}
 	}
+	return 0;
+}
 
+/* Goes through the files with several processes. */
+static int run_job(const struct arguments *args, const struct job *job, char **paths)
+{
+	_Atomic size_t *next;
+	unsigned started = 0, bad;
+	int r;
+
+	r = list_files(paths);
+	if (r != 0)
+		return r;
 	next = mmap(NULL, sizeof(*next), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (next == MAP_FAILED)
 		return 1;
@@ -201,12 +234,12 @@ static int run_index(const struct arguments *args, char **paths)
 		pid_t pid = fork();
 
 		if (pid == 0)
-			_exit(index_worker(args, next));
+			_exit(work(args, job, next));
 		if (pid < 0)
 			break;
 		started++;
 	}
-	bad = index_wait(started) + (args->processes - started);
+	bad = wait_all(started) + (args->processes - started);
 	if (bad > 0) {
 		fprintf(stderr, "wordindex: %u of %u processes failed\n", bad, args->processes);
 		return 1;
@@ -219,8 +252,13 @@ static int run_index(const struct arguments *args, char **paths)
 
 static int run_query(struct table *t, char **words)
 {
-	for (; *words != NULL; words++)
-		printf("%" PRIu64 " %s\n", table_count(t, *words), *words);
+	uint64_t count;
+
+	for (; *words != NULL; words++) {
+		if (table_count(t, *words, &count) < 0)
+			return 1;
+		printf("%" PRIu64 " %s\n", count, *words);
+	}
 	return 0;
 }
 
@@ -281,6 +319,9 @@ static const char usage[] =
 	"commands:\n"
 	"  index [-j N] PATH...   N processes (default 1) add the words of all text files to the index;\n"
 	"                         the heap is made if it is not there, with --size bytes (K, M, G)\n"
+	"  remove [-j N] PATH...  take back what the words of the files have counted\n"
+	"  churn [-j N] [-n TIMES] PATH...\n"
+	"                         add and take back the words of each file, TIMES times (default 1)\n"
 	"  query WORD...          print 'count word' for each\n"
 	"  dump                   print 'count word' for all words\n"
 	"  stats                  print figures of the index and its heap\n";
@@ -321,11 +362,12 @@ static int parse_options(struct arguments *args, int argc, char **argv)
 	static const struct option options[] = {
 		{ "heap", required_argument, NULL, 'H' }, { "socket", required_argument, NULL, 's' },
 		{ "size", required_argument, NULL, 'S' }, { "jobs", required_argument, NULL, 'j' },
-		{ "help", no_argument, NULL, 'h' },	  { 0 },
+		{ "times", required_argument, NULL, 'n' }, { "help", no_argument, NULL, 'h' },
+		{ 0 },
 	};
 	int c;
 
-	while ((c = getopt_long(argc, argv, "H:s:S:j:h", options, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "H:s:S:j:n:h", options, NULL)) != -1) {
 		switch (c) {
 		case 'H':
 			args->table.heap = optarg;
@@ -342,6 +384,11 @@ static int parse_options(struct arguments *args, int argc, char **argv)
 			if (args->processes < 1 || args->processes > PROCESSES_MAX)
 				return -1;
 			break;
+		case 'n':
+			args->times = (unsigned)strtoul(optarg, NULL, 10);
+			if (args->times < 1)
+				return -1;
+			break;
 		case 'h':
 			fputs(usage, stdout);
 			exit(0);
@@ -354,13 +401,21 @@ static int parse_options(struct arguments *args, int argc, char **argv)
 
 static int run_command(const struct arguments *args, const char *name, char **words)
 {
+	const struct job churn = { .add = true, .take = true, .times = args->times };
+
+	if (strcmp(name, "index") == 0)
+		return run_job(args, &(struct job){ .create = true, .add = true, .times = 1 }, words);
+	if (strcmp(name, "remove") == 0)
+		return run_job(args, &(struct job){ .take = true, .times = 1 }, words);
+	if (strcmp(name, "churn") == 0)
+		return run_job(args, &churn, words);
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
 		struct table t;
 		int r;
 
 		if (strcmp(commands[i].name, name) != 0)
 			continue;
-		if (table_open(&t, &args->table, false) < 0)
+		if (table_open(&t, &args->table, false, false) < 0)
 			return 1;
 		r = commands[i].run(&t, words);
 		table_close(&t);
@@ -372,14 +427,12 @@ static int run_command(const struct arguments *args, const char *name, char **wo
 
 int main(int argc, char **argv)
 {
-	struct arguments args = { .table.heap_bytes = HEAP_BYTES, .processes = 1 };
+	struct arguments args = { .table.heap_bytes = HEAP_BYTES, .processes = 1, .times = 1 };
 	int first = parse_options(&args, argc, argv);
 
 	if (first < 0) {
 		fputs(usage, stderr);
 		return 2;
 	}
-	if (strcmp(argv[first], "index") == 0)
-		return run_index(&args, argv + first + 1);
 	return run_command(&args, argv[first], argv + first + 1);
 }

@@ -15,8 +15,8 @@
 
 /* A word as it stands in the heap. */
 struct word {
-	nvmm_ptr next; /* written before the word is reachable, never after */
-	_Atomic uint64_t count;
+	_Atomic nvmm_ptr next;  /* lowest bit: the word goes */
+	_Atomic uint64_t count; /* read it with word_count() */
 	uint32_t hash;
 	uint32_t length;
 	char text[]; /* not terminated */
@@ -38,21 +38,22 @@ struct table_options {
 
 /* All return 0, or -1 after a message on stderr, unless said otherwise. */
 
-/* Connects and finds the table; with `create`, makes heap and table where they are missing, opens
- * them for writing. A process connects for itself: after fork(), not before. */
-int table_open(struct table *t, const struct table_options *options, bool create);
+/* Connects and finds the table; with `create`, makes heap and table where they are missing. A process connects for itself: after fork(), not before. */
+int table_open(struct table *t, const struct table_options *options, bool write, bool create);
 void table_close(struct table *t);
 
-/* Counts one occurrence of a word. Lock-free. */
+/* Counts one occurrence of a word, or takes one back (nothing, if there is none). Lock-free. */
 int table_add(struct table *t, const char *text, size_t length);
+int table_take(struct table *t, const char *text, size_t length);
 
 /* How often the word was counted. */
-uint64_t table_count(struct table *t, const char *text);
+int table_count(struct table *t, const char *text, uint64_t *ret);
 
-/* Calls fn for every word. False: fn returned false. */
+/* Calls fn for every word that is counted at all; `word` is valid until it returns. While others change
+ * the table, a word of theirs may be told or not. False: fn returned false, or it failed. */
 bool table_walk(struct table *t, bool (*fn)(void *ctx, const struct word *word), void *ctx);
 
-/* The count of a word that is in the table. */
+/* The count of a word that is in the table; 0: none, it goes. */
 uint64_t word_count(const struct word *word);
 
 /* Says on stderr what failed, with the library's text of why; returns -1. */

@@ -10,13 +10,13 @@
 #include <errno.h>
 #include <string.h>
 
+#include "libclient/block.h"
 #include "libclient/epochs.h"
-#include "libclient/heap.h"
 #include "libclient/source.h"
 #include "media/lane_quick.h"
 #include "media/limbo.h"
 
-static int heap_lane(struct nvmm_heap *heap, struct lane **ret)
+int block_lane(struct nvmm_heap *heap, struct lane **ret)
 {
 	struct nvmm *nvmm = heap->handle.nvmm;
 	_entry entry = ENTRY_NONE;
@@ -73,8 +73,7 @@ static int alloc_text(struct nvmm_heap *heap, size_t size, int r)
 	}
 }
 
-/* Says why there is no block. */
-static _noinline nvmm_ptr alloc_failed(struct nvmm_heap *heap, size_t size, int r)
+_noinline nvmm_ptr block_failed(struct nvmm_heap *heap, size_t size, int r)
 {
 	errno = -alloc_text(heap, size, r);
 	return NVMM_NULL;
@@ -85,12 +84,12 @@ static _noinline nvmm_ptr alloc_failed(struct nvmm_heap *heap, size_t size, int 
 static _noinline nvmm_ptr alloc_slow(struct nvmm_heap *heap, struct lane *lane, size_t size)
 {
 	nvmm_ptr ptr;
-	int r = size == 0 ? -EINVAL : lane ? 0 : heap_lane(heap, &lane);
+	int r = size == 0 ? -EINVAL : lane ? 0 : block_lane(heap, &lane);
 
 	if (r < 0)
-		return alloc_failed(heap, size, r);
+		return block_failed(heap, size, r);
 	ptr = lane_alloc(lane, size);
-	return ptr ? ptr : alloc_failed(heap, size, lane_error(lane));
+	return ptr ? ptr : block_failed(heap, size, lane_error(lane));
 }
 
 _public nvmm_ptr nvmm_alloc(struct nvmm_heap *heap, size_t size)
@@ -147,7 +146,7 @@ static _noinline int free_text(struct nvmm_heap *heap, nvmm_ptr ptr, int r)
 /* What the fast path leaves; `lane` may be NULL. */
 static _noinline int free_slow(struct nvmm_heap *heap, struct lane *lane, nvmm_ptr ptr)
 {
-	int r = lane || ptr == NVMM_NULL ? 0 : heap_lane(heap, &lane);
+	int r = lane || ptr == NVMM_NULL ? 0 : block_lane(heap, &lane);
 
 	if (r < 0 || ptr == NVMM_NULL)
 		return r;
@@ -166,7 +165,7 @@ _public int nvmm_free(struct nvmm_heap *heap, nvmm_ptr ptr)
 static _noinline int defer_ready(struct nvmm_heap *heap, struct lane **lane,
 				 struct epochs **epochs)
 {
-	int r = heap_lane(heap, lane);
+	int r = block_lane(heap, lane);
 
 	return r < 0 || *epochs ? r : epochs_need(heap->handle.nvmm, epochs);
 }
@@ -197,8 +196,7 @@ _public int nvmm_free_deferred(struct nvmm_heap *heap, nvmm_ptr ptr)
 	return 0;
 }
 
-/* The block that starts at ptr, mapping its shelf if need be. */
-static int find_block(struct nvmm_heap *heap, nvmm_ptr ptr, struct span_at *at, uint32_t *index)
+int block_find(struct nvmm_heap *heap, nvmm_ptr ptr, struct span_at *at, uint32_t *index)
 {
 	struct pool *pool = heap->handle.pool;
 	int r;
@@ -220,16 +218,20 @@ static bool bit(const m64 *map, uint32_t index)
 	return media_load_acquire(&map[index / 64]) >> (index % 64) & 1;
 }
 
-_public size_t nvmm_usable_size(struct nvmm_heap *heap, nvmm_ptr ptr)
+bool block_allocated(struct nvmm_heap *heap, const struct span_at *at, uint32_t index)
 {
 	const struct state_layout *l = &heap->handle.pool->heap.layout;
+
+	return bit(state_alloc(at->record), index) && !bit(state_limbo(l, at->record), index) &&
+	       !bit(state_remote(l, at->record), index);
+}
+
+_public size_t nvmm_usable_size(struct nvmm_heap *heap, nvmm_ptr ptr)
+{
 	struct span_at at;
 	uint32_t index;
 
-	if (find_block(heap, ptr, &at, &index) < 0)
-		return 0;
-	if (!bit(state_alloc(at.record), index) || bit(state_limbo(l, at.record), index) ||
-	    bit(state_remote(l, at.record), index))
+	if (block_find(heap, ptr, &at, &index) < 0 || !block_allocated(heap, &at, index))
 		return 0;
 	return at.block_size;
 }

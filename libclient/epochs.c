@@ -3,22 +3,26 @@
  * Epochs: slots and threads.
  *
  * The daemon makes a connection's file of slots at its first need. A thread gets a slot when it first
- * enters and keeps it until it ends; which connections it has slots of stands in `mine`, and the last
- * one used in `nvmm_epoch_place`, by which the inline functions find it. Where the kernel has no
- * membarrier the place stays empty, so each entry comes here and fences. NVMM_NO_MEMBARRIER in the
+ * enters and keeps it until it ends; the list `mine` has a place for each connection that it has a slot
+ * of, and `nvmm_epoch_place` leads the inline functions to the last one used. Where the kernel has no
+ * membarrier it leads to no place, so each entry comes here and fences. NVMM_NO_MEMBARRIER in the
  * environment makes it so: it is for tests.
  *
- * A signal handler may enter and leave at any instruction of this: it finds the place whole or
- * empty, `mine` whole, and leaves the slot's word as it found it.
+ * A signal handler may enter and leave at any instruction of this, and of the inline functions, on
+ * another connection too. So which place is used changes by the store of one pointer, which who was
+ * interrupted has loaded, or loads afterwards; a place's memory stays a place until its thread ends;
+ * one of a connection that is no more is used again, its id being stored last; and a handler leaves a
+ * slot's word as it found it.
  *
  * Connections come and go while threads hold slots of them: ids are never used twice, and a thread's
  * end gives a slot back only if its connection is found in the registry, under the process lock. In a
  * forked child the slots are the parent's: they are not mapped there (MADV_DONTFORK), and the thread's
- * tables are emptied.
+ * places are emptied.
  */
 #include "libclient/epochs.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,7 +35,6 @@
 #include "media/epoch.h"
 
 #define SYNC_MS_MAX 8u
-#define MINE_FIRST 4u
 
 struct epochs {
 	uint64_t id;
@@ -47,24 +50,19 @@ struct epochs {
 	uint32_t room;
 };
 
+/* A slot of the thread's. */
 struct my_slot {
-	uint64_t id;
-	uint64_t *word;
-	const uint64_t *current;
+	struct nvmm_epoch_place place;
+	struct my_slot *next;
 	uint32_t number;
 	bool fence;
 };
 
-struct my_slots {
-	size_t n;
-	size_t room;
-	struct my_slot v[];
-};
-
 _Static_assert(NVMM_EPOCH_NEST_MASK == EPOCH_NEST_MASK, "the header's and media's are one");
 
-_public __thread struct nvmm_epoch_place nvmm_epoch_place;
-static __thread struct my_slots *mine;
+static const struct nvmm_epoch_place nowhere;
+_public __thread const struct nvmm_epoch_place *nvmm_epoch_place = &nowhere;
+static __thread struct my_slot *mine;
 
 static struct epochs *registry;
 static pthread_key_t thread_end;
@@ -84,39 +82,33 @@ static void compiler_fence(void)
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 }
 
-static void place_clear(void)
+static void place_set(const struct nvmm_epoch_place *place)
 {
-	nvmm_epoch_place.id = 0;
-	compiler_fence();
-}
-
-static void place_set(const struct my_slot *s)
-{
-	place_clear();
-	nvmm_epoch_place.slot = s->word;
-	nvmm_epoch_place.current = s->current;
-	compiler_fence();
-	nvmm_epoch_place.id = s->id;
+	/* ordering: relaxed, of this thread and its signal handlers: one store. */
+	__atomic_store_n(&nvmm_epoch_place, place, __ATOMIC_RELAXED);
 }
 
 /* The end of a thread: whatever it was in ends, its slots are for the next ones. */
 static void give_back(void *arg)
 {
-	struct my_slots *m = arg;
+	struct my_slot *list = take(mine), *s;
 
-	place_clear();
-	mine = NULL;
+	(void)arg;
+	place_set(&nowhere);
 	process_lock();
-	for (size_t i = 0; i < m->n; i++) {
-		struct epochs *e = registry_find(m->v[i].id);
+	for (s = list; s; s = s->next) {
+		struct epochs *e = registry_find(s->place.id);
 
 		if (!e)
 			continue;
-		epoch_slot_clear(&e->slots->slot[m->v[i].number]);
-		e->idle[e->n_idle++] = m->v[i].number;
+		epoch_slot_clear(&e->slots->slot[s->number]);
+		e->idle[e->n_idle++] = s->number;
 	}
 	process_unlock();
-	free(m);
+	while ((s = list)) {
+		list = s->next;
+		free(s);
+	}
 }
 
 int epochs_init(void)
@@ -126,9 +118,9 @@ int epochs_init(void)
 
 void epochs_fork_child(void)
 {
-	place_clear();
-	if (mine)
-		mine->n = 0;
+	place_set(&nowhere);
+	for (struct my_slot *s = mine; s; s = s->next)
+		s->place.id = 0;
 	for (struct epochs *e = registry; e; e = e->next) {
 		/* ordering: relaxed; this is the only thread. */
 		int fd = __atomic_exchange_n(&e->fd, -1, __ATOMIC_RELAXED);
@@ -284,40 +276,56 @@ void epochs_wake(struct epochs *e)
 
 static struct my_slot *find_mine(uint64_t id)
 {
-	struct my_slots *m = mine;
+	struct my_slot *s;
 
-	for (size_t i = 0; m && i < m->n; i++)
-		if (m->v[i].id == id)
-			return &m->v[i];
-	return NULL;
+	for (s = mine; s && s->place.id != id; s = s->next)
+		;
+	return s;
 }
 
-/* Room for one more; what signal handlers may be looking at stays whole. Drops what is of connections
- * that are no more. */
-static int mine_room(void)
+/* A place of a connection that is no more, or of none. */
+static struct my_slot *find_unused(void)
 {
-	struct my_slots *old = mine, *m;
-	size_t room = old ? old->n + MINE_FIRST : MINE_FIRST;
+	struct my_slot *s;
 
-	if (old && old->n < old->room)
-		return 0;
-	m = calloc(1, sizeof(*m) + room * sizeof(m->v[0]));
-	if (!m)
-		return -ENOMEM;
-	m->room = room;
 	process_lock();
-	for (size_t i = 0; old && i < old->n; i++)
-		if (registry_find(old->v[i].id))
-			m->v[m->n++] = old->v[i];
+	for (s = mine; s && registry_find(s->place.id); s = s->next)
+		;
 	process_unlock();
-	if (pthread_setspecific(thread_end, m) != 0) {
-		free(m);
-		return -ENOMEM;
+	return s;
+}
+
+/* A place in the list that is no connection's. */
+static int place_new(struct my_slot **ret)
+{
+	struct my_slot *s = find_unused();
+
+	if (!s) {
+		s = calloc(1, sizeof(*s));
+		if (!s)
+			return -ENOMEM;
+		if (pthread_setspecific(thread_end, s) != 0) {
+			free(s);
+			return -ENOMEM;
+		}
+		s->next = mine;
+		compiler_fence();
+		mine = s;
 	}
-	mine = m;
-	compiler_fence();
-	free(old);
+	*ret = s;
 	return 0;
+}
+
+static void place_fill(struct my_slot *s, const struct epochs *e, uint32_t number)
+{
+	s->place.id = 0;
+	compiler_fence();
+	s->place.slot = &e->slots->slot[number].word;
+	s->place.current = &e->page->current;
+	s->number = number;
+	s->fence = e->fence;
+	compiler_fence();
+	s->place.id = e->id;
 }
 
 /* Room in the list of idle slots for one slot more. Process lock held. */
@@ -336,9 +344,24 @@ static int idle_room(struct epochs *e)
 	return 0;
 }
 
+/*
+ * Has the file system give the next slot's page, so that storing to it does not end in SIGBUS where the
+ * runtime directory is full. One that cannot tell gives it at the store.
+ */
+static int slot_room(const struct epochs *e)
+{
+	off_t at = offsetof(struct epoch_slots, slot) + e->used * sizeof(struct epoch_slot);
+
+	if (at % EPOCH_PAGE_SIZE != 0 || fallocate(e->fd, FALLOC_FL_KEEP_SIZE, at, EPOCH_PAGE_SIZE) == 0)
+		return 0;
+	return errno == EOPNOTSUPP || errno == ENOSYS ? 0 : -errno;
+}
+
 /* Takes a slot for the calling thread. Process lock held. */
 static int take_slot(struct epochs *e, uint32_t *ret)
 {
+	int r;
+
 	if (e->n_idle > 0) {
 		*ret = e->idle[--e->n_idle];
 		return 0;
@@ -347,9 +370,23 @@ static int take_slot(struct epochs *e, uint32_t *ret)
 		return -EUSERS;
 	if (idle_room(e) < 0)
 		return -ENOMEM;
+	r = slot_room(e);
+	if (r < 0)
+		return r;
 	*ret = e->used++;
 	epoch_slots_use(e->slots, e->used);
 	return 0;
+}
+
+static int fail_slot(struct nvmm *nvmm, int r)
+{
+	if (r == -EUSERS)
+		return nvmm_fail(nvmm, r, "%u threads of this process are in epochs",
+				 EPOCH_SLOTS_MAX);
+	if (r == -ENOMEM)
+		return nvmm_fail(nvmm, r, "no memory for a thread's epoch");
+	return nvmm_fail(nvmm, r, "no room for a thread's epoch in the daemon's runtime directory: "
+			 "%s", strerror(-r));
 }
 
 /* Gives the thread a slot. */
@@ -366,21 +403,16 @@ static int acquire(struct nvmm *nvmm, struct my_slot **ret)
 		r = epochs_get(nvmm, &e);
 	if (r < 0)
 		return r;
-	r = mine_room();
+	r = place_new(&s);
 	if (r == 0) {
 		process_lock();
 		r = take_slot(e, &number);
 		process_unlock();
 	}
 	if (r < 0)
-		return nvmm_fail(nvmm, r, r == -EUSERS ? "%u threads of this process are in epochs" :
-				 "no memory for a thread's epoch", EPOCH_SLOTS_MAX);
+		return fail_slot(nvmm, r);
 	epoch_slot_give(&e->slots->slot[number], (uint32_t)syscall(SYS_gettid));
-	s = &mine->v[mine->n];
-	*s = (struct my_slot){ .id = e->id, .word = &e->slots->slot[number].word,
-			       .current = &e->page->current, .number = number, .fence = e->fence };
-	compiler_fence();
-	mine->n++;
+	place_fill(s, e, number);
 	*ret = s;
 	return 0;
 }
@@ -395,12 +427,12 @@ _public int nvmm_epoch_enter_slow(struct nvmm *nvmm)
 		if (r < 0)
 			return r;
 	}
-	nvmm_epoch_pin(s->word, s->current);
+	nvmm_epoch_pin(s->place.slot, s->place.current);
 	if (s->fence)
 		/* ordering: the daemon's membarrier does not reach this process. */
 		barrier_full();
 	else
-		place_set(s);
+		place_set(&s->place);
 	return 0;
 }
 
@@ -409,7 +441,7 @@ _public void nvmm_epoch_exit_slow(struct nvmm *nvmm)
 	const struct my_slot *s = find_mine(nvmm->id);
 
 	if (s)
-		nvmm_epoch_unpin(s->word);
+		nvmm_epoch_unpin(s->place.slot);
 }
 
 /* Waiting */
@@ -434,7 +466,7 @@ static bool inside(struct nvmm *nvmm)
 	const struct my_slot *s = find_mine(nvmm->id);
 
 	/* ordering: relaxed; the thread's own. */
-	return s && __atomic_load_n(s->word, __ATOMIC_RELAXED) != 0;
+	return s && __atomic_load_n(s->place.slot, __ATOMIC_RELAXED) != 0;
 }
 
 _public int nvmm_epoch_synchronize(struct nvmm *nvmm)

@@ -45,7 +45,7 @@ static int source_spans(void *ctx, unsigned class, uint32_t want, uint64_t *refs
 	return ask_spans(pool->nvmm, &request, want, refs);
 }
 
-static int source_run(void *ctx, uint64_t units, uint64_t *ref)
+static int source_run(void *ctx, uint64_t units, uint64_t align, uint64_t *ref)
 {
 	struct pool *pool = ctx;
 	Nvmm__RunGet op = NVMM__RUN_GET__INIT;
@@ -54,6 +54,7 @@ static int source_run(void *ctx, uint64_t units, uint64_t *ref)
 
 	op.id = pool->id;
 	op.units = units;
+	op.align = align;
 	r = ask_spans(pool->nvmm, &request, 1, ref);
 	return r < 0 ? r : 0;
 }

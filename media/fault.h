@@ -8,17 +8,17 @@
 
 #include <stdbool.h>
 
+/* Numbers and names: check_faults.sh has them too. */
 enum media_fault {
-	FAULT_NONE,
-	FAULT_COLLECT_REMOTE_FIRST,  /* collecting clears remote before alloc */
-	FAULT_OWNED_AFTER_CLAIM,     /* the owned-span entry is written after the claim */
-	FAULT_FREEING_MISSING,       /* a freer does not say where it is about to set a bit */
-	FAULT_DISOWN_WITHOUT_HINT,   /* room of a span that is given up is not hinted */
-	FAULT_ENTRY_BEFORE_DISOWN,   /* the owned-span entry is cleared before the span is given up */
-	FAULT_RETIRE_WORD_FIRST,     /* the span word says free before the owner word says no head */
-	FAULT_GRANT_WORD_FIRST,      /* the span word is there before the remainder's */
-	FAULT_LIMBO_AFTER_ALLOC,     /* collecting clears limbo after alloc */
-	N_FAULTS,
+	FAULT_NONE = 0,
+	FAULT_COLLECT_REMOTE_FIRST = 1, /* collecting clears remote before alloc */
+	FAULT_COLLECT_LIMBO_KEPT = 2,   /* collecting does not clear limbo */
+	FAULT_OWNED_AFTER_CLAIM = 3,    /* the owned-span entry is written after the claim */
+	FAULT_FREEING_MISSING = 4,      /* a freer does not say where it is about to set a bit */
+	FAULT_DISOWN_WITHOUT_HINT = 5,  /* room of a span that is given up is not hinted */
+	FAULT_RETIRE_WORD_FIRST = 6,    /* the span word says free before the owner word says no head */
+	FAULT_GRANT_WORD_FIRST = 7,     /* the span word is there before the remainder's */
+	FAULT_GRANT_WITHOUT_COVER = 8,  /* runs are joined without the head's word covering them */
 };
 
 #ifdef NVMM_PLANTED_FAULTS

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 
 #include "common/macro.h"
+#include "media/fault.h"
 #include "media/grant_private.h"
 #include "media/guard.h"
 #include "media/mark.h"
@@ -54,14 +55,13 @@ struct typing {
 
 /*
  * The free run of a grant may be several in the table, joined in the index alone: its head's word is
- * made to cover the span before words behind it cease to be heads.
+ * made to cover all of it before words behind it cease to be heads.
  */
-static void cover_span(struct grant *g, struct heap_shelf *shelf, const struct typing *t)
+static void cover(struct grant *g, struct heap_shelf *shelf, const struct run *run)
 {
-	uint32_t unit = t->run.unit;
-	struct span head = span_unpack(media_load64(&shelf->table[unit]));
+	struct span head = span_unpack(media_load64(&shelf->table[run->unit]));
 
-	if (head.length >= t->span.length)
+	if (head.length >= run->length)
 		return;
 	/*
 	 * COMMIT: the runs are one.
@@ -70,9 +70,15 @@ static void cover_span(struct grant *g, struct heap_shelf *shelf, const struct t
 	 *   ordering:     release; nobody but the daemon acts on a free run's length.
 	 *   durable:      drained before the words inside change.
 	 */
-	put_word(g, shelf, unit, (struct span){ .kind = SPAN_FREE, .length = (uint32_t)t->run.length,
-						.generation = head.generation });
-	persist_words(g, shelf, unit, 1);
+	put_word(g, shelf, run->unit, (struct span){ .kind = SPAN_FREE,
+						     .length = (uint32_t)run->length,
+						     .generation = head.generation });
+	persist_words(g, shelf, run->unit, 1);
+}
+
+static bool covers(struct heap_shelf *shelf, const struct run *run, uint64_t units)
+{
+	return span_unpack(media_load64(&shelf->table[run->unit])).length >= units;
 }
 
 /* An empty state record. The word `open` goes on: who closed the last span here may still look at it. */
@@ -98,7 +104,10 @@ static int type_span(void *arg)
 	char *record = shelf->state + (uint64_t)unit * l->stride;
 	struct span_at at;
 
-	cover_span(g, shelf, t);
+	if (FAULT(GRANT_WORD_FIRST))
+		put_word(g, shelf, unit, t->span);
+	if (!covers(shelf, &t->run, n) && !FAULT(GRANT_WITHOUT_COVER))
+		cover(g, shelf, &t->run);
 	if (t->run.length > n) {
 		put_word(g, shelf, unit + n,
 			 (struct span){ .kind = SPAN_FREE, .length = (uint32_t)t->run.length - n,
@@ -164,14 +173,46 @@ static int promises_end(struct grant *g)
 	return r;
 }
 
-/* Grants one fresh span. */
-static int grant_fresh(struct grant *g, struct span span, uint64_t *ref)
+/*
+ * Leaves the first `lead` units of a run that was taken from the index to the table as a run of their own.
+ * Span tables are the daemon's alone: no guard.
+ */
+static void cut_lead(struct grant *g, struct run *run, uint64_t lead)
+{
+	struct heap_shelf *shelf = g->heap->shelf[run->shelf];
+	struct span head = span_unpack(media_load64(&shelf->table[run->unit]));
+	uint64_t at = run->unit + lead;
+
+	if (lead == 0)
+		return;
+	cover(g, shelf, run);
+	put_word(g, shelf, at,
+		 (struct span){ .kind = SPAN_FREE, .length = (uint32_t)(run->length - lead),
+				.generation = next_generation(shelf, at) });
+	persist_words(g, shelf, at, 1);
+	/*
+	 * COMMIT: the run is two.
+	 *   crash before: one free run; the second's word lies inside of it, where a walk does not look.
+	 *   crash after:  two free runs, side by side.
+	 *   ordering:     release; nobody but the daemon acts on a free run's length.
+	 *   durable:      drained before the second is made a span.
+	 */
+	put_word(g, shelf, run->unit, (struct span){ .kind = SPAN_FREE, .length = (uint32_t)lead,
+						     .generation = head.generation });
+	persist_words(g, shelf, run->unit, 1);
+	run->unit += (uint32_t)lead;
+	run->length -= lead;
+}
+
+/* Grants one fresh span, at a multiple of `align` units. */
+static int grant_fresh(struct grant *g, struct span span, uint64_t align, uint64_t *ref)
 {
 	struct typing t = { .grant = g, .span = span };
-	int r = runs_take(g->runs, span.length, &t.run);
+	int r = runs_take(g->runs, span.length, align, &t.run);
 
 	if (r < 0)
 		return r;
+	cut_lead(g, &t.run, run_aligned(&t.run, align) - t.run.unit);
 	r = guard_run(type_span, &t, NULL);
 	if (r < 0)
 		return r;
@@ -196,6 +237,8 @@ static bool retire(struct grant *g, const struct span_at *at)
 		span_disown(g->heap, at);
 		return false;
 	}
+	if (FAULT(RETIRE_WORD_FIRST))
+		put_word(g, shelf, unit, (struct span){ .kind = SPAN_FREE, .length = at->span.length });
 	/* ordering: release; after it no claim of an unowned span can succeed. */
 	media_store_release(owner_word(g, at), OWNER_NOT_HEAD);
 	media_persist(g->heap->durability, owner_word(g, at), sizeof(m64));
@@ -379,7 +422,7 @@ static int fresh_spans(struct grant *g, unsigned class, uint32_t want, uint64_t 
 
 	want = (uint32_t)MIN((uint64_t)want, most);
 	for (n = 0; n < want; n++) {
-		int r = grant_fresh(g, span, &refs[n]);
+		int r = grant_fresh(g, span, 1, &refs[n]);
 
 		if (r == -ENOSPC)
 			break;
@@ -425,27 +468,28 @@ int grant_spans(struct grant *g, unsigned class, uint32_t want, uint64_t *refs)
 	return r != 0 ? r : -ENOSPC;
 }
 
-static int run_under_pressure(struct grant *g, struct span span, uint64_t *ref)
+static int run_under_pressure(struct grant *g, struct span span, uint64_t align, uint64_t *ref)
 {
 	int64_t trimmed = grant_trim(g);
 
-	return trimmed < 0 ? (int)trimmed : grant_fresh(g, span, ref);
+	return trimmed < 0 ? (int)trimmed : grant_fresh(g, span, align, ref);
 }
 
-int grant_run(struct grant *g, uint64_t units, uint64_t *ref)
+int grant_run(struct grant *g, uint64_t units, uint64_t align, uint64_t *ref)
 {
 	struct span span = { .kind = SPAN_LARGE, .class = CLASS_LARGE, .length = (uint32_t)units };
 	int r;
 
-	if (units == 0 || units > SHELF_SIZE_MAX >> UNIT_SHIFT)
+	if (units == 0 || units > SHELF_SIZE_MAX >> UNIT_SHIFT || align == 0 ||
+	    align > GRANT_ALIGN_MAX || (align & (align - 1)) != 0)
 		return -EINVAL;
-	r = grant_fresh(g, span, ref);
+	r = grant_fresh(g, span, align, ref);
 	if (r == -ENOSPC)
-		r = run_under_pressure(g, span, ref);
+		r = run_under_pressure(g, span, align, ref);
 	if (r != -ENOSPC)
 		return r;
 	r = grant_revoke(g);
-	return r > 0 ? run_under_pressure(g, span, ref) : r < 0 ? r : -ENOSPC;
+	return r > 0 ? run_under_pressure(g, span, align, ref) : r < 0 ? r : -ENOSPC;
 }
 
 int grant_grow(struct grant *g, uint32_t shelf, uint64_t from, uint64_t to)

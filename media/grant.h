@@ -14,6 +14,7 @@
 struct grant;
 
 #define GRANT_SPANS_MAX 256u
+#define GRANT_ALIGN_MAX 128u /* units: 2 MiB, to which shelves are mapped everywhere */
 
 /* Which lanes a living session holds: all others are settled when the heap is loaded, and it is they
  * whose idle spans are taken back when room is short. */
@@ -43,8 +44,9 @@ int grant_grow(struct grant *grant, uint32_t shelf, uint64_t from, uint64_t to);
  * behind, then fresh ones. How many; -ENOSPC; -EINVAL; -EIO; -ENOMEM. */
 int grant_spans(struct grant *grant, unsigned class, uint32_t want, uint64_t *refs);
 
-/* One large span of `units`. 0; -ENOSPC; -EINVAL; -EIO; -ENOMEM. */
-int grant_run(struct grant *grant, uint64_t units, uint64_t *ref);
+/* One large span of `units`, its first a multiple of `align` (a power of two up to GRANT_ALIGN_MAX; 1: any).
+ * 0; -ENOSPC; -EINVAL; -EIO; -ENOMEM. */
+int grant_run(struct grant *grant, uint64_t units, uint64_t align, uint64_t *ref);
 
 /* From now on these lanes live: `ctx` is borrowed until the next call or grant_free(). */
 void grant_lanes_set(struct grant *grant, const struct grant_lanes *lanes);

@@ -31,6 +31,7 @@
 #include <time.h>
 
 #include "media/barrier.h"
+#include "media/fault.h"
 #include "media/lane_quick.h"
 
 #define EMPTY_MAX (UINT64_C(4) << 20)
@@ -214,7 +215,7 @@ static _noinline uint64_t alloc_slow(struct lane *lane, size_t size)
 	if (r < 0)
 		return 0;
 	if (size > CLASS_SIZE_MAX)
-		r = lane_take_run(lane, DIV_UP((uint64_t)size, UNIT_SIZE), &ptr);
+		r = lane_take_run(lane, DIV_UP((uint64_t)size, UNIT_SIZE), 1, &ptr);
 	else
 		r = alloc_small(lane, MAX(class_of(size), lane->heap->first_class), &ptr);
 	lane->error = r;
@@ -254,7 +255,7 @@ static int free_foreign(struct lane *lane, const struct span_at *at, uint32_t in
 {
 	/* ordering: release, and the OR is a full barrier: the settler of a lane whose OR was done
 	 * finds the span here and sets its hint. The entry stays: a hint promises nothing. */
-	if (media_load64(&lane->df->freeing) != at->ref)
+	if (media_load64(&lane->df->freeing) != at->ref && !FAULT(FREEING_MISSING))
 		media_store_release(&lane->df->freeing, at->ref);
 	return span_free_remote(lane->heap, at, index);
 }

@@ -15,8 +15,8 @@ struct lane_source {
 	/* Up to `want` (at most 256) typed, unowned spans of a class with room: how many, or -errno;
 	 * -ENOSPC: there are none. */
 	int (*spans)(void *ctx, unsigned class, uint32_t want, uint64_t *refs);
-	/* One large span of `units`, unowned and empty. 0 or -errno. */
-	int (*run)(void *ctx, uint64_t units, uint64_t *ref);
+	/* One large span of `units`, the first a multiple of `align`, unowned and empty. 0 or -errno. */
+	int (*run)(void *ctx, uint64_t units, uint64_t align, uint64_t *ref);
 	/* Maps what the ref names, after -ENXIO. 0 or -errno. */
 	int (*resolve)(void *ctx, uint64_t ref);
 	/* Milliseconds that a thread may wait for the daemon, negative: for ever. NULL: 30 s. */
@@ -24,6 +24,8 @@ struct lane_source {
 };
 
 struct lane;
+
+#define LANE_ALIGN_MAX (UINT64_C(2) << 20)
 
 /* `number`: the lane that the daemon gave, already settled. heap and source are borrowed. -ENOMEM. */
 int lane_new(struct lane **ret, struct heap *heap, uint32_t number,
@@ -47,6 +49,8 @@ uint32_t lane_number(const struct lane *lane);
  * does with the pointer waits for it.
  */
 uint64_t lane_alloc(struct lane *lane, size_t size);
+/* The same at a multiple of `align`, a power of two up to LANE_ALIGN_MAX; of the place in its shelf. */
+uint64_t lane_alloc_aligned(struct lane *lane, size_t align, size_t size);
 int lane_error(const struct lane *lane);
 
 /* Frees a block of any owner. -EINVAL; -EALREADY; -EDEADLK; source's. */

@@ -148,8 +148,8 @@ void lane_release_empty(struct lane *lane);
 /* The class's current word gets a free block. 0 or -errno. */
 int lane_refill(struct lane *lane, unsigned class);
 
-/* Grants a run, claims it, allocates its block. */
-int lane_take_run(struct lane *lane, uint64_t units, uint64_t *ret);
+/* Grants a run whose first unit is a multiple of `align`, claims it, allocates its block. */
+int lane_take_run(struct lane *lane, uint64_t units, uint64_t align, uint64_t *ret);
 
 /* A bit of an alloc word of an owned span, not the current one, was cleared. */
 void owned_freed(struct lane *lane, struct owned *o, m64 *word);

@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "media/fault.h"
 #include "media/lane_private.h"
 
 #define REMOTE_LOOKS 16 /* spans without room that are looked at for remote frees, a refill */
@@ -235,9 +236,12 @@ bool place_claim(struct lane *lane, struct owned *o, const struct span_at *at)
 
 	/* ordering: release, and the claim is a full barrier: the settler of a lane whose claim
 	 * succeeded finds the entry. */
-	media_store_release(&lane->df->owned[place], at->ref);
+	if (!FAULT(OWNED_AFTER_CLAIM))
+		media_store_release(&lane->df->owned[place], at->ref);
 	if (!span_claim(lane->heap, at, owner_lane(lane->heap->node, lane->number, place)))
 		return false;
+	if (FAULT(OWNED_AFTER_CLAIM))
+		media_store_release(&lane->df->owned[place], at->ref);
 	/* Retired and granted anew before the claim, it may be of another class now. */
 	if (heap_span(lane->heap, at->ref, &now) == 0 && now.span.kind == at->span.kind &&
 	    now.span.class == at->span.class && now.span.length == at->span.length)
@@ -516,60 +520,4 @@ void owned_freed(struct lane *lane, struct owned *o, m64 *word)
 	}
 	o->empty = true;
 	lane->empty += owned_held(o);
-}
-
-/* Runs */
-
-/*
- * Claims the granted run `ref` and allocates its block. -EAGAIN: somebody was there before, or the run
- * was taken back meanwhile and its head is one of another length now.
- */
-static int claim_run(struct lane *lane, uint64_t ref, uint64_t units, uint64_t *ret)
-{
-	struct span_at at;
-	struct owned *o;
-	bool taken;
-	m64 *word;
-	int r = lane_find_span(lane, ref, &at);
-
-	if (r < 0 || at.span.kind != SPAN_LARGE || at.span.length != units)
-		return r == -EINVAL || r == 0 ? -EAGAIN : r;
-	o = place_get(lane, CLASS_COUNT);
-	taken = place_claim(lane, o, &at);
-	if (taken) {
-		heap_unhint(&at);
-		span_collect(lane->heap, &at);
-		word = state_alloc(at.record);
-		taken = media_load64(word) == 0;
-		if (taken) {
-			/* COMMIT: the block is allocated; as in current_take().
-			 *   ordering: release; as in current_take(). */
-			media_store_release(word, 1);
-			media_persist(lane->heap->durability, word, sizeof(*word));
-		}
-		span_disown(lane->heap, &at);
-	}
-	place_clear(lane, o);
-	if (!taken)
-		return -EAGAIN;
-	*ret = lane_pool(lane) | (ref & REF_MASK) << UNIT_SHIFT;
-	return 0;
-}
-
-int lane_take_run(struct lane *lane, uint64_t units, uint64_t *ret)
-{
-	int r = -EAGAIN;
-
-	for (int i = 0; i < CLAIM_TRIES && r == -EAGAIN; i++) {
-		uint64_t ref = 0;
-
-		r = lane->source->run(lane->ctx, units, &ref);
-		if (r == -ENOSPC && i == 0) {
-			lane_release_empty(lane);
-			r = lane->source->run(lane->ctx, units, &ref);
-		}
-		if (r == 0)
-			r = claim_run(lane, ref, units, ret);
-	}
-	return r == -EAGAIN ? -ENOSPC : r;
 }

@@ -28,6 +28,7 @@
 #include <stdlib.h>
 
 #include "common/macro.h"
+#include "media/fault.h"
 #include "media/guard.h"
 #include "media/lane_private.h"
 #include "media/mark.h"
@@ -139,7 +140,8 @@ int lane_defer(struct lane *lane, uint64_t ptr, bool *wake, uint64_t *watch)
 	if (_likely(r == 0)) {
 		/* ordering: release, and the OR is a full barrier: the settler of a lane whose OR was
 		 * done finds the span here and sets its limbo hint. */
-		media_store_release(&lane->df->freeing, at.ref);
+		if (!FAULT(FREEING_MISSING))
+			media_store_release(&lane->df->freeing, at.ref);
 		r = span_defer(lane->heap, &at, index);
 	}
 	*wake = false;

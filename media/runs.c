@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Two red-black trees over the same nodes: by place, to find neighbours, and by length and place, to
- * find the best fit. Both operations are O(log runs).
+ * find the best fit. Both operations are O(log runs); taking an aligned run looks at more of them when
+ * none is long enough to hold it wherever it begins.
  */
 #include "media/runs.h"
 
@@ -11,6 +12,8 @@
 #include <bsd/sys/tree.h>
 
 #include "common/macro.h"
+
+#define ALIGNED_LOOKS 64 /* runs that may or may not hold an aligned one, before a longer one is taken */
 
 struct node {
 	struct run run;
@@ -115,22 +118,70 @@ int runs_add(struct runs *runs, struct run run)
 	return 0;
 }
 
-int runs_take(struct runs *runs, uint64_t length, struct run *ret)
+static bool fits(const struct run *run, uint64_t length, uint64_t align)
+{
+	uint64_t lead = run_aligned(run, align) - run->unit;
+
+	return lead < run->length && run->length - lead >= length;
+}
+
+/* The run to take from; NULL: there is none. */
+static struct node *find(struct runs *runs, uint64_t length, uint64_t align)
 {
 	struct node key = { .run = { .length = length } };
 	struct node *n = RB_NFIND(length_tree, &runs->lengths, &key);
 
+	for (int i = 0; n && i < ALIGNED_LOOKS; i++) {
+		if (fits(&n->run, length, align))
+			return n;
+		n = RB_NEXT(length_tree, &runs->lengths, n);
+	}
+	/* Only runs that are shorter than this may fail to have them: if the shortest of the longer
+	 * ones does not exist, all that are left are looked at. */
+	key.run.length = length + align - 1;
+	if (n && n->run.length < key.run.length) {
+		struct node *longer = RB_NFIND(length_tree, &runs->lengths, &key);
+
+		if (longer)
+			return longer;
+	}
+	while (n && !fits(&n->run, length, align))
+		n = RB_NEXT(length_tree, &runs->lengths, n);
+	return n;
+}
+
+/* Puts a part of a run that is taken apart back, in `n`, which is freed if there is nothing of it. */
+static void put_part(struct runs *runs, struct node *n, struct run part)
+{
+	if (part.length == 0) {
+		free(n);
+		return;
+	}
+	n->run = part;
+	link_node(runs, n);
+}
+
+int runs_take(struct runs *runs, uint64_t length, uint64_t align, struct run *ret)
+{
+	struct node *n = find(runs, length, align), *before = NULL;
+	uint64_t lead;
+	struct run run;
+
 	if (!n)
 		return -ENOSPC;
-	*ret = n->run;
-	unlink_node(runs, n);
-	if (n->run.length == length) {
-		free(n);
-		return 0;
+	run = n->run;
+	lead = run_aligned(&run, align) - run.unit;
+	if (lead > 0) {
+		before = malloc(sizeof(*before));
+		if (!before)
+			return -ENOMEM;
 	}
-	n->run.unit += (uint32_t)length;
-	n->run.length -= length;
-	link_node(runs, n);
+	unlink_node(runs, n);
+	put_part(runs, before, (struct run){ .shelf = run.shelf, .unit = run.unit, .length = lead });
+	put_part(runs, n, (struct run){ .shelf = run.shelf,
+					.unit = run.unit + (uint32_t)(lead + length),
+					.length = run.length - lead - length });
+	*ret = run;
 	return 0;
 }
 

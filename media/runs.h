@@ -22,12 +22,19 @@ void runs_free(struct runs *runs);
  * the heap is loaded again. */
 int runs_add(struct runs *runs, struct run run);
 
+/* The first unit of a run at a multiple of `align`, a power of two. */
+static inline uint64_t run_aligned(const struct run *run, uint64_t align)
+{
+	return (run->unit + align - 1) & ~(align - 1);
+}
+
 /*
- * Takes `length` units from the shortest run that has them, of those the one with the lowest place, so
- * that memory which was touched before is used again. *ret is the whole run as it was; what lies behind
- * `length` stays in the index. -ENOSPC: no run is as long.
+ * Takes `length` units at a multiple of `align` (1: anywhere) from the shortest run that has them, of
+ * those the one with the lowest place, so that memory which was touched before is used again. *ret is the
+ * whole run as it was; what lies before run_aligned() and behind `length` stays in the index. With an
+ * alignment runs that are long enough in any case may be preferred. -ENOSPC: no run has them; -ENOMEM.
  */
-int runs_take(struct runs *runs, uint64_t length, struct run *ret);
+int runs_take(struct runs *runs, uint64_t length, uint64_t align, struct run *ret);
 
 /* Units in all runs, and in the longest. */
 uint64_t runs_units(const struct runs *runs);

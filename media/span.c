@@ -13,6 +13,7 @@
 #include <errno.h>
 
 #include "common/macro.h"
+#include "media/fault.h"
 #include "media/heap.h"
 #include "media/mark.h"
 
@@ -82,7 +83,7 @@ static void collect_word(struct heap *heap, const struct span_at *at, uint32_t w
 	m64 *limbo = &state_limbo(&heap->layout, at->record)[w];
 	m64 *remote = &state_remote(&heap->layout, at->record)[w];
 
-	if (media_load64(limbo) & freed) {
+	if ((media_load64(limbo) & freed) && !FAULT(COLLECT_LIMBO_KEPT)) {
 		/* The daemon does not drain what it makes remote. */
 		if (exact)
 			media_persist(DURABILITY_POWER, remote, sizeof(*remote));
@@ -99,6 +100,8 @@ static void collect_word(struct heap *heap, const struct span_at *at, uint32_t w
 	 *   durable:      alloc and limbo are drained before remote is cleared, and that before any
 	 *                 of the blocks is given again. In an open span: limbo before any is given.
 	 */
+	if (FAULT(COLLECT_REMOTE_FIRST))
+		media_and(remote, ~freed);
 	media_store_release(alloc, media_load64(alloc) & ~freed);
 	if (exact)
 		media_persist(DURABILITY_POWER, alloc, heap->layout.limbo + sizeof(*alloc));
@@ -176,7 +179,7 @@ void span_release(struct heap *heap, const struct span_at *at)
 	 *                 while it was ours is either seen here or hinted by its freer.
 	 */
 	media_swap(word, OWNER_NONE);
-	if (span_has_room(heap, at))
+	if (span_has_room(heap, at) && !FAULT(DISOWN_WITHOUT_HINT))
 		heap_hint(heap, at);
 }
 

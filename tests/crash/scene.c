@@ -5,6 +5,7 @@
  */
 #include <check.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,12 +17,14 @@ struct scene scene;
 /* The killer */
 
 static long points_left;
+static unsigned *calls; /* of the child to its daemon; shared */
 
 static void point(enum media_point kind, const void *addr, size_t len)
 {
 	(void)kind;
 	(void)addr;
 	(void)len;
+	*calls = scene.fix.calls;
 	if (points_left-- == 0)
 		_exit(99);
 }
@@ -79,6 +82,10 @@ static bool killed_at(long k, void (*fn)(void *arg), void *arg)
 
 void scene_init(const struct scene_operation *op, enum durability durability)
 {
+	if (!calls)
+		calls = mmap(NULL, sizeof(*calls), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+			     0);
+	ck_assert_ptr_ne(calls, MAP_FAILED);
 	scene.n = 0;
 	scene.before = scene.after = 0;
 	scene.range = false;
@@ -88,6 +95,7 @@ void scene_init(const struct scene_operation *op, enum durability durability)
 	scene.actor = fixture_lane(&scene.fix, SCENE_ACTOR);
 	scene.other = fixture_lane(&scene.fix, SCENE_OTHER);
 	op->prepare(&scene);
+	*calls = scene.fix.calls;
 }
 
 void scene_deinit(void)
@@ -108,6 +116,13 @@ bool scene_killed(const struct scene_operation *op, long k)
 	return killed_at(k, act, (void *)(uintptr_t)op);
 }
 
+bool scene_allows(const struct scene_operation *op, enum scene_recovery how)
+{
+	if (op->daemon)
+		return how == SCENE_LOADS;
+	return how != SCENE_LIVES || *calls == scene.fix.calls;
+}
+
 struct recovery {
 	const struct scene_operation *op;
 	enum scene_recovery how;
@@ -118,9 +133,10 @@ static void recover(void *arg)
 	const struct recovery *r = arg;
 
 	scene.fix.alive[SCENE_ACTOR] = r->how == SCENE_SETTLES;
-	fixture_reload(&scene.fix);
+	if (r->how != SCENE_LIVES)
+		fixture_reload(&scene.fix);
 	scene.fix.alive[SCENE_ACTOR] = false;
-	if (r->how == SCENE_SETTLES)
+	if (r->how != SCENE_LOADS)
 		ck_assert_int_eq(grant_settle(scene.fix.grant, SCENE_ACTOR), 0);
 	if (r->op->again)
 		r->op->again(&scene);
@@ -164,7 +180,7 @@ static uint64_t take_units(void)
 	uint64_t ref, got = 0;
 	struct span_at at;
 
-	for (; grant_run(scene.fix.grant, 1, &ref) == 0; got++) {
+	for (; grant_run(scene.fix.grant, 1, 1, &ref) == 0; got++) {
 		ck_assert_int_eq(heap_span(&scene.fix.heap, ref, &at), 0);
 		ck_assert(span_claim(&scene.fix.heap, &at, owner_lane(1, SCENE_OTHER, 0)));
 	}
@@ -185,6 +201,27 @@ static uint64_t held_units(uint32_t shelf)
 	return held;
 }
 
+/* Invariant H of doc/architecture.md: an unowned span with room has its hint. */
+static void verify_hints(const struct scene_operation *op, long k, uint32_t shelf)
+{
+	struct heap *heap = &scene.fix.heap;
+	struct span_at at;
+
+	for (uint64_t u = 0; u < scene.fix.shelf[shelf].units; u += at.span.length) {
+		struct span s = span_unpack(media_load64(&scene.fix.shelf[shelf].table[u]));
+		bool hinted = media_load64(&scene.fix.shelf[shelf].hints[u / 64]) >> (u % 64) & 1;
+
+		at.span = s;
+		if (s.kind == SPAN_FREE)
+			continue;
+		ck_assert_int_eq(heap_span(heap, ref_make(shelf, (uint32_t)u), &at), 0);
+		if (media_load64(&state_tail(&heap->layout, at.record)->owner) == OWNER_NONE)
+			ck_assert_msg(hinted || span_used(heap, &at) == at.blocks,
+				      "%s, point %ld: unit %llu has room and no hint", op->name, k,
+				      (unsigned long long)u);
+	}
+}
+
 static void verify_room(const struct scene_operation *op, long k)
 {
 	uint64_t got, held = 0, units = 0;
@@ -192,6 +229,9 @@ static void verify_room(const struct scene_operation *op, long k)
 	lane_free(scene.other);
 	scene.other = NULL;
 	ck_assert_int_ge(grant_trim(scene.fix.grant), 0);
+	for (uint32_t i = 0; i < 2; i++)
+		if (scene.fix.heap.shelf[i])
+			verify_hints(op, k, i);
 	got = take_units();
 	for (uint32_t i = 0; i < 2; i++) {
 		if (!scene.fix.heap.shelf[i])

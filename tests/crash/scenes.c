@@ -97,6 +97,19 @@ static void prepare_adopt(struct scene *s)
 	s->after = 101 * 64;
 }
 
+/* The actor's span is full; the next one was granted with it, and is adopted without asking. */
+static void prepare_next(struct scene *s)
+{
+	struct span_at at;
+
+	s->ptr[s->n++] = get(s->actor, 64);
+	ck_assert_int_eq(heap_span(&s->fix.heap, ref_of_ptr(s->ptr[0]), &at), 0);
+	while (s->n < at.blocks)
+		s->ptr[s->n++] = get(s->actor, 64);
+	s->before = s->n * 64;
+	s->after = s->before + 64;
+}
+
 static void prepare_large(struct scene *s)
 {
 	s->after = 20 * UNIT_SIZE;
@@ -131,7 +144,7 @@ static void prepare_join(struct scene *s)
 	uint64_t ref;
 
 	for (unsigned i = 0; i < SCENE_UNITS; i++)
-		ck_assert_int_eq(grant_run(s->fix.grant, 1, &ref), 0);
+		ck_assert_int_eq(grant_run(s->fix.grant, 1, 1, &ref), 0);
 	ck_assert_int_eq(grant_trim(s->fix.grant), SCENE_UNITS * UNIT_SIZE);
 	s->after = 65536;
 }
@@ -139,6 +152,24 @@ static void prepare_join(struct scene *s)
 static void act_join(struct scene *s)
 {
 	(void)get(s->actor, 65536);
+}
+
+/* Likewise, and the span begins inside of the run: what is before it stays free. */
+static void prepare_aligned(struct scene *s)
+{
+	uint64_t ref;
+
+	prepare_join(s);
+	ck_assert_int_eq(grant_run(s->fix.grant, 1, 1, &ref), 0);
+	s->ptr[s->n++] = get(s->actor, 20 * UNIT_SIZE);
+	s->before = 20 * UNIT_SIZE;
+	s->after = 23 * UNIT_SIZE;
+}
+
+static void act_aligned(struct scene *s)
+{
+	if (lane_alloc_aligned(s->actor, 32 * UNIT_SIZE, 3 * UNIT_SIZE) == 0)
+		abort();
 }
 
 /* An idle thread holds empty spans, and there is hardly other room: they are taken back. */
@@ -286,9 +317,11 @@ const struct scene_operation scene_operations[N_SCENES] = {
 	{ "alloc, collecting", prepare_collect, act_alloc, false, NULL },
 	{ "alloc, collecting what was in limbo", prepare_collect_limbo, act_alloc, false, NULL },
 	{ "alloc, adopting", prepare_adopt, act_alloc, false, NULL },
+	{ "alloc, adopting what was granted", prepare_next, act_alloc, false, NULL },
 	{ "alloc, large", prepare_large, act_large, false, NULL },
 	{ "alloc, retiring", prepare_retire, act_retire, false, NULL },
 	{ "alloc, joined runs", prepare_join, act_join, false, NULL },
+	{ "alloc, aligned", prepare_aligned, act_aligned, false, NULL },
 	{ "alloc, revoking idle spans", prepare_revoke, act_revoke, false, NULL },
 	{ "free by the owner", prepare_free, act_free, false, NULL },
 	{ "free of another's", prepare_foreign, act_free, false, NULL },

@@ -35,10 +35,11 @@ struct scene_operation {
 enum scene_recovery {
 	SCENE_LOADS,   /* the daemon died as well: all is loaded anew */
 	SCENE_SETTLES, /* a daemon that loaded while the client lived sees it die */
+	SCENE_LIVES,   /* the daemon that served it sees it die: nothing is looked through as in loading */
 	N_SCENE_RECOVERIES,
 };
 
-#define N_SCENES 23u
+#define N_SCENES 25u
 extern const struct scene_operation scene_operations[N_SCENES];
 
 /* One at a time. */
@@ -48,6 +49,11 @@ void scene_init(const struct scene_operation *op, enum durability durability);
 void scene_deinit(void);
 /* Whether it died there. */
 bool scene_killed(const struct scene_operation *op, long k);
+/*
+ * Whether the scene can be recovered from so. What the child had from its daemon is known to that one
+ * alone, which died with it: only who asked for nothing can be settled by the one that lives.
+ */
+bool scene_allows(const struct scene_operation *op, enum scene_recovery how);
 void scene_recover(const struct scene_operation *op, enum scene_recovery how);
 /* The same, in a child that dies at its j-th point. */
 bool scene_recover_killed(const struct scene_operation *op, enum scene_recovery how, long j);

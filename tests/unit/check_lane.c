@@ -54,6 +54,46 @@ START_TEST(all_sizes)
 }
 END_TEST
 
+/* At every alignment: where it should be, whole, found by its start, given back. */
+START_TEST(aligned)
+{
+	static const size_t sizes[] = { 1, 16, 24, 100, 1000, 5000, 16384, 40000, 131072, 200000 };
+	struct lane *lane = fixture_lane(&fix, 3), *other = fixture_lane(&fix, 4);
+
+	for (size_t align = 1; align <= LANE_ALIGN_MAX; align *= 2)
+		for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+			uint64_t a = lane_alloc_aligned(lane, align, sizes[i]);
+			uint64_t b = lane_alloc_aligned(lane, align, sizes[i]);
+			struct span_at at;
+			uint32_t index;
+
+			ck_assert_msg(a && b, "align %zu size %zu: %d", align, sizes[i],
+				      lane_error(lane));
+			ck_assert_uint_eq(a % align, 0);
+			ck_assert_uint_eq(b % align, 0);
+			ck_assert_int_eq(heap_block(&fix.heap, a, &at, &index), 0);
+			ck_assert_uint_ge(at.block_size, sizes[i]);
+			memset(fixture_at(&fix, a), 1, at.block_size);
+			memset(fixture_at(&fix, b), 2, at.block_size);
+			ck_assert_int_eq(((char *)fixture_at(&fix, a))[at.block_size - 1], 1);
+			ck_assert_int_eq(lane_dealloc(lane, a), 0);
+			ck_assert_int_eq(lane_dealloc(other, b), 0);
+			fixture_check(&fix);
+		}
+	ck_assert_uint_eq(lane_alloc_aligned(lane, LANE_ALIGN_MAX * 2, 1), 0);
+	ck_assert_int_eq(lane_error(lane), -EINVAL);
+	ck_assert_uint_eq(lane_alloc_aligned(lane, 3, 1), 0);
+	ck_assert_uint_eq(lane_alloc_aligned(lane, 0, 1), 0);
+	ck_assert_uint_eq(lane_alloc_aligned(lane, 16, 0), 0);
+	fixture_expect_used(&fix, 0);
+	lane_free(other);
+	lane_free(lane);
+	fixture_reload(&fix);
+	fixture_check(&fix);
+	ck_assert_int_eq(grant_run(fix.grant, 1024, 1, &(uint64_t){ 0 }), 0);
+}
+END_TEST
+
 START_TEST(wrong_pointers)
 {
 	struct lane *lane = fixture_lane(&fix, 0);
@@ -166,23 +206,23 @@ START_TEST(death_gives_spans_back)
 	lane_free(other);
 	fixture_expect_used(&fix, 0);
 	ck_assert_int_ge(grant_trim(fix.grant), 0);
-	ck_assert_int_eq(grant_run(fix.grant, 1024, &big), 0);
+	ck_assert_int_eq(grant_run(fix.grant, 1024, 1, &big), 0);
 }
 END_TEST
 
 /* What an idle thread holds is had by others before the heap is full, and it goes on afterwards. */
 /* A daemon that grants a run, takes it back before its asker claims it, and grants a shorter one there. */
-static int slow_reply(void *ctx, uint64_t units, uint64_t *ref)
+static int slow_reply(void *ctx, uint64_t units, uint64_t align, uint64_t *ref)
 {
 	static bool done;
 	struct fixture *f = ctx;
 	uint64_t shorter;
-	int r = grant_run(f->grant, units, ref);
+	int r = grant_run(f->grant, units, align, ref);
 
 	if (r == 0 && !done) {
 		done = true;
 		ck_assert_int_eq(grant_trim(f->grant), (int64_t)(units << UNIT_SHIFT));
-		ck_assert_int_eq(grant_run(f->grant, units / 2, &shorter), 0);
+		ck_assert_int_eq(grant_run(f->grant, units / 2, 1, &shorter), 0);
 		ck_assert_uint_eq(shorter, *ref);
 	}
 	return r;
@@ -348,6 +388,7 @@ int main(void)
 	tcase_set_timeout(t, 60);
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, all_sizes);
+	tcase_add_test(t, aligned);
 	tcase_add_test(t, wrong_pointers);
 	tcase_add_test(t, full_then_free_then_full);
 	tcase_add_test(t, whole_heap_comes_back);

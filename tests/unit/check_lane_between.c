@@ -251,7 +251,7 @@ static void check_all(struct scene *s)
 	lane_free(s->other);
 	fixture_check(&s->fix);
 	fixture_expect_used(&s->fix, 0);
-	ck_assert_int_eq(grant_run(s->fix.grant, UNITS, &ref), 0);
+	ck_assert_int_eq(grant_run(s->fix.grant, UNITS, 1, &ref), 0);
 }
 
 /* One intrusion at the k-th store; whether the operation had so many. */

@@ -98,14 +98,14 @@ static int source_spans(void *ctx, unsigned class, uint32_t want, uint64_t *refs
 	return r;
 }
 
-static int source_run(void *ctx, uint64_t units, uint64_t *ref)
+static int source_run(void *ctx, uint64_t units, uint64_t align, uint64_t *ref)
 {
 	struct fixture *f = ctx;
 	int r;
 
 	pthread_mutex_lock(&f->lock);
 	f->calls++;
-	r = grant_run(f->grant, units, ref);
+	r = grant_run(f->grant, units, align, ref);
 	pthread_mutex_unlock(&f->lock);
 	return r;
 }

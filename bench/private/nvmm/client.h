@@ -119,6 +119,23 @@ static inline int nvmm_free(struct nvmm_heap *heap, nvmm_ptr ptr)
 	return 0;
 }
 
+/* There is but one thread, and it holds no word that it takes out. */
+static inline int nvmm_free_deferred(struct nvmm_heap *heap, nvmm_ptr ptr)
+{
+	return nvmm_free(heap, ptr);
+}
+
+static inline int nvmm_epoch_enter(struct nvmm *nvmm)
+{
+	(void)nvmm;
+	return 0;
+}
+
+static inline void nvmm_epoch_exit(struct nvmm *nvmm)
+{
+	(void)nvmm;
+}
+
 static inline void *nvmm_local(struct nvmm *nvmm, nvmm_ptr ptr)
 {
 	(void)nvmm;

@@ -232,6 +232,23 @@ nvmm_ptr nvmm_alloc(struct nvmm_heap *heap, size_t size);
 nvmm_ptr nvmm_zalloc(struct nvmm_heap *heap, size_t size);
 
 /*
+ * The same as nvmm_alloc() at a local address, in every process, that is a multiple of `align`: a power of
+ * two up to 2 MiB (else EINVAL). All else that takes a block takes it. Above 16 KiB of alignment a block
+ * takes whole units of 16 KiB.
+ */
+nvmm_ptr nvmm_alloc_aligned(struct nvmm_heap *heap, size_t align, size_t size);
+
+/*
+ * Makes a block hold `size` bytes: where it is, if they fit and a new block would not be more than a quarter
+ * smaller; else in a new block that gets the bytes that fit, and the old one is freed. Returns the block's pointer, or
+ * NVMM_NULL with errno, and the block is as it was: as nvmm_alloc(); EINVAL also: not the start of an
+ * allocated block. NVMM_NULL: nvmm_alloc(). A new block has nvmm_alloc()'s alignment. The caller alone uses
+ * the block meanwhile. Not crash-atomic: of a caller that dies both blocks may stay allocated; never
+ * neither.
+ */
+nvmm_ptr nvmm_realloc(struct nvmm_heap *heap, nvmm_ptr ptr, size_t size);
+
+/*
  * Frees a block, from any process that has the heap open for writing. NVMM_NULL does nothing.
  * -EINVAL: not the start of a block of this heap; -EALREADY: it is free already; both exact unless
  * two threads race on one block.
@@ -320,26 +337,33 @@ int nvmm_unmap(struct nvmm *nvmm, void *addr, size_t len);
 /* A slot's word: an epoch, and in these low bits how deep its thread is in it; 0: outside. */
 #define NVMM_EPOCH_NEST_MASK ((UINT64_C(1) << 20) - 1)
 
-/* The calling thread's slot, for the inline functions alone. */
+/* A slot of the calling thread, for the inline functions alone; never changed while it may be used. */
 struct nvmm_epoch_place {
 	uint64_t id; /* of the connection; 0: of none */
 	uint64_t *slot;
 	const uint64_t *current; /* what is stored by who enters */
 };
-extern __thread struct nvmm_epoch_place nvmm_epoch_place
+extern __thread const struct nvmm_epoch_place *nvmm_epoch_place
 	__attribute__((__tls_model__("initial-exec")));
 int nvmm_epoch_enter_slow(struct nvmm *nvmm);
 void nvmm_epoch_exit_slow(struct nvmm *nvmm);
 
+/* Branches, not choices of a value: a processor that foresees them waits for no slot's word. */
 static inline void nvmm_epoch_pin(uint64_t *slot, const uint64_t *current)
 {
 	/* ordering: relaxed; the thread's own. */
 	uint64_t word = __atomic_load_n(slot, __ATOMIC_RELAXED);
 
-	/* ordering: acquire; all that the daemon had seen when it raised the epoch is seen. */
-	word = word ? word + 1 : __atomic_load_n(current, __ATOMIC_ACQUIRE);
-	/* ordering: relaxed, and the compiler's fence: the daemon's membarrier makes it a full one. */
-	__atomic_store_n(slot, word, __ATOMIC_RELAXED);
+	if (__builtin_expect(word == 0, 1)) {
+		/* ordering: acquire; all that the daemon had seen when it raised the epoch is seen. */
+		word = __atomic_load_n(current, __ATOMIC_ACQUIRE);
+		/* ordering: relaxed, and the compiler's fence: the daemon's membarrier makes it a full
+		 * one. */
+		__atomic_store_n(slot, word, __ATOMIC_RELAXED);
+	} else {
+		/* ordering: relaxed; the first entry counts. */
+		__atomic_store_n(slot, word + 1, __ATOMIC_RELAXED);
+	}
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 }
 
@@ -348,24 +372,31 @@ static inline void nvmm_epoch_unpin(uint64_t *slot)
 	/* ordering: relaxed; the thread's own. */
 	uint64_t word = __atomic_load_n(slot, __ATOMIC_RELAXED);
 
-	/* ordering: release; all use of blocks comes before. */
-	__atomic_store_n(slot, (word & NVMM_EPOCH_NEST_MASK) > 1 ? word - 1 : 0,
-			 __ATOMIC_RELEASE);
+	if (__builtin_expect((word & NVMM_EPOCH_NEST_MASK) <= 1, 1))
+		/* ordering: release; all use of blocks comes before. */
+		__atomic_store_n(slot, 0, __ATOMIC_RELEASE);
+	else
+		/* ordering: release; as above, though the thread stays inside. */
+		__atomic_store_n(slot, word - 1, __ATOMIC_RELEASE);
 }
 
 /*
  * Enters an epoch; nests, up to a million deep. A thread's first call on a connection may ask the daemon
- * for a place: -ENOMEM, -EMFILE, -EUSERS (65536 threads), -ETIMEDOUT, -ECONNRESET, -ENOTCONN (after
- * fork), -EDEADLK (from a signal handler that interrupted the library). Later ones return 0, never
- * wait, and may be made from signal handlers. A thread's end ends the epoch that it is in.
+ * for a place: -ENOMEM, -ENOSPC (in the daemon's runtime directory), -EMFILE, -EUSERS (65536 threads),
+ * -ETIMEDOUT, -ECONNRESET, -ENOTCONN (after fork), -EDEADLK (from a signal handler that interrupted the
+ * library). Later ones return 0, never wait, and may be made from signal handlers. A thread's end ends
+ * the epoch that it is in.
  */
 static inline int nvmm_epoch_enter(struct nvmm *nvmm)
 {
 	const struct nvmm_translation *t = (const struct nvmm_translation *)(const void *)nvmm;
 
-	if (__builtin_expect(nvmm_epoch_place.id != t->epoch_id, 0))
+	/* ordering: relaxed; the thread's own, and loaded once: a signal handler may change it. */
+	const struct nvmm_epoch_place *place = __atomic_load_n(&nvmm_epoch_place, __ATOMIC_RELAXED);
+
+	if (__builtin_expect(place->id != t->epoch_id, 0))
 		return nvmm_epoch_enter_slow(nvmm);
-	nvmm_epoch_pin(nvmm_epoch_place.slot, nvmm_epoch_place.current);
+	nvmm_epoch_pin(place->slot, place->current);
 	return 0;
 }
 
@@ -374,10 +405,13 @@ static inline void nvmm_epoch_exit(struct nvmm *nvmm)
 {
 	const struct nvmm_translation *t = (const struct nvmm_translation *)(const void *)nvmm;
 
-	if (__builtin_expect(nvmm_epoch_place.id != t->epoch_id, 0))
+	/* ordering: relaxed; as on entry. */
+	const struct nvmm_epoch_place *place = __atomic_load_n(&nvmm_epoch_place, __ATOMIC_RELAXED);
+
+	if (__builtin_expect(place->id != t->epoch_id, 0))
 		nvmm_epoch_exit_slow(nvmm);
 	else
-		nvmm_epoch_unpin(nvmm_epoch_place.slot);
+		nvmm_epoch_unpin(place->slot);
 }
 
 /*
