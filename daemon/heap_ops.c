@@ -62,8 +62,8 @@ static int reply_lanes(struct request *request, const uint32_t *lanes, uint32_t 
 /* Takes the last `n` lanes away from an opening again. */
 static void untake(struct opening *opening, uint32_t n)
 {
-	for (; n > 0; n--)
-		heap_service_settle(opening->pool->heap, opening->lanes[--opening->n_lanes]);
+	opening->n_lanes -= n;
+	heap_service_settle(opening->pool->heap, opening->lanes + opening->n_lanes, n);
 }
 
 static int take_lanes(struct request *request, struct opening *opening, uint32_t count)
@@ -132,11 +132,28 @@ static int64_t lane_place(const struct opening *opening, uint32_t lane)
 	return -1;
 }
 
+/* Moves the named lanes behind those that the opening has left; how many. */
+static uint32_t take_away(struct opening *opening, const Nvmm__LaneReturn *m)
+{
+	uint32_t before = opening->n_lanes;
+
+	for (size_t i = 0; i < m->n_lanes; i++) {
+		int64_t place = lane_place(opening, m->lanes[i]);
+
+		if (place < 0)
+			continue; /* named twice */
+		opening->lanes[place] = opening->lanes[--opening->n_lanes];
+		opening->lanes[opening->n_lanes] = m->lanes[i];
+	}
+	return before - opening->n_lanes;
+}
+
 int op_lane_return(struct request *request)
 {
 	const Nvmm__LaneReturn *m = request->msg->lane_return;
 	struct opening *opening;
-	int r, failed = 0;
+	uint32_t n;
+	int r, failed;
 
 	if (request_was_done(request))
 		return 0;
@@ -148,17 +165,9 @@ int op_lane_return(struct request *request)
 			return request_fail(request, -EINVAL,
 					    "lane %u of heap %u is not this session's", m->lanes[i],
 					    m->id);
-	for (size_t i = 0; i < m->n_lanes; i++) {
-		int64_t place = lane_place(opening, m->lanes[i]);
-
-		if (place < 0)
-			continue; /* named twice */
-		r = heap_service_settle(opening->pool->heap, m->lanes[i]);
-		if (r < 0)
-			failed = r;
-		opening->lanes[place] = opening->lanes[--opening->n_lanes];
-		request->nvmmd->counters.lanes_settled++;
-	}
+	n = take_away(opening, m);
+	failed = heap_service_settle(opening->pool->heap, opening->lanes + opening->n_lanes, n);
+	request->nvmmd->counters.lanes_settled += n;
 	if (failed < 0)
 		return heap_failed(request, opening->pool, failed, "settling a lane");
 	r = session_save(opening->session);

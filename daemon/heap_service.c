@@ -24,6 +24,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "daemon/heap_words.h"
 #include "daemon/pool_files.h"
 #include "media/file.h"
 #include "media/guard.h"
@@ -43,6 +44,7 @@ struct heap_service {
 	struct heap heap;
 	struct grant *grant;
 	struct limbo *limbo;
+	struct heap_words words;
 	struct service_shelf *shelf[POOL_SHELVES_MAX];
 	void *lanes;
 	uint32_t n_lanes;
@@ -193,6 +195,7 @@ static bool lane_in_use(void *ctx, uint32_t lane)
 static void service_lanes_live(struct heap_service *service)
 {
 	grant_lanes_set(service->grant, &(struct grant_lanes){ .alive = lane_in_use, .ctx = service,
+							       .words = &service->words.words,
 							       .count = service->n_lanes });
 }
 
@@ -202,6 +205,7 @@ static int service_grant(struct heap_service *service, const struct lane_set *al
 	struct grant_lanes lanes = { .alive = lane_alive,
 				     .ctx = (void *)(uintptr_t)alive,
 				     .count = service->n_lanes,
+				     .words = &service->words.words,
 				     .no_readers = !readers,
 				     .power_cut = power_cut };
 	const char *why = "cannot be read";
@@ -234,7 +238,9 @@ int heap_service_new(struct heap_service **ret, int pool_fd, const struct pool_r
 		      record->min_block);
 	if (r < 0)
 		return damage_say(damage, r, "smallest block", record->min_block, "is none");
-	r = service_map_lanes(service, pool_fd, damage);
+	r = heap_words_init(&service->words, pool_fd, record->home);
+	if (r == 0)
+		r = service_map_lanes(service, pool_fd, damage);
 	for (uint32_t i = 0; r == 0 && alive && i < shelves->n; i++)
 		r = service_shelf_add(service, pool_fd, i, &shelves->shelf[i], damage);
 	if (r == 0)
@@ -290,6 +296,7 @@ void heap_service_unref(struct heap_service *service)
 	if (!service || --service->refs > 0)
 		return;
 	limbo_free(service->limbo);
+	heap_words_deinit(&service->words);
 	grant_free(service->grant);
 	for (uint32_t i = 0; i < POOL_SHELVES_MAX; i++)
 		if (service->shelf[i])
@@ -313,16 +320,18 @@ int heap_service_claim(struct heap_service *service, uint32_t lane, uint64_t ses
 
 int heap_service_settle_unowned(struct heap_service *service, const struct lane_set *alive)
 {
+	uint32_t *lanes = calloc(service->n_lanes, sizeof(*lanes));
+	uint32_t n = 0;
 	int r;
 
-	for (uint32_t lane = 0; lane < service->n_lanes; lane++) {
-		if (service->lane_session[lane] != 0 || !lane_set_has(alive, lane))
-			continue;
-		r = grant_settle(service->grant, lane);
-		if (r < 0)
-			return r;
-	}
-	return 0;
+	if (!lanes)
+		return -ENOMEM;
+	for (uint32_t lane = 0; lane < service->n_lanes; lane++)
+		if (service->lane_session[lane] == 0 && lane_set_has(alive, lane))
+			lanes[n++] = lane;
+	r = grant_settle_lanes(service->grant, lanes, n);
+	free(lanes);
+	return r;
 }
 
 /* Doubles the lanes file. */
@@ -370,15 +379,17 @@ int heap_service_take(struct heap_service *service, int pool_fd, uint64_t sessio
 	return r;
 }
 
-int heap_service_settle(struct heap_service *service, uint32_t lane)
+int heap_service_settle(struct heap_service *service, const uint32_t *lanes, uint32_t n)
 {
 	int r;
 
-	if (lane >= service->n_lanes || service->lane_session[lane] == 0)
-		return -EINVAL;
-	r = grant_settle(service->grant, lane);
-	service->lane_session[lane] = r < 0 ? LANE_BAD : 0;
-	service->lanes_used--;
+	for (uint32_t i = 0; i < n; i++)
+		if (lanes[i] >= service->n_lanes || service->lane_session[lanes[i]] == 0)
+			return -EINVAL;
+	r = grant_settle_lanes(service->grant, lanes, n);
+	for (uint32_t i = 0; i < n; i++)
+		service->lane_session[lanes[i]] = r < 0 ? LANE_BAD : 0;
+	service->lanes_used -= n;
 	return r;
 }
 

@@ -74,9 +74,9 @@ int heap_service_settle_unowned(struct heap_service *service, const struct lane_
 int heap_service_take(struct heap_service *service, int pool_fd, uint64_t session, uint32_t count,
 		      uint32_t *lanes);
 
-/* Settles a lane and takes it back. -EIO, -EUCLEAN: the heap is damaged; the lane is not given out
- * again. */
-int heap_service_settle(struct heap_service *service, uint32_t lane);
+/* Settles lanes, each named once, and takes them back: all of a session, or those that it returns. On failure
+ * they are not given out again; -EIO, -EUCLEAN: the heap is damaged. */
+int heap_service_settle(struct heap_service *service, const uint32_t *lanes, uint32_t n);
 
 uint32_t heap_service_lanes_used(const struct heap_service *service);
 uint32_t heap_service_lanes(const struct heap_service *service); /* in the file */

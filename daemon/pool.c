@@ -333,21 +333,27 @@ int opening_new(struct opening **ret, struct session *session, struct pool *pool
 	return 0;
 }
 
+/* All lanes at once: what one began to publish, another may have reserved. */
+static void settle_lanes(struct opening *opening)
+{
+	struct pool *pool = opening->pool;
+	int r = heap_service_settle(pool->heap, opening->lanes, opening->n_lanes);
+
+	pool->nvmmd->counters.lanes_settled += opening->n_lanes;
+	pool_judge(pool, r, "settling lanes");
+	/* Unsettled, they may yet free blocks by a log: nothing must be reclaimed meanwhile. */
+	if (r < 0)
+		pool_damage(pool, "%u lanes of a dead process cannot be settled: %s; restart nvmmd",
+			    opening->n_lanes, strerror(-r));
+}
+
 void opening_settle(struct opening *opening)
 {
 	struct pool *pool = opening->pool;
-	int r;
 
-	for (uint32_t i = 0; i < opening->n_lanes; i++) {
-		if (!pool->heap)
-			continue; /* settled when the heap is loaded: then nobody has it */
-		r = heap_service_settle(pool->heap, opening->lanes[i]);
-		pool_judge(pool, r, "settling a lane");
-		if (r < 0)
-			log_error("pool %u: lane %u cannot be settled: %s", pool->id,
-				  opening->lanes[i], strerror(-r));
-		pool->nvmmd->counters.lanes_settled++;
-	}
+	/* Without the heap they are settled when it is loaded: then nobody has them. */
+	if (pool->heap && opening->n_lanes > 0)
+		settle_lanes(opening);
 	/* The dead may have freed with delay and not said so. */
 	if (opening->n_lanes > 0)
 		epochs_kick(pool);

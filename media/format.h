@@ -226,7 +226,6 @@ _Static_assert(sizeof(struct state_tail_df) == 32, "frozen");
 #define SIZE_CLASSES_MAX 64u
 #define CLASS_HINTS 8u
 
-/* 4096 bytes: one thread's place in a heap. Its own cache lines; one writer: its thread. */
 #define LANE_OWNED 128u
 
 /* The daemon, short of room, takes the spans of an idle lane back. Above these bits of the word is a
@@ -239,6 +238,38 @@ enum revoke {
 };
 #define REVOKE_STATE UINT64_C(3)
 
+/*
+ * What one publish does, all or nothing (media/publish.h). A log holds while `commit` says so and the
+ * CRC is right; cleared, it keeps the sequence number alone.
+ */
+#define LOG_ACTIONS 64u
+#define LOG_COMMIT (UINT64_C(0x4e564c47) << 32) /* then 24 bits of sequence number, 8 of count */
+#define LOG_COMMIT_MASK (UINT64_C(0xffffffff) << 32)
+
+enum log_kind {
+	LOG_COMMIT_BLOCK = 1, /* a reserved block stays; `value`: lane << 8 | place of its entry */
+	LOG_FREE_BLOCK = 2,   /* a block is freed with delay */
+	LOG_STORE = 3,        /* the word at `where` becomes `value`; it was `old` */
+};
+
+struct log_action_df {
+	m64 where; /* kind in bits 63..48, the place in the heap below */
+	m64 old;
+	m64 value;
+};
+_Static_assert(sizeof(struct log_action_df) == 24, "frozen");
+
+struct log_df {
+	m64 commit; /* LOG_COMMIT | sequence << 8 | count */
+	m32 crc;    /* CRC-32 of `commit` as it will be, then of the `count` actions */
+	m32 zero;
+	struct log_action_df action[LOG_ACTIONS];
+};
+_Static_assert(sizeof(struct log_df) == 1552, "frozen");
+
+#define LANE_RESERVED 128u
+
+/* 4096 bytes: one thread's place in a heap. Its own cache lines; one writer: its thread. */
 struct lane_df {
 	m64 busy;    /* 1 while its thread is inside the allocator */
 	m64 freeing; /* span of a remote free whose hint may be unset; 0: none (media/lane.h) */
@@ -246,7 +277,9 @@ struct lane_df {
 	m64 revoke; /* REVOKE_*, and how often it was settled: media/lane.c */
 	m8 zero1[56];
 	m64 owned[LANE_OWNED]; /* span refs (media/span.h), written before the owner word */
-	m8 reserved[2944];     /* reservations and publish log */
+	m64 reserved[LANE_RESERVED]; /* blocks that vanish if the process dies; 0: none (media/reserve.h) */
+	struct log_df log;
+	m8 zero2[368];
 };
 _Static_assert(sizeof(struct lane_df) == 4096, "frozen");
 

@@ -16,12 +16,21 @@ struct grant;
 #define GRANT_SPANS_MAX 256u
 #define GRANT_ALIGN_MAX 128u /* units: 2 MiB, to which shelves are mapped everywhere */
 
+/* How a word in a block is had, of which the daemon maps none otherwise: by its place in the heap, which
+ * is within a shelf and aligned. 0 or -errno. */
+struct grant_words {
+	int (*map)(void *ctx, uint64_t place, m64 **ret);
+	void (*unmap)(void *ctx, m64 *word);
+	void *ctx;
+};
+
 /* Which lanes a living session holds: all others are settled when the heap is loaded, and it is they
  * whose idle spans are taken back when room is short. */
 struct grant_lanes {
 	bool (*alive)(void *ctx, uint32_t lane);
 	void *ctx;
 	uint32_t count; /* lanes that the lanes file has room for */
+	const struct grant_words *words; /* borrowed as ctx is; NULL: no log stores words */
 	bool power_cut; /* what was not drained may be lost: open spans become suspect */
 	bool no_readers; /* nobody has the heap open: whatever is in limbo is free */
 };
@@ -51,8 +60,13 @@ int grant_run(struct grant *grant, uint64_t units, uint64_t align, uint64_t *ref
 /* From now on these lanes live: `ctx` is borrowed until the next call or grant_free(). */
 void grant_lanes_set(struct grant *grant, const struct grant_lanes *lanes);
 
-/* Gives back all that a lane's owner left: after its death or its orderly return. Idempotent. `lane`
- * is one that the lanes file has room for. */
+/*
+ * Gives back all that the owner of these lanes left, after its death or their orderly return: what it had
+ * begun to publish is done to the end, what it had reserved is freed with delay, spans are given up.
+ * Idempotent. All lanes of a session are settled by one call: a log of one may commit what another
+ * has reserved. Each is one that the lanes file has room for. -EIO, or what mapping a word returned.
+ */
+int grant_settle_lanes(struct grant *grant, const uint32_t *lanes, uint32_t n);
 int grant_settle(struct grant *grant, uint32_t lane);
 
 /* Retires every empty span that is unowned. Returns bytes freed, or -errno. */

@@ -66,14 +66,22 @@ static void settle_entry(struct settling *s, m64 *entry)
 	media_store64(entry, 0);
 }
 
+/* Guarded. Who takes the lane for his own, though his session is gone, shall not enter any more. */
+static int settle_begin(void *arg)
+{
+	struct settling *s = arg;
+	struct lane_df *lane = &s->grant->heap->lanes->lane[s->lane];
+
+	media_store64(&lane->revoke, (media_load64(&lane->revoke) | REVOKE_STATE) + 1);
+	return 0;
+}
+
 /* Guarded. */
 static int settle_lane(void *arg)
 {
 	struct settling *s = arg;
 	struct lane_df *lane = &s->grant->heap->lanes->lane[s->lane];
 
-	/* First: who takes the lane for his own, though his session is gone, shall not enter any more. */
-	media_store64(&lane->revoke, (media_load64(&lane->revoke) | REVOKE_STATE) + 1);
 	for (unsigned i = 0; i < LANE_OWNED; i++)
 		settle_entry(s, &lane->owned[i]);
 	settle_entry(s, &lane->freeing);
@@ -83,11 +91,30 @@ static int settle_lane(void *arg)
 	return 0;
 }
 
+static int for_lanes(struct grant *g, const uint32_t *lanes, uint32_t n, int (*step)(void *arg))
+{
+	int r = 0;
+
+	for (uint32_t i = 0; i < n && r == 0; i++) {
+		struct settling s = { .grant = g, .lane = lanes[i] };
+
+		r = guard_run(step, &s, NULL);
+	}
+	return r;
+}
+
+int grant_settle_lanes(struct grant *g, const uint32_t *lanes, uint32_t n)
+{
+	int r = for_lanes(g, lanes, n, settle_begin);
+
+	if (r == 0)
+		r = grant_settle_logs(g, lanes, n);
+	return r < 0 ? r : for_lanes(g, lanes, n, settle_lane);
+}
+
 int grant_settle(struct grant *g, uint32_t lane)
 {
-	struct settling s = { .grant = g, .lane = lane };
-
-	return guard_run(settle_lane, &s, NULL);
+	return grant_settle_lanes(g, &lane, 1);
 }
 
 /* Revoking */
@@ -266,14 +293,57 @@ static int revoke_resume(void *arg)
 	return 0;
 }
 
-/* Lanes that nobody holds: their tables are emptied; the walk has dealt with their spans. */
-static int load_lanes(struct grant *g)
-{
-	int r = for_living_lanes(g, revoke_resume);
+/* The lanes that nobody holds; n of them. */
+struct dead {
+	uint32_t *lane;
+	uint32_t n;
+};
 
-	for (uint32_t i = 0; i < g->lanes.count && r == 0; i++)
+static int dead_find(struct dead *ret, struct grant *g)
+{
+	ret->n = 0;
+	ret->lane = calloc(MAX(g->lanes.count, 1u), sizeof(*ret->lane));
+	if (!ret->lane)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < g->lanes.count; i++)
 		if (!g->lanes.alive(g->lanes.ctx, i))
-			r = grant_settle(g, i);
+			ret->lane[ret->n++] = i;
+	return 0;
+}
+
+static int load_shelves(struct loading *l)
+{
+	int r = 0;
+
+	for (l->shelf = 0; l->shelf < POOL_SHELVES_MAX && r == 0; l->shelf++)
+		if (l->grant->heap->shelf[l->shelf])
+			r = load_shelf(l);
+	return r;
+}
+
+/*
+ * The dead's logs and reservations come first, by what the spans are before the walk gives them up, and before
+ * it frees anything that is in limbo. Then the walk, which deals with their spans; then their
+ * tables are emptied.
+ */
+static int load(struct loading *l)
+{
+	struct grant *g = l->grant;
+	struct dead dead;
+	int r = dead_find(&dead, g);
+
+	if (r < 0)
+		return r;
+	r = for_lanes(g, dead.lane, dead.n, settle_begin);
+	if (r == 0)
+		r = grant_settle_logs(g, dead.lane, dead.n);
+	if (r == 0)
+		r = load_shelves(l);
+	if (r == 0)
+		r = for_living_lanes(g, revoke_resume);
+	if (r == 0)
+		r = for_lanes(g, dead.lane, dead.n, settle_lane);
+	free(dead.lane);
 	return r;
 }
 
@@ -291,15 +361,12 @@ int grant_new(struct grant **ret, struct heap *heap, const struct grant_lanes *l
 	r = runs_new(&g->runs);
 	if (r == 0 && lanes->power_cut)
 		r = marks_load(heap);
-	for (l.shelf = 0; l.shelf < POOL_SHELVES_MAX && r == 0; l.shelf++)
-		if (heap->shelf[l.shelf])
-			r = load_shelf(&l);
+	if (r == 0)
+		r = load(&l);
 	if (r == -EUCLEAN) {
 		*why = l.why;
 		*where = ref_make(l.shelf - 1, (uint32_t)l.unit);
 	}
-	if (r == 0)
-		r = load_lanes(g);
 	if (r < 0) {
 		grant_free(g);
 		return r;

@@ -37,3 +37,7 @@ static inline uint64_t units_of(struct grant *g, uint32_t shelf)
 
 /* Takes the spans of living lanes whose threads are not inside the allocator. How many lanes; -EIO. */
 int grant_revoke(struct grant *grant);
+
+/* Applies the logs of the dead, then frees what they had reserved: all lanes' logs before any lane's
+ * reservations. Idempotent. -EIO; or what mapping a word returned. */
+int grant_settle_logs(struct grant *grant, const uint32_t *lanes, uint32_t n);

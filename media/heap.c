@@ -147,7 +147,30 @@ static int find_head(struct heap_shelf *shelf, uint64_t units, uint32_t *unit, s
 	return 0;
 }
 
-int heap_block(struct heap *heap, uint64_t ptr, struct span_at *ret, uint32_t *index)
+/*
+ * find_head() for a unit inside of a large block, whose interior words say nothing: no head stands inside
+ * of a typed span, so the nearest one before the unit covers it or nothing does.
+ */
+static int find_large(struct heap_shelf *shelf, uint64_t units, uint32_t *unit, struct span *ret)
+{
+	for (uint32_t head = *unit; head-- > 0;) {
+		struct span s = span_unpack(media_load64(&shelf->table[head]));
+
+		if (s.kind != SPAN_SMALL && s.kind != SPAN_LARGE)
+			continue;
+		if (s.kind == SPAN_SMALL || !read_head(shelf, units, head, &s) ||
+		    s.length <= *unit - head)
+			return -EINVAL;
+		*unit = head;
+		*ret = s;
+		return 0;
+	}
+	return -EINVAL;
+}
+
+/* heap_block_around(); *rest is how far behind the block's start `ptr` is. */
+static int block_around(struct heap *heap, uint64_t ptr, struct span_at *ret, uint32_t *index,
+			uint64_t *rest, bool inside)
 {
 	uint64_t ref = ref_of_ptr(ptr);
 	struct heap_shelf *shelf = shelf_get(heap, ref_shelf(ref));
@@ -164,17 +187,35 @@ int heap_block(struct heap *heap, uint64_t ptr, struct span_at *ret, uint32_t *i
 	if (unit >= units)
 		return -ENXIO;
 	r = find_head(shelf, units, &unit, &span);
+	if (r == -EINVAL && inside)
+		r = find_large(shelf, units, &unit, &span);
 	if (r < 0)
 		return r;
 	fill_at(heap, shelf, ref_make(ref_shelf(ref), unit), span, &at);
 	offset = (ptr & ((UINT64_C(1) << 40) - 1)) - ((uint64_t)unit << UNIT_SHIFT);
 	if (span.kind == SPAN_SMALL)
 		i = class_index(span.class, offset);
-	if (i >= at.blocks || i * at.block_size != offset)
+	if (i >= at.blocks)
 		return -EINVAL;
 	*ret = at;
 	*index = i;
+	*rest = offset - i * at.block_size;
 	return 0;
+}
+
+int heap_block(struct heap *heap, uint64_t ptr, struct span_at *ret, uint32_t *index)
+{
+	uint64_t rest;
+	int r = block_around(heap, ptr, ret, index, &rest, false);
+
+	return r == 0 && rest != 0 ? -EINVAL : r;
+}
+
+int heap_block_around(struct heap *heap, uint64_t ptr, struct span_at *ret, uint32_t *index)
+{
+	uint64_t rest;
+
+	return block_around(heap, ptr, ret, index, &rest, true);
 }
 
 /* Puts a ref where allocators of the class look first; an occupied place is left alone. */

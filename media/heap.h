@@ -68,6 +68,10 @@ int heap_span(struct heap *heap, uint64_t ref, struct span_at *ret);
 /* The span and block that `ptr` (its low 48 bits count) starts. Errors as heap_span(); -EINVAL also
  * if it is not a block's start. */
 int heap_block(struct heap *heap, uint64_t ptr, struct span_at *ret, uint32_t *index);
+/* The same of the block that `ptr` points into. */
+int heap_block_around(struct heap *heap, uint64_t ptr, struct span_at *ret, uint32_t *index);
+/* Whether block `index` is allocated and freed by nobody, with delay or without. */
+bool span_block_live(struct heap *heap, const struct span_at *at, uint32_t index);
 
 /* Hints */
 

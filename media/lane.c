@@ -193,7 +193,7 @@ void lane_release(struct lane *lane)
 static int alloc_small(struct lane *lane, unsigned class, uint64_t *ret)
 {
 	struct current *c = &lane->current[class];
-	uint64_t word = media_load64(c->word);
+	uint64_t word = media_load64(c->word), bits;
 	int r;
 
 	if (current_free(c, word) == 0) {
@@ -202,8 +202,17 @@ static int alloc_small(struct lane *lane, unsigned class, uint64_t *ret)
 			return r;
 		word = media_load64(c->word);
 	}
-	*ret = current_take(lane, c, word, current_free(c, word));
+	bits = current_free(c, word);
+	lane_reserving(lane, current_block(c, bits & -bits));
+	*ret = current_take(lane, c, word, bits);
 	return 0;
+}
+
+int lane_alloc_entered(struct lane *lane, size_t size, uint64_t *ret)
+{
+	if (size > CLASS_SIZE_MAX)
+		return lane_take_run(lane, DIV_UP((uint64_t)size, UNIT_SIZE), 1, ret);
+	return alloc_small(lane, MAX(class_of(size), lane->heap->first_class), ret);
 }
 
 static _noinline uint64_t alloc_slow(struct lane *lane, size_t size)
@@ -214,11 +223,7 @@ static _noinline uint64_t alloc_slow(struct lane *lane, size_t size)
 	lane->error = r;
 	if (r < 0)
 		return 0;
-	if (size > CLASS_SIZE_MAX)
-		r = lane_take_run(lane, DIV_UP((uint64_t)size, UNIT_SIZE), 1, &ptr);
-	else
-		r = alloc_small(lane, MAX(class_of(size), lane->heap->first_class), &ptr);
-	lane->error = r;
+	lane->error = lane_alloc_entered(lane, size, &ptr);
 	lane_leave(lane);
 	return ptr;
 }
@@ -260,8 +265,7 @@ static int free_foreign(struct lane *lane, const struct span_at *at, uint32_t in
 	return span_free_remote(lane->heap, at, index);
 }
 
-/* The span of a block, its shelf mapped if need be. */
-static int find_block(struct lane *lane, uint64_t ptr, struct span_at *at, uint32_t *index)
+int lane_find_block(struct lane *lane, uint64_t ptr, struct span_at *at, uint32_t *index)
 {
 	int r = heap_block(lane->heap, ptr, at, index);
 
@@ -296,7 +300,7 @@ static int free_block(struct lane *lane, uint64_t ptr)
 		return -EINVAL;
 	if (ptr - o->base < o->bytes)
 		return free_owned(lane, o, ptr);
-	r = find_block(lane, ptr, &at, &index);
+	r = lane_find_block(lane, ptr, &at, &index);
 	if (r < 0)
 		return r;
 	o = owner_of(lane, &at);

@@ -83,6 +83,8 @@ struct lane {
 	bool fence;     /* the kernel has no asymmetric barrier: entering pays for one */
 	int error;      /* of the last allocation that failed */
 	m64 nothing[STATE_WORDS_MAX]; /* the first is the word of classes without a span */
+	m64 *entry;     /* where the block being allocated is written first: it is reserved; NULL: nowhere */
+	unsigned reserve_next; /* where an empty entry is looked for first */
 	uint8_t quick[QUICK_SIZE / 8 + 1];  /* class of a small size, in steps of 8 bytes */
 	struct current current[CLASS_COUNT];
 	uint8_t near[NEAR_UNITS]; /* place that owns a unit: a guess by its low bits */
@@ -119,6 +121,31 @@ int lane_enter(struct lane *lane);
 /* The thread is marked busy: 0; or -ETIMEDOUT, -ESTALE, and it is not marked. */
 int lane_entered(struct lane *lane);
 void lane_leave(struct lane *lane);
+
+/* The thread has entered. Allocates a block of any size. 0 or -errno. */
+int lane_alloc_entered(struct lane *lane, size_t size, uint64_t *ret);
+
+/* What block `ptr` is being allocated: before its alloc bit is set. */
+static inline void lane_reserving(struct lane *lane, uint64_t ptr)
+{
+	if (_likely(!lane->entry))
+		return;
+	/*
+	 * COMMIT: the block is reserved, or about to be.
+	 *   crash before: it is free.
+	 *   crash after:  the lane's settler frees it if its alloc bit is set.
+	 *   ordering:     release; the store of the alloc bit comes after it, as a release.
+	 *   durable:      drained before the alloc bit is set: no bit without an entry.
+	 */
+	media_store_release(lane->entry, ptr);
+	media_persist(lane->heap->durability, lane->entry, sizeof(m64));
+}
+
+/* The block of a pointer, its shelf mapped if need be. As heap_block(), but for -ENXIO. */
+int lane_find_block(struct lane *lane, uint64_t ptr, struct span_at *at, uint32_t *index);
+
+/* The thread made limbo bits: whether the daemon is to be woken; if not, lane_deferred() is done. */
+void lane_defer_done(struct lane *lane, bool *wake, uint64_t *watch);
 
 /* Power: opens a span that the lane owns. It takes the marks of spans given up before away. */
 void lane_open(struct lane *lane, const struct span_at *at);

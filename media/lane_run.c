@@ -31,6 +31,7 @@ static int claim_run(struct lane *lane, uint64_t ref, uint64_t units, uint64_t *
 		word = state_alloc(at.record);
 		taken = media_load64(word) == 0;
 		if (taken) {
+			lane_reserving(lane, lane_pool(lane) | (ref & REF_MASK) << UNIT_SHIFT);
 			/* COMMIT: the block is allocated; as in current_take().
 			 *   ordering: release; as in current_take(). */
 			media_store_release(word, 1);

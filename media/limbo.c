@@ -99,19 +99,6 @@ static bool find_near(struct lane *lane, uint64_t ptr, struct span_at *at, uint3
 	return true;
 }
 
-/* The block's span, its shelf mapped if need be. */
-static int find_block(struct lane *lane, uint64_t ptr, struct span_at *at, uint32_t *index)
-{
-	int r = heap_block(lane->heap, ptr, at, index);
-
-	if (r == -ENXIO) {
-		r = lane->source->resolve(lane->ctx, ref_of_ptr(ptr));
-		if (r == 0)
-			r = heap_block(lane->heap, ptr, at, index);
-	}
-	return r == -ENXIO ? -EINVAL : r;
-}
-
 /* lane_enter(), quick where it can be. */
 static inline int enter_quick(struct lane *lane)
 {
@@ -136,7 +123,7 @@ int lane_defer(struct lane *lane, uint64_t ptr, bool *wake, uint64_t *watch)
 	r = enter_quick(lane);
 	if (_unlikely(r < 0))
 		return r;
-	r = find_near(lane, ptr, &at, &index) ? 0 : find_block(lane, ptr, &at, &index);
+	r = find_near(lane, ptr, &at, &index) ? 0 : lane_find_block(lane, ptr, &at, &index);
 	if (_likely(r == 0)) {
 		/* ordering: release, and the OR is a full barrier: the settler of a lane whose OR was
 		 * done finds the span here and sets its limbo hint. */
@@ -145,14 +132,20 @@ int lane_defer(struct lane *lane, uint64_t ptr, bool *wake, uint64_t *watch)
 		r = span_defer(lane->heap, &at, index);
 	}
 	*wake = false;
-	if (_likely(r == 0)) {
-		/* ordering: acquire; after the hint, see limbo_unwatch(). */
-		*watch = media_load_acquire(&lane->heap->lanes->watch);
-		*wake = !(*watch & 1);
-	}
-	if (_likely(!*wake))
+	if (_likely(r == 0))
+		lane_defer_done(lane, wake, watch);
+	else
 		lane_deferred(lane);
 	return r;
+}
+
+void lane_defer_done(struct lane *lane, bool *wake, uint64_t *watch)
+{
+	/* ordering: acquire; after the hint, see limbo_unwatch(). */
+	*watch = media_load_acquire(&lane->heap->lanes->watch);
+	*wake = !(*watch & 1);
+	if (_likely(!*wake))
+		lane_deferred(lane);
 }
 
 void lane_deferred(struct lane *lane)
@@ -179,6 +172,12 @@ static uint64_t limbo_bits(struct heap *heap, const struct span_at *at, uint32_t
 	/* ordering: acquire; pairs with the OR of span_defer(). */
 	return media_load_acquire(&state_limbo(&heap->layout, at->record)[w]) & ~remote &
 	       media_load64(&state_alloc(at->record)[w]) & span_valid(at, w);
+}
+
+void span_limbo_persist(struct heap *heap, const struct span_at *at, uint32_t index)
+{
+	media_persist(heap->durability, &state_limbo(&heap->layout, at->record)[index / 64],
+		      sizeof(m64));
 }
 
 void span_limbo_hint(struct heap *heap, const struct span_at *at)

@@ -33,6 +33,8 @@ void limbo_woken(struct heap *heap, uint64_t watch);
 
 /* Sets the limbo bit of block `index`, then the span's limbo hint. -EALREADY. */
 int span_defer(struct heap *heap, const struct span_at *at, uint32_t index);
+/* Makes the limbo bit of block `index` durable, for what is to be exact after a power cut. */
+void span_limbo_persist(struct heap *heap, const struct span_at *at, uint32_t index);
 /* Sets the span's limbo hint if it has blocks in limbo. */
 void span_limbo_hint(struct heap *heap, const struct span_at *at);
 /* Makes all limbo blocks of the span remote: nobody can see one. The caller hints the span. */

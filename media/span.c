@@ -75,6 +75,18 @@ uint32_t span_used(struct heap *heap, const struct span_at *at)
 	return used;
 }
 
+bool span_block_live(struct heap *heap, const struct span_at *at, uint32_t index)
+{
+	uint32_t w = index / 64;
+	/* ordering: acquire; remote before limbo, as in media/limbo.c: a block that is being collected
+	 * is seen as remote, as not in limbo and not allocated, or as not allocated. */
+	uint64_t freed = media_load_acquire(&state_remote(&heap->layout, at->record)[w]);
+
+	/* ordering: acquire; as above. */
+	freed |= media_load_acquire(&state_limbo(&heap->layout, at->record)[w]);
+	return media_load64(&state_alloc(at->record)[w]) & ~freed & UINT64_C(1) << (index % 64);
+}
+
 /* Takes the blocks of `freed` out of alloc and limbo, then out of remote; `exact`: each step drained. */
 static void collect_word(struct heap *heap, const struct span_at *at, uint32_t w, uint64_t freed,
 			 bool exact)

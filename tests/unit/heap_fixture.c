@@ -27,9 +27,22 @@ static bool lane_alive(void *ctx, uint32_t lane)
 	return f->alive[lane];
 }
 
+static int word_map(void *ctx, uint64_t place, m64 **ret)
+{
+	*ret = fixture_at(ctx, place);
+	return 0;
+}
+
+static void word_unmap(void *ctx, m64 *word)
+{
+	(void)ctx;
+	(void)word;
+}
+
 static void make_grant(struct fixture *f)
 {
-	struct grant_lanes lanes = { .alive = lane_alive, .ctx = f, .count = FIXTURE_LANES };
+	struct grant_lanes lanes = { .alive = lane_alive, .ctx = f, .count = FIXTURE_LANES,
+				     .words = &f->words };
 	const char *why = "";
 	uint64_t where = 0;
 	int r = grant_new(&f->grant, &f->heap, &lanes, &why, &where);
@@ -57,6 +70,7 @@ void fixture_init(struct fixture *f, uint64_t units, uint32_t min_block)
 		f->memory[i] = map_shared(units << UNIT_SHIFT);
 	}
 	f->heap.lanes = (struct lanes_file_df *)(void *)at;
+	f->words = (struct grant_words){ .map = word_map, .unmap = word_unmap, .ctx = f };
 	pthread_mutex_init(&f->lock, NULL);
 	heap_shelf_add(&f->heap, 0, &f->shelf[0]);
 	make_grant(f);
@@ -93,7 +107,7 @@ static int source_spans(void *ctx, unsigned class, uint32_t want, uint64_t *refs
 
 	pthread_mutex_lock(&f->lock);
 	f->calls++;
-	r = grant_spans(f->grant, class, want, refs);
+	r = f->away ? -ENOSPC : grant_spans(f->grant, class, want, refs);
 	pthread_mutex_unlock(&f->lock);
 	return r;
 }
@@ -105,7 +119,7 @@ static int source_run(void *ctx, uint64_t units, uint64_t align, uint64_t *ref)
 
 	pthread_mutex_lock(&f->lock);
 	f->calls++;
-	r = grant_run(f->grant, units, align, ref);
+	r = f->away ? -ENOSPC : grant_run(f->grant, units, align, ref);
 	pthread_mutex_unlock(&f->lock);
 	return r;
 }

@@ -20,8 +20,10 @@ struct fixture {
 	void *mapping;     /* all metadata: shared with forked children */
 	size_t mapping_len;
 	struct grant *grant;
+	struct grant_words words; /* of user bytes, for settling */
 	pthread_mutex_t lock;
 	unsigned calls; /* requests that lanes made */
+	bool away;      /* the daemon is: they get -ENOSPC */
 	bool alive[FIXTURE_LANES];
 };
 

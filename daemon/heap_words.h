@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Words in a heap's blocks, for settling what a dead process had begun to publish. The daemon maps no data
+ * shelf but for the moment in which it completes such a word: a page of it.
+ */
+#pragma once
+
+#include "media/grant.h"
+
+struct heap_words {
+	int dir; /* of the pool */
+	uint16_t home;
+	struct grant_words words; /* ctx is the struct itself */
+};
+
+/* `pool_fd` is borrowed for the call. -errno of duplicating it. */
+int heap_words_init(struct heap_words *words, int pool_fd, uint16_t home);
+void heap_words_deinit(struct heap_words *words);
