@@ -3,9 +3,10 @@
  * Death at every media store, flush and drain of the heap's operations, in both durabilities.
  *
  * Each operation runs in a child that is killed just before its k-th point, for every k (of a long one's
- * later points a sample) until it gets through; then the lane is settled, with the daemon alive or by loading the heap anew, and that
- * recovery is killed at its own points too. The oracle: no rule is broken, the operation happened or did
- * not, and what is not allocated can all be had again in one piece or in blocks.
+ * later points a sample) until it gets through; then the lane is settled, by the daemon that served it or a
+ * later one, or by loading the heap anew, and that recovery is killed at its own points too. The oracle: no
+ * rule is broken, the operation happened or did not, room that is nobody's is hinted, and what is not
+ * allocated can all be had again in one piece or in blocks.
  *
  * NVMMD_TEST_LONG=1: no sampling, of points or of those of recovery.
  * NVMMD_TEST_OPERATION=TEXT: those alone whose name has this text.
