@@ -68,6 +68,14 @@ static enum ctl_exit parse_block(struct ctl *ctl, struct request *request)
 	return CTL_DONE;
 }
 
+static enum ctl_exit parse_sparse(struct ctl *ctl, struct request *request)
+{
+	request->options.sparse = ctl_option(ctl, "sparse") != NULL;
+	if (request->options.sparse && request->kind != NVMM_POOL_HEAP)
+		return ctl_usage(ctl, "a region is mapped as it is: --sparse is for heaps");
+	return CTL_DONE;
+}
+
 static enum ctl_exit parse_durability(struct ctl *ctl, struct request *request)
 {
 	const char *text = ctl_option(ctl, "durability");
@@ -109,7 +117,7 @@ static enum ctl_exit parse(struct ctl *ctl, struct request *request)
 {
 	static enum ctl_exit (*const steps[])(struct ctl *, struct request *) = {
 		parse_name, parse_kind,  parse_size,       parse_id,
-		parse_mode, parse_block, parse_durability,
+		parse_mode, parse_block, parse_durability, parse_sparse,
 	};
 	enum ctl_exit code = CTL_DONE;
 
@@ -140,7 +148,8 @@ static enum ctl_exit run(struct ctl *ctl)
 
 static const char help[] =
 	"A heap has an allocator in it: programs take blocks from it. A region is mapped as it\n"
-	"is. All of its space is reserved now, so that no program runs out of it later. The\n"
+	"is. All of its space is reserved now, so that no program runs out of it later; of a\n"
+	"sparse heap it is reserved block by block, so that it can be larger than memory. The\n"
 	"pool belongs to the user and group who make it. Without a name it is known by its id.\n"
 	"\n"
 	"Examples:\n"
@@ -150,6 +159,8 @@ static const char help[] =
 	"      a heap that a group shares, with less metadata: no block under 64 bytes\n"
 	"  nvmmctl pool create frames --kind region --size 4GiB --mode 0644\n"
 	"      a region that everyone may read\n"
+	"  nvmmctl pool create graph --size 1TiB --sparse\n"
+	"      a heap that takes what is allocated in it\n"
 	"  id=$(nvmmctl pool create --size 1GiB --json | jq .id)\n"
 	"      a heap without a name, for a script\n";
 
@@ -165,6 +176,7 @@ const struct command command_pool_create = {
 		{ "id", "ID", "1 to 65535; else the daemon chooses" },
 		{ "mode", "MODE", "who may read and write, e.g. 0660; default 0600" },
 		{ "smallest-block", "BYTES", "16 (default), 32, 64, 128 or 256; heaps alone" },
+		{ "sparse", NULL, "reserve space as it is granted; heaps alone" },
 		{ "durability", "WHAT", "process or power; default: as the daemon is configured" },
 	},
 	.run = run,

@@ -216,6 +216,8 @@ enum ctl_exit poolview_write(struct ctl *ctl, const struct nvmm_pool_info *info)
 	writer_count(w, "shelves", "shelves", info->shelves);
 	if (info->kind == NVMM_POOL_HEAP)
 		writer_bytes(w, "smallest_block", "smallest block", info->smallest_block);
+	if (info->kind == NVMM_POOL_HEAP)
+		writer_flag(w, "sparse", "sparse", info->sparse);
 	writer_text(w, "durability", "durability", durability_name(info->durability));
 	writer_count(w, "incarnation", "incarnation", info->incarnation);
 	writer_time(w, "created", "created", info->created);

@@ -18,6 +18,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "daemon/heap_space.h"
 #include "daemon/job.h"
 #include "daemon/nvmmd.h"
 #include "daemon/pool_files.h"
@@ -118,6 +119,7 @@ static void load_commit(struct heap_load *load)
 	}
 	pool->heap = take(load->service);
 	pool->lanes = heap_service_lanes(pool->heap);
+	heap_space_begin(pool);
 	pool_recount(pool);
 	pool->nvmmd->counters.heaps_loaded++;
 	LIST_FOREACH (opening, &pool->openings, of_pool)

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "daemon/heap_load.h"
+#include "daemon/heap_space.h"
 #include "daemon/job.h"
 #include "daemon/nvmmd.h"
 #include "daemon/pool_files.h"
@@ -193,6 +194,15 @@ static int reply_spans(struct request *request, const uint64_t *refs, uint32_t n
 	return 0;
 }
 
+/* Whether a grant that found no room may find some now. */
+static bool relieved(struct request *request, struct pool *pool, enum epoch_relief *relief)
+{
+	if (heap_space_relief(pool))
+		return true;
+	*relief = epochs_pressure(request, pool);
+	return *relief == RELIEF_NOW;
+}
+
 int op_span_get(struct request *request)
 {
 	const Nvmm__SpanGet *m = request->msg->span_get;
@@ -214,9 +224,14 @@ int op_span_get(struct request *request)
 		r = heap_service_spans(opening->pool->heap, m->class_, m->count, refs);
 		if (r == 0)
 			r = -ENOSPC;
-	} while (r == -ENOSPC && (relief = epochs_pressure(request, opening->pool)) == RELIEF_NOW);
+	} while (r == -ENOSPC && relieved(request, opening->pool, &relief));
+	heap_space_count(opening->pool);
 	if (r == -ENOSPC && relief == RELIEF_LATER)
 		return REQUEST_PENDING;
+	if (r == -EINPROGRESS)
+		return heap_space_wish(request, opening->pool);
+	if (r == -ENOSPC && heap_space_short(request, opening->pool, &r))
+		return r;
 	if (r == -ENOSPC)
 		return request_fail(request, r,
 				    "heap %u is full: free blocks, or grow it with "
@@ -251,9 +266,14 @@ int op_run_get(struct request *request)
 		return r;
 	do
 		r = heap_service_run(opening->pool->heap, m->units, align, &ref);
-	while (r == -ENOSPC && (relief = epochs_pressure(request, opening->pool)) == RELIEF_NOW);
+	while (r == -ENOSPC && relieved(request, opening->pool, &relief));
+	heap_space_count(opening->pool);
 	if (r == -ENOSPC && relief == RELIEF_LATER)
 		return REQUEST_PENDING;
+	if (r == -EINPROGRESS)
+		return heap_space_wish(request, opening->pool);
+	if (r == -ENOSPC && heap_space_short(request, opening->pool, &r))
+		return r;
 	if (r == -ENOSPC)
 		return request_fail(request, r,
 				    "heap %u has no %" PRIu64 " bytes in one piece: free "

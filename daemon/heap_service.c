@@ -26,6 +26,7 @@
 
 #include "daemon/heap_words.h"
 #include "daemon/pool_files.h"
+#include "media/backing.h"
 #include "media/file.h"
 #include "media/guard.h"
 #include "media/marks.h"
@@ -43,6 +44,8 @@ struct heap_service {
 	struct pool_record record;
 	struct heap heap;
 	struct grant *grant;
+	bool (*allow)(void *ctx, uint64_t bytes); /* of a sparse heap, NULL: all */
+	void *allow_ctx;
 	struct limbo *limbo;
 	struct heap_words words;
 	struct service_shelf *shelf[POOL_SHELVES_MAX];
@@ -124,7 +127,22 @@ static void service_shelf_free(struct service_shelf *s)
 		file_unmap(s->table, s->table_reserve);
 	if (s->state)
 		file_unmap(s->state, s->state_reserve);
+	backing_free(s->shelf.backing);
 	free(s);
+}
+
+/* Makes what reserves a sparse shelf's space. */
+static int service_shelf_back(struct heap_service *service, int pool_fd, uint32_t index,
+			      struct service_shelf *s)
+{
+	int fds[3], r;
+
+	r = pool_files_open3(fds, pool_fd, service->record.home, index);
+	if (r < 0)
+		return r;
+	s->shelf.granules =
+		(m64 *)(void *)((char *)s->table + table_file_size(s->shelf.limit));
+	return backing_new(&s->shelf.backing, &service->heap, &s->shelf, fds);
 }
 
 /* Maps a shelf's table and state and makes it the heap's. */
@@ -134,14 +152,16 @@ static int service_shelf_add(struct heap_service *service, int pool_fd, uint32_t
 	const struct state_layout *layout = &service->heap.layout;
 	uint64_t units = record->size >> UNIT_SHIFT, limit = record->limit >> UNIT_SHIFT;
 	struct service_shelf *s = calloc(1, sizeof(*s));
+	bool sparse = service->record.flags & POOL_SPARSE;
 	int r;
 
 	if (!s)
 		return -ENOMEM;
-	s->table_reserve = table_file_size(limit);
+	s->table_reserve = sparse ? sparse_table_size(limit) : table_file_size(limit);
 	s->state_reserve = state_file_size(layout, limit, limit);
 	r = map_checked(&s->table, pool_fd, &service->record, POOL_FILE_TABLE, index,
-			table_file_size(units), s->table_reserve, damage);
+			sparse ? s->table_reserve : table_file_size(units), s->table_reserve,
+			damage);
 	if (r == 0)
 		r = map_checked(&s->state, pool_fd, &service->record, POOL_FILE_STATE, index,
 				state_file_size(layout, limit, units), s->state_reserve, damage);
@@ -156,6 +176,12 @@ static int service_shelf_add(struct heap_service *service, int pool_fd, uint32_t
 		.units = units,
 		.limit = limit,
 	};
+	if (sparse)
+		r = service_shelf_back(service, pool_fd, index, s);
+	if (r < 0) {
+		service_shelf_free(s);
+		return r;
+	}
 	service->shelf[index] = s;
 	heap_shelf_add(&service->heap, index, &s->shelf);
 	return 0;
@@ -247,6 +273,8 @@ int heap_service_new(struct heap_service **ret, int pool_fd, const struct pool_r
 		r = service_grant(service, alive, readers, power_cut, damage);
 	if (r == 0)
 		r = limbo_new(&service->limbo, &service->heap);
+	if (r == 0 && alive && (record->flags & POOL_SPARSE))
+		grant_space_clear(service->grant); /* what it cannot give back stays reserved */
 	if (r == 0 && !alive)
 		r = heap_service_grow(service, pool_fd, &none, shelves, damage);
 	if (r < 0)
@@ -273,7 +301,10 @@ int heap_service_grow(struct heap_service *service, int pool_fd, const struct po
 			if (r < 0)
 				return r;
 		}
+		/* The files have the first granule's metadata already: they were counted then. */
+		grant_allow_set(service->grant, NULL, NULL);
 		r = grant_grow(service->grant, i, from, units);
+		grant_allow_set(service->grant, service->allow, service->allow_ctx);
 		if (r < 0)
 			return damage_say(damage, r, "shelf", i, "new units cannot be used");
 	}
@@ -416,6 +447,55 @@ int heap_service_spans(struct heap_service *service, unsigned class, uint32_t wa
 int heap_service_run(struct heap_service *service, uint64_t units, uint64_t align, uint64_t *ref)
 {
 	return grant_run(service->grant, units, align, ref);
+}
+
+void heap_service_allow(struct heap_service *service, bool (*allow)(void *ctx, uint64_t bytes),
+			void *ctx)
+{
+	service->allow = allow;
+	service->allow_ctx = ctx;
+	grant_allow_set(service->grant, allow, ctx);
+}
+
+bool heap_service_space_short(const struct heap_service *service)
+{
+	return grant_space_short(service->grant);
+}
+
+bool heap_service_space_spent(const struct heap_service *service)
+{
+	return grant_space_spent(service->grant);
+}
+
+void heap_service_space_lack(struct heap_service *service)
+{
+	grant_space_lack(service->grant);
+}
+
+bool heap_service_wished(const struct heap_service *service, struct grant_wish *ret)
+{
+	return grant_wished(service->grant, ret);
+}
+
+void heap_service_wish_begin(struct heap_service *service, const struct grant_wish *wish)
+{
+	grant_wish_begin(service->grant, wish);
+}
+
+void heap_service_wish_end(struct heap_service *service, int r)
+{
+	grant_wish_end(service->grant, r);
+}
+
+int64_t heap_service_space_return(struct heap_service *service, struct grant_place *place,
+				  uint64_t bytes)
+{
+	return grant_space_return(service->grant, place, bytes);
+}
+
+int64_t heap_service_retire(struct heap_service *service)
+{
+	return grant_trim(service->grant);
 }
 
 struct limbo *heap_service_limbo(struct heap_service *service)

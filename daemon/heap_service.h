@@ -90,6 +90,21 @@ int heap_service_run(struct heap_service *service, uint64_t units, uint64_t alig
 /* Whether the heap has spans of this class. */
 bool heap_service_class_ok(const struct heap_service *service, unsigned class);
 
+/* Space of a sparse heap: as the functions grant_*() of these names. */
+void heap_service_allow(struct heap_service *service, bool (*allow)(void *ctx, uint64_t bytes),
+			void *ctx);
+bool heap_service_space_short(const struct heap_service *service);
+bool heap_service_space_spent(const struct heap_service *service);
+void heap_service_space_lack(struct heap_service *service);
+bool heap_service_wished(const struct heap_service *service, struct grant_wish *ret);
+void heap_service_wish_begin(struct heap_service *service, const struct grant_wish *wish);
+void heap_service_wish_end(struct heap_service *service, int r);
+int64_t heap_service_space_return(struct heap_service *service, struct grant_place *place,
+				  uint64_t bytes);
+
+/* Retires empty spans; bytes, or -EIO. */
+int64_t heap_service_retire(struct heap_service *service);
+
 /* What is in limbo in it. */
 struct limbo *heap_service_limbo(struct heap_service *service);
 

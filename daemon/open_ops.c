@@ -29,6 +29,7 @@ static Nvmm__Shelf *shelf_info(struct request *request, const struct pool *pool,
 	shelf->index = index;
 	shelf->size = pool->shelves.shelf[index].size;
 	shelf->limit = pool->shelves.shelf[index].limit;
+	shelf->sparse = pool->record.flags & POOL_SPARSE;
 	return shelf;
 }
 

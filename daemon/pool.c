@@ -201,7 +201,15 @@ int pool_put(struct pool *pool, const struct pool_record *record)
 
 void pool_recount(struct pool *pool)
 {
+	int dir;
+
 	pool->file_bytes = pool_layout_file_bytes(&pool->record, &pool->shelves, pool->lanes);
+	if (!(pool->record.flags & POOL_SPARSE) ||
+	    pool_files_dir(&dir, pool->nvmmd->base_fd, pool->id) < 0)
+		return;
+	pool->file_bytes = sizeof(struct meta_file_df) + lanes_file_size(pool->lanes) +
+			   pool_files_held(dir, &pool->record, &pool->shelves);
+	close(dir);
 }
 
 /* The shelves of a pool end with the first that is shorter than its limit (pool_layout.c). */

@@ -55,6 +55,8 @@ struct pool {
 	struct pool_shelves shelves;
 	uint32_t lanes;      /* heaps: in the lanes file */
 	uint64_t file_bytes;
+	int space_refused;   /* sparse: which limit refused space last; 0: none */
+	bool space_wish;     /* sparse: space is being reserved for a request */
 	enum pool_busy busy; /* a job works on it; what must not run beside it is parked */
 	struct request_list parked;
 	int load_error; /* of the heap, for the requests that waited for it */

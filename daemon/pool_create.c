@@ -301,8 +301,12 @@ static int check_shape(struct request *request, struct pool_record *record,
 	record->mode = m->mode ? m->mode : 0600;
 	if (record->kind == POOL_REGION && m->min_block != 0)
 		return request_fail(request, -EINVAL, "a region has no smallest block");
+	if (record->kind == POOL_REGION && m->sparse)
+		return request_fail(request, -EINVAL,
+				    "a region cannot be sparse: it is mapped as it is");
 	if (record->kind == POOL_REGION)
 		return 0;
+	record->flags = m->sparse ? POOL_SPARSE : 0;
 	record->min_block = m->min_block ? m->min_block : MIN_BLOCK_DEFAULT;
 	if (state_layout_init(&layout, record->min_block) < 0)
 		return request_fail(request, -EINVAL,

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "common/macro.h"
+#include "media/backing.h"
 #include "media/file.h"
 #include "media/span.h"
 
@@ -73,20 +74,41 @@ int pool_files_open(int *ret, int pool_fd, uint16_t node, enum pool_file file, u
 	return file_open(ret, pool_fd, name, flags);
 }
 
+int pool_files_open3(int fds[3], int pool_fd, uint16_t node, uint32_t index)
+{
+	static const enum pool_file files[] = { POOL_FILE_SHELF, POOL_FILE_TABLE, POOL_FILE_STATE };
+	int r = 0;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(files); i++) {
+		r = pool_files_open(&fds[i], pool_fd, node, files[i], index, O_RDWR);
+		if (r < 0) {
+			while (i > 0)
+				close(fds[--i]);
+			break;
+		}
+	}
+	return r;
+}
+
+static bool is_sparse(const struct pool_record *record)
+{
+	return record->flags & POOL_SPARSE;
+}
+
 /* A file's length for a shelf of `s`; files of a heap's shelf have lengths of their own. */
 static uint64_t file_length(const struct pool_record *record, enum pool_file file,
 			    const struct shelf_record *s)
 {
-	uint64_t units = s->size >> UNIT_SHIFT;
+	uint64_t units = s->size >> UNIT_SHIFT, limit = s->limit >> UNIT_SHIFT;
 	struct state_layout layout;
 
 	switch (file) {
 	case POOL_FILE_TABLE:
-		return table_file_size(units);
+		return is_sparse(record) ? sparse_table_size(limit) : table_file_size(units);
 	case POOL_FILE_STATE:
 		if (state_layout_init(&layout, record->min_block) < 0)
 			return 0;
-		return state_file_size(&layout, s->limit >> UNIT_SHIFT, units);
+		return state_file_size(&layout, limit, is_sparse(record) ? limit : units);
 	case POOL_FILE_LANES:
 		return lanes_file_size(LANES_FIRST);
 	case POOL_FILE_SHELF:
@@ -116,6 +138,35 @@ static int write_header(int fd, const struct pool_record *record, enum pool_file
 	return 0;
 }
 
+/* How much of a fresh file is reserved at once; of a sparse heap's shelf files the header alone. */
+static uint64_t first_bytes(const struct pool_record *record, enum pool_file file,
+			    const struct shelf_record *s)
+{
+	if (!is_sparse(record) || file == POOL_FILE_LANES)
+		return file_length(record, file, s);
+	return file == POOL_FILE_SHELF ? 0 : MEDIA_PAGE;
+}
+
+/* Reserves the metadata of the first units that are to come into service, of a sparse heap's shelf. */
+static int prepare_units(int pool_fd, const struct pool_record *record, uint32_t index,
+			 const struct shelf_record *s, uint64_t unit)
+{
+	struct state_layout layout;
+	int fds[3], r;
+
+	if (!is_sparse(record))
+		return 0;
+	r = state_layout_init(&layout, record->min_block);
+	if (r == 0)
+		r = pool_files_open3(fds, pool_fd, record->home, index);
+	if (r < 0)
+		return r;
+	r = backing_prepare(fds, &layout, record->durability, s->limit >> UNIT_SHIFT, unit);
+	for (unsigned i = 0; i < ARRAY_SIZE(fds); i++)
+		close(fds[i]);
+	return r;
+}
+
 static int make_file(int pool_fd, const struct pool_record *record, enum pool_file file,
 		     uint32_t index, const struct shelf_record *s)
 {
@@ -124,7 +175,11 @@ static int make_file(int pool_fd, const struct pool_record *record, enum pool_fi
 	int r;
 
 	file_name(name, record->home, file, index);
-	r = file_create(&fd, pool_fd, name, file_length(record, file, s));
+	r = file_create_sparse(&fd, pool_fd, name, first_bytes(record, file, s),
+			       file_length(record, file, s));
+	if (r == 0 && is_sparse(record) && file == POOL_FILE_TABLE)
+		r = file_reserve(fd, table_file_size(s->limit >> UNIT_SHIFT),
+				 file_length(record, file, s));
 	if (r < 0)
 		return r;
 	if (file != POOL_FILE_SHELF) {
@@ -152,7 +207,7 @@ static int make_shelf(int pool_fd, const struct pool_record *record, uint32_t in
 		if (r < 0)
 			return r;
 	}
-	return 0;
+	return prepare_units(pool_fd, record, index, s, 0);
 }
 
 int pool_files_make(int base_fd, const struct pool_record *record,
@@ -189,7 +244,10 @@ static int lengthen_file(int pool_fd, const struct pool_record *record, enum poo
 	r = pool_files_open(&fd, pool_fd, record->home, file, index, O_RDWR);
 	if (r < 0)
 		return r;
-	r = file_reserve(fd, file_length(record, file, now), file_length(record, file, to));
+	if (is_sparse(record))
+		r = file_lengthen(fd, file_length(record, file, to));
+	else
+		r = file_reserve(fd, file_length(record, file, now), file_length(record, file, to));
 	return r < 0 ? r : file_sync(fd);
 }
 
@@ -203,7 +261,7 @@ static int lengthen_shelf(int pool_fd, const struct pool_record *record, uint32_
 		if (r < 0)
 			return r;
 	}
-	return 0;
+	return prepare_units(pool_fd, record, index, to, now->size >> UNIT_SHIFT);
 }
 
 int pool_files_grow(int pool_fd, const struct pool_record *record, const struct pool_shelves *now,
@@ -319,6 +377,22 @@ int pool_files_audit(int pool_fd, const struct pool_record *record,
 		}
 	}
 	return 0;
+}
+
+uint64_t pool_files_held(int pool_fd, const struct pool_record *record,
+			 const struct pool_shelves *shelves)
+{
+	uint64_t bytes = 0;
+	struct stat st;
+	char name[64];
+
+	for (uint32_t i = 0; i < shelves->n; i++)
+		for (size_t f = 0; f < n_shelf_files(record); f++) {
+			file_name(name, record->home, shelf_files[f], i);
+			if (fstatat(pool_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+				bytes += (uint64_t)st.st_blocks * 512;
+		}
+	return bytes;
 }
 
 int pool_files_lanes(uint32_t *ret, int pool_fd, uint16_t node)

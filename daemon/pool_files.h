@@ -23,6 +23,13 @@ int pool_files_dir(int *ret, int base_fd, uint16_t id);
 int pool_files_open(int *ret, int pool_fd, uint16_t node, enum pool_file file, uint32_t index,
 		    int flags);
 
+/* Opens shelf, table and state of a heap's shelf for writing, in this order. */
+int pool_files_open3(int fds[3], int pool_fd, uint16_t node, uint32_t index);
+
+/* Bytes that the file system holds for all shelves' files. */
+uint64_t pool_files_held(int pool_fd, const struct pool_record *record,
+			 const struct pool_shelves *shelves);
+
 /*
  * Makes directory, meta and all files of a pool, reserved, with their headers. Shelf records are not
  * written: that is for when what stands in the files is in order. -ENOSPC; what was made by then

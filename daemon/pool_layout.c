@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "common/macro.h"
+#include "media/backing.h"
 #include "media/span.h"
 
 #ifdef NVMM_MEDIA_POINTS
@@ -101,6 +102,21 @@ int pool_layout_grow(struct pool_shelves *ret, uint32_t *first, const struct poo
 	return 0;
 }
 
+/* What the files of empty shelves take: headers, granule maps, the first granules. */
+static uint64_t pool_layout_sparse_bytes(const struct pool_shelves *shelves,
+					 const struct state_layout *layout)
+{
+	uint64_t bytes = 0;
+
+	for (uint32_t i = 0; i < shelves->n; i++) {
+		uint64_t limit = shelves->shelf[i].limit >> UNIT_SHIFT;
+
+		bytes += 2 * MEDIA_PAGE + sparse_table_size(limit) - table_file_size(limit) +
+			 BACKING_GRANULE_BYTES(layout);
+	}
+	return bytes;
+}
+
 uint64_t pool_layout_file_bytes(const struct pool_record *record,
 				const struct pool_shelves *shelves, uint32_t lanes)
 {
@@ -109,7 +125,9 @@ uint64_t pool_layout_file_bytes(const struct pool_record *record,
 
 	if (record->kind != POOL_HEAP || state_layout_init(&layout, record->min_block) < 0)
 		return bytes;
-	for (uint32_t i = 0; i < shelves->n; i++) {
+	if (record->flags & POOL_SPARSE)
+		bytes = sizeof(struct meta_file_df) + pool_layout_sparse_bytes(shelves, &layout);
+	for (uint32_t i = 0; i < shelves->n && !(record->flags & POOL_SPARSE); i++) {
 		uint64_t units = shelves->shelf[i].size >> UNIT_SHIFT;
 
 		bytes += table_file_size(units) +

@@ -39,6 +39,6 @@ uint64_t pool_layout_limit(uint64_t size);
 
 uint64_t pool_layout_bytes(const struct pool_shelves *shelves);
 
-/* Bytes of a pool's files; `lanes` counts for heaps alone. */
+/* Bytes of a pool's files; `lanes` counts for heaps alone. Of a sparse heap: while nothing is granted. */
 uint64_t pool_layout_file_bytes(const struct pool_record *record, const struct pool_shelves *shelves,
 				uint32_t lanes);

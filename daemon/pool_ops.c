@@ -40,6 +40,7 @@ Nvmm__PoolInfo *pool_info(struct request *request, const struct pool *pool)
 	info->mode = record->mode;
 	info->created = (int64_t)record->created;
 	info->name = request_strdup(request, record->name);
+	info->sparse = record->flags & POOL_SPARSE;
 	info->damage = request_strdup(request, pool->damage ? pool->damage : "");
 	return info->name && info->damage ? info : NULL;
 }
@@ -89,6 +90,19 @@ int opening_need(struct request *request, uint32_t id, bool write, struct openin
 				    id, opening ? " for writing" : "");
 	*ret = opening;
 	return 0;
+}
+
+int quota_short(struct nvmmd *nvmmd, uid_t uid, uint64_t bytes)
+{
+	uint64_t each = nvmmd->config.limits.bytes_per_user, all = nvmmd->config.shelves.capacity;
+	struct pools_usage u;
+
+	if (each == 0 && all == 0)
+		return 0;
+	pools_usage(&u, &nvmmd->pools, uid);
+	if (each > 0 && (u.user_bytes > each || bytes > each - u.user_bytes))
+		return -EDQUOT;
+	return all > 0 && (u.bytes > all || bytes > all - u.bytes) ? -ENOSPC : 0;
 }
 
 int check_quota(struct request *request, uid_t uid, uint32_t pools, uint64_t bytes)

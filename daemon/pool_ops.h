@@ -26,6 +26,9 @@ int opening_need(struct request *request, uint32_t id, bool write, struct openin
  * limit's name. */
 int check_quota(struct request *request, uid_t uid, uint32_t pools, uint64_t bytes);
 
+/* The same of bytes alone, without a text. */
+int quota_short(struct nvmmd *nvmmd, uid_t uid, uint64_t bytes);
+
 /* Whether the record's last change was made by this very request, when it was sent before. */
 bool pool_is_repeat(const struct request *request, const struct pool_record *record);
 /* Writes into a record which request changes it. */

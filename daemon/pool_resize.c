@@ -130,6 +130,16 @@ static void resize_done(struct job *job, int r)
 	free(resize);
 }
 
+/* By how much the pool's files become longer; a sparse heap's, by what is reserved at once. */
+static uint64_t resize_bytes(const struct pool *pool, const struct resize *resize)
+{
+	uint64_t to = pool_layout_file_bytes(&pool->record, &resize->to, pool->lanes);
+
+	if (pool->record.flags & POOL_SPARSE)
+		to += GRANULE_UNITS * UNIT_SIZE / 32; /* the metadata of the first new units */
+	return to - pool_layout_file_bytes(&pool->record, &resize->now, pool->lanes);
+}
+
 static int resize_start(struct request *request, struct pool *pool, struct resize *resize)
 {
 	struct pool_record record = pool->record;
@@ -148,7 +158,7 @@ static int resize_start(struct request *request, struct pool *pool, struct resiz
 		return request_fail(request, r, "pool %u: its record cannot be written: %s",
 				    pool->id, strerror(-r));
 	}
-	pool->file_bytes = pool_layout_file_bytes(&record, &resize->to, pool->lanes);
+	pool->file_bytes += resize_bytes(pool, resize);
 	pool->busy = POOL_BUSY_RESIZING;
 	resize->pool = pool_ref(pool);
 	resize->request = request;
@@ -161,7 +171,6 @@ static int resize_start(struct request *request, struct pool *pool, struct resiz
 static int resize_plan(struct request *request, struct pool *pool, uint64_t size)
 {
 	struct resize *resize = calloc(1, sizeof(*resize));
-	uint64_t bytes;
 	int r;
 
 	if (!resize)
@@ -174,8 +183,7 @@ static int resize_plan(struct request *request, struct pool *pool, uint64_t size
 				 "pool %u has %u shelves and cannot grow to %" PRIu64 " bytes",
 				 pool->id, pool->shelves.n, size);
 	} else {
-		bytes = pool_layout_file_bytes(&pool->record, &resize->to, pool->lanes);
-		r = check_quota(request, pool->record.uid, 0, bytes - pool->file_bytes);
+		r = check_quota(request, pool->record.uid, 0, resize_bytes(pool, resize));
 	}
 	if (r == 0)
 		r = resize_start(request, pool, resize);

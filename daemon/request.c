@@ -52,6 +52,7 @@ static const struct request_op ops[] = {
 	[NVMM__REQUEST__OP_SPAN_GET] = { "SpanGet", op_span_get, false, false },
 	[NVMM__REQUEST__OP_RUN_GET] = { "RunGet", op_run_get, false, false },
 	[NVMM__REQUEST__OP_HEAP_STAT] = { "HeapStat", op_heap_stat, false, false },
+	[NVMM__REQUEST__OP_HEAP_TRIM] = { "HeapTrim", op_heap_trim, false, false },
 	[NVMM__REQUEST__OP_ROOT_GET] = { "RootGet", op_root_get, false, true },
 	[NVMM__REQUEST__OP_ROOT_SET] = { "RootSet", op_root_set, true, true },
 	[NVMM__REQUEST__OP_ROOT_CAS] = { "RootCas", op_root_cas, true, true },

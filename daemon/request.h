@@ -109,6 +109,8 @@ int op_lane_return(struct request *request);
 int op_span_get(struct request *request);
 int op_run_get(struct request *request);
 int op_heap_stat(struct request *request);
+/* heap_space.c */
+int op_heap_trim(struct request *request);
 /* root.c */
 int op_root_get(struct request *request);
 int op_root_set(struct request *request);

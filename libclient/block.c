@@ -54,6 +54,9 @@ static int alloc_text(struct nvmm_heap *heap, size_t size, int r)
 
 	switch (r) {
 	case -ENOSPC:
+		/* Of a sparse heap the daemon has said what is short: the heap, a limit, the base. */
+		if (heap->handle.pool->map[0] && heap->handle.pool->map[0]->sparse)
+			return r;
 		return nvmm_fail(nvmm, r, "heap %u has no room for %zu bytes: free some, or grow it",
 				 id, size);
 	case -EINVAL:

@@ -258,7 +258,7 @@ static int map_new(struct pool *pool, unsigned index, const Nvmm__Shelf *s, cons
 	int r;
 
 	r = shelf_map_new(&map, pool->nvmm, first, s->size, s->limit, fds, pool->write_open,
-			  pool_sync(pool), heap);
+			  pool_sync(pool), s->sparse, heap);
 	if (r < 0)
 		return r;
 	r = shelf_map_publish(pool->nvmm, map);

@@ -39,6 +39,7 @@ static int info_read(struct nvmm *nvmm, struct nvmm_pool_info *ret, const Nvmm__
 	ret->created = p->created;
 	memcpy(ret->name, p->name, strlen(p->name) + 1);
 	ret->damaged = damaged;
+	ret->sparse = p->sparse;
 	return 0;
 }
 
@@ -229,6 +230,7 @@ int pools_create(struct nvmm *nvmm, nvmm_pool_id *id, enum nvmm_pool_kind kind, 
 	op.mode = o.mode ? o.mode : 0600;
 	op.min_block = kind == NVMM_POOL_HEAP ? o.smallest_block : 0;
 	op.durability = o.durability;
+	op.sparse = o.sparse;
 	r = call_info(nvmm, &request, &info);
 	if (r < 0)
 		return r;

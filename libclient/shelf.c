@@ -110,13 +110,15 @@ static void heap_shelf_set(struct shelf_map *map, uint64_t size)
 		.units = size >> UNIT_SHIFT,
 		.limit = units,
 	};
+	if (map->sparse)
+		map->heap.granules = (m64 *)(void *)(map->table.addr + table_file_size(units));
 }
 
 static int map_heap_files(struct shelf_map *map, struct nvmm *nvmm, const int *fds, bool sync,
 			  const struct heap *heap)
 {
 	uint64_t units = map->limit >> UNIT_SHIFT;
-	uint64_t table = table_file_size(units);
+	uint64_t table = map->sparse ? sparse_table_size(units) : table_file_size(units);
 	uint64_t state = state_file_size(&heap->layout, units, units);
 	int r;
 
@@ -130,7 +132,8 @@ static int map_heap_files(struct shelf_map *map, struct nvmm *nvmm, const int *f
 }
 
 int shelf_map_new(struct shelf_map **ret, struct nvmm *nvmm, nvmm_ptr first, uint64_t size,
-		  uint64_t limit, const int *fds, bool write, bool sync, struct heap *heap)
+		  uint64_t limit, const int *fds, bool write, bool sync, bool sparse,
+		  struct heap *heap)
 {
 	_auto(shelf_map_free) struct shelf_map *map = NULL;
 	int r;
@@ -143,6 +146,7 @@ int shelf_map_new(struct shelf_map **ret, struct nvmm *nvmm, nvmm_ptr first, uin
 	map->first = first;
 	map->limit = limit;
 	map->write = write;
+	map->sparse = sparse;
 	r = area_map(&map->data, fds[0], limit, SHELF_GRANULE, write, sync, NULL);
 	if (r < 0)
 		return no_room(nvmm, r, limit);

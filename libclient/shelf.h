@@ -32,6 +32,7 @@ struct shelf_map {
 	bool write;
 
 	/* Heaps. */
+	bool sparse;
 	struct area table;
 	struct area state;
 	struct heap_shelf heap;
@@ -47,7 +48,8 @@ void area_unmap(struct area *area);
  * are the daemon's. `heap` NULL: a region's. -ENOMEM, others of mmap(2); -EPROTO. Text set.
  */
 int shelf_map_new(struct shelf_map **ret, struct nvmm *nvmm, nvmm_ptr first, uint64_t size,
-		  uint64_t limit, const int *fds, bool write, bool sync, struct heap *heap);
+		  uint64_t limit, const int *fds, bool write, bool sync, bool sparse,
+		  struct heap *heap);
 void shelf_map_free(struct shelf_map *map);
 DEFINE_AUTO(struct shelf_map, shelf_map_free)
 

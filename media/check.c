@@ -26,10 +26,16 @@ static void audit_note(struct audit *a, const char *why, uint64_t where)
 static void audit_interior(struct audit *a, uint32_t index, uint64_t from, uint64_t to)
 {
 	const struct heap *heap = a->heap;
+	const struct heap_shelf *shelf = heap->shelf[index];
+	char *record;
 
 	for (uint64_t u = from; u < to; u++) {
-		char *record = heap->shelf[index]->state + u * heap->layout.stride;
-
+		if (!shelf_has(shelf, u)) {
+			/* A sparse heap's granule without metadata: nothing can be wrong with them. */
+			u |= GRANULE_UNITS - 1;
+			continue;
+		}
+		record = shelf->state + u * heap->layout.stride;
 		if (media_load64(&state_tail(&heap->layout, record)->owner) != OWNER_NOT_HEAD)
 			audit_note(a, "a unit that is no head has an owner",
 				   ref_make(index, (uint32_t)u));
@@ -41,7 +47,7 @@ static uint64_t audit_unit(struct audit *a, uint32_t index, uint64_t unit)
 {
 	struct heap_shelf *shelf = a->heap->shelf[index];
 	uint64_t ref = ref_make(index, (uint32_t)unit);
-	struct span s = span_unpack(media_load64(&shelf->table[unit]));
+	struct span s = span_unpack(shelf_word(shelf, unit));
 	struct span_at at;
 	const char *why;
 

@@ -3,7 +3,8 @@
  * Files of a shelf base.
  *
  * Space is reserved by fallocate(2) alone, never by writing or by a longer size: only then does the
- * kernel promise that a later store finds its page. A mapping may be longer than its file; pages
+ * kernel promise that a later store finds its page. The files of sparse heaps are long and empty; what
+ * of them may be touched is reserved before (media/backing.h). A mapping may be longer than its file; pages
  * behind the end fault until the file has grown to them, and are then there without mapping anew,
  * so addresses stay. It is laid over address space that was set aside at a multiple of 2 MiB, so
  * that the kernel may use huge pages.
@@ -32,7 +33,7 @@
 
 #define HUGE_PAGE (UINT64_C(2) << 20)
 
-int file_create(int *ret, int dirfd, const char *name, uint64_t size)
+static int create(int *ret, int dirfd, const char *name)
 {
 	_auto_fd int fd = -1;
 	int r;
@@ -44,8 +45,29 @@ int file_create(int *ret, int dirfd, const char *name, uint64_t size)
 	media_point_call();
 	/* The mode is a promise (rights of clients rest on it); the umask is the starter's. */
 	r = fchmod(fd, 0600) < 0 ? -errno : 0;
+	if (r < 0) {
+		file_remove(dirfd, name);
+		return r;
+	}
+	*ret = fd_take(&fd);
+	return 0;
+}
+
+int file_create(int *ret, int dirfd, const char *name, uint64_t size)
+{
+	return file_create_sparse(ret, dirfd, name, size, size);
+}
+
+int file_create_sparse(int *ret, int dirfd, const char *name, uint64_t reserved, uint64_t size)
+{
+	_auto_fd int fd = -1;
+	int r = create(&fd, dirfd, name);
+
+	if (r < 0)
+		return r;
+	r = file_reserve(fd, 0, reserved);
 	if (r == 0)
-		r = file_reserve(fd, 0, size);
+		r = file_lengthen(fd, size);
 	if (r < 0) {
 		file_remove(dirfd, name);
 		return r;
@@ -141,6 +163,27 @@ int file_reserve(int fd, uint64_t from, uint64_t to)
 			return cut;
 	}
 	return r;
+}
+
+int file_punch(int fd, uint64_t from, uint64_t to)
+{
+	int r;
+
+	media_point_call();
+	do
+		r = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from,
+			      (off_t)(to - from)) < 0 ? -errno : 0;
+	while (r == -EINTR);
+	return r;
+}
+
+int file_lengthen(int fd, uint64_t size)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	return (uint64_t)st.st_size < size ? file_cut(fd, size) : 0;
 }
 
 /* Address space without memory, aligned for huge pages if it can hold one. */

@@ -17,6 +17,8 @@
  * file system has no fallocate: -EOPNOTSUPP.
  */
 int file_create(int *ret, int dirfd, const char *name, uint64_t size);
+/* The same with its first `reserved` bytes reserved alone. */
+int file_create_sparse(int *ret, int dirfd, const char *name, uint64_t reserved, uint64_t size);
 
 /* The other changes of a directory and of a length. -errno of the system call. */
 int file_make_dir(int dirfd, const char *name); /* mode 0700, whatever the umask is */
@@ -32,6 +34,13 @@ int file_open(int *ret, int dirfd, const char *name, int flags);
 /* Reserves bytes [from, to), extending the file if `to` is behind its end. On -ENOSPC the file is
  * as long as before. */
 int file_reserve(int fd, uint64_t from, uint64_t to);
+
+/* Gives back what is reserved of bytes [from, to), which read as zero then; the file keeps its length. */
+int file_punch(int fd, uint64_t from, uint64_t to);
+
+/* Makes the file `size` bytes long without reserving anything: for the files of sparse heaps, whose
+ * space is reserved before it is used. */
+int file_lengthen(int fd, uint64_t size);
 
 /*
  * Maps `len` bytes shared; with `reserve` > len, address space of `reserve` bytes is set aside, so

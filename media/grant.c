@@ -173,6 +173,15 @@ static int promises_end(struct grant *g)
 	return r;
 }
 
+/* Puts units of a run that was taken back into the index, which says so; returns r. */
+static int untake(struct grant *g, const struct run *run, uint64_t unit, uint64_t n, int r)
+{
+	int q = runs_add(g->runs, (struct run){ .shelf = run->shelf, .unit = (uint32_t)unit,
+						.length = n });
+
+	return q < 0 ? q : r;
+}
+
 /*
  * Leaves the first `lead` units of a run that was taken from the index to the table as a run of their own.
  * Span tables are the daemon's alone: no guard.
@@ -208,11 +217,16 @@ static void cut_lead(struct grant *g, struct run *run, uint64_t lead)
 static int grant_fresh(struct grant *g, struct span span, uint64_t align, uint64_t *ref)
 {
 	struct typing t = { .grant = g, .span = span };
+	uint64_t at;
 	int r = runs_take(g->runs, span.length, align, &t.run);
 
 	if (r < 0)
 		return r;
-	cut_lead(g, &t.run, run_aligned(&t.run, align) - t.run.unit);
+	at = run_aligned(&t.run, align);
+	r = space_reserve(g, &t.run, at, span);
+	if (r < 0)
+		return untake(g, &t.run, at, span.length, r);
+	cut_lead(g, &t.run, at - t.run.unit);
 	r = guard_run(type_span, &t, NULL);
 	if (r < 0)
 		return r;
@@ -311,7 +325,10 @@ static bool scan_span(struct scan *s, uint64_t ref)
 /* To the next word, of the next shelf after the last word; round to the first shelf. */
 static void scan_advance(struct scan *s)
 {
-	if (++s->word * 64 < units_of(s->grant, s->shelf))
+	uint64_t end = DIV_UP(units_of(s->grant, s->shelf), 64);
+
+	s->word = shelf_hint_word(s->grant->heap->shelf[s->shelf], s->word + 1, end);
+	if (s->word < end)
 		return;
 	s->word = 0;
 	do
@@ -339,7 +356,7 @@ static int scan_step(void *arg)
 			return 0;
 		s->budget--;
 		scan_advance(s);
-		if (units_of(s->grant, s->shelf) > 0)
+		if (s->word * 64 < units_of(s->grant, s->shelf))
 			s->bits = media_load64(&s->grant->heap->shelf[s->shelf]->hints[s->word]);
 	}
 }
@@ -374,7 +391,8 @@ static uint64_t all_words(struct grant *g)
 	uint64_t n = 0;
 
 	for (uint32_t i = 0; i < POOL_SHELVES_MAX; i++)
-		n += DIV_UP(units_of(g, i), 64);
+		if (units_of(g, i) > 0)
+			n += shelf_hint_words(g->heap->shelf[i], DIV_UP(units_of(g, i), 64));
 	return n;
 }
 
@@ -424,7 +442,7 @@ static int fresh_spans(struct grant *g, unsigned class, uint32_t want, uint64_t 
 	for (n = 0; n < want; n++) {
 		int r = grant_fresh(g, span, 1, &refs[n]);
 
-		if (r == -ENOSPC)
+		if (r == -ENOSPC || (r == -EINPROGRESS && n > 0))
 			break;
 		if (r < 0)
 			return r;
@@ -452,6 +470,7 @@ int grant_spans(struct grant *g, unsigned class, uint32_t want, uint64_t *refs)
 
 	if (class >= CLASS_COUNT || class < g->heap->first_class || want == 0 || want > GRANT_SPANS_MAX)
 		return -EINVAL;
+	space_begin(g);
 	r = find_spans(g, SCAN_ROOMY, class, want, SCAN_BUDGET, refs);
 	if (r != 0)
 		return r;
@@ -483,6 +502,7 @@ int grant_run(struct grant *g, uint64_t units, uint64_t align, uint64_t *ref)
 	if (units == 0 || units > SHELF_SIZE_MAX >> UNIT_SHIFT || align == 0 ||
 	    align > GRANT_ALIGN_MAX || (align & (align - 1)) != 0)
 		return -EINVAL;
+	space_begin(g);
 	r = grant_fresh(g, span, align, ref);
 	if (r == -ENOSPC)
 		r = run_under_pressure(g, span, align, ref);
@@ -495,9 +515,13 @@ int grant_run(struct grant *g, uint64_t units, uint64_t align, uint64_t *ref)
 int grant_grow(struct grant *g, uint32_t shelf, uint64_t from, uint64_t to)
 {
 	struct run run = { .shelf = shelf, .unit = (uint32_t)from, .length = to - from };
+	int r;
 
 	if (shelf >= POOL_SHELVES_MAX || from >= to || to > units_of(g, shelf))
 		return -EINVAL;
+	r = space_granule(g, shelf, from);
+	if (r < 0)
+		return r;
 	/*
 	 * Before the COMMIT, which is the shelf record: units behind the shelf's size are walked by
 	 * nobody.

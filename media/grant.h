@@ -9,6 +9,8 @@
  */
 #pragma once
 
+#include <stdbool.h>
+
 #include "media/heap.h"
 
 struct grant;
@@ -68,6 +70,49 @@ void grant_lanes_set(struct grant *grant, const struct grant_lanes *lanes);
  */
 int grant_settle_lanes(struct grant *grant, const uint32_t *lanes, uint32_t n);
 int grant_settle(struct grant *grant, uint32_t lane);
+
+/*
+ * Space of sparse heaps (media/backing.h). Its shortage ends grant_spans() and grant_run() with -ENOSPC, and so
+ * does `allow`, asked before anything is reserved, if it refuses. -EINPROGRESS: what was asked for takes long
+ * to reserve: then there is a wish to be fulfilled first.
+ */
+struct grant_wish {
+	struct backing *backing;
+	uint32_t shelf;
+	uint64_t unit;
+	uint64_t units;
+};
+
+void grant_allow_set(struct grant *grant, bool (*allow)(void *ctx, uint64_t bytes), void *ctx);
+
+/* Whether the last request found too little space, not too few units; whether it reserved any. */
+bool grant_space_short(const struct grant *grant);
+bool grant_space_spent(const struct grant *grant);
+/* Says that it was short, of a wish that could not be fulfilled. */
+void grant_space_lack(struct grant *grant);
+
+/* The wish that the last request ended with; whether there is one. */
+bool grant_wished(const struct grant *grant, struct grant_wish *ret);
+/* One wish at a time: begin; run, in any thread; end, with what it returned. Then the request is repeated. */
+void grant_wish_begin(struct grant *grant, const struct grant_wish *wish);
+int grant_wish_run(const struct grant_wish *wish);
+void grant_wish_end(struct grant *grant, int r);
+
+/* Gives back the data of all free runs: after a load, when nobody knows which of them have any. */
+int grant_space_clear(struct grant *grant);
+
+/* Where giving back goes on; zero at first. */
+struct grant_place {
+	uint32_t shelf;
+	uint64_t unit;
+	bool whole; /* it has come to the end */
+};
+
+/* Gives back up to about `bytes` of free runs' data. How many bytes, or -errno. */
+int64_t grant_space_return(struct grant *grant, struct grant_place *place, uint64_t bytes);
+
+/* Bytes that the file system holds for all shelves. */
+uint64_t grant_space_bytes(const struct grant *grant);
 
 /* Retires every empty span that is unowned. Returns bytes freed, or -errno. */
 int64_t grant_trim(struct grant *grant);

@@ -249,7 +249,7 @@ static int load_step(void *arg)
 
 	while (l->unit < shelf->units) {
 		uint64_t ref = ref_make(l->shelf, (uint32_t)l->unit);
-		struct span s = span_unpack(media_load64(&shelf->table[l->unit]));
+		struct span s = span_unpack(shelf_word(shelf, l->unit));
 		struct span_at at;
 
 		if (s.kind == SPAN_FREE && s.length > 0 && s.length <= shelf->units - l->unit) {
@@ -263,6 +263,7 @@ static int load_step(void *arg)
 			return -EUCLEAN;
 		}
 		load_span(l, &at);
+		space_loaded(l->grant, l->shelf, l->unit, at.span.length);
 		l->unit += at.span.length;
 	}
 	return 0;

@@ -22,6 +22,14 @@ struct grant {
 	 */
 	uint64_t promised[PROMISED_MAX];
 	unsigned promised_next;
+	struct {
+		bool (*allow)(void *ctx, uint64_t bytes);
+		void *ctx;
+		uint64_t spent; /* units that this request reserved */
+		bool lacking;   /* it found no space */
+		struct grant_wish wish;    /* that it ended with */
+		struct grant_wish pending; /* under way in a thread */
+	} space;
 };
 
 static inline m64 *owner_word(struct grant *g, const struct span_at *at)
@@ -34,6 +42,18 @@ static inline uint64_t units_of(struct grant *g, uint32_t shelf)
 {
 	return g->heap->shelf[shelf] ? g->heap->shelf[shelf]->units : 0;
 }
+
+/* Space (grant_space.c); all do nothing unless the heap is sparse. */
+
+/* A request begins. */
+void space_begin(struct grant *grant);
+/* Reserves what a span at `unit`, within the free run `room`, needs. 0; -ENOSPC and others of
+ * fallocate(2); -EINPROGRESS: enough for one request. */
+int space_reserve(struct grant *grant, const struct run *room, uint64_t unit, struct span span);
+/* Reserves a unit's metadata. */
+int space_granule(struct grant *grant, uint32_t shelf, uint64_t unit);
+/* A span was met while loading. */
+void space_loaded(struct grant *grant, uint32_t shelf, uint64_t unit, uint64_t units);
 
 /* Takes the spans of living lanes whose threads are not inside the allocator. How many lanes; -EIO. */
 int grant_revoke(struct grant *grant);

@@ -68,9 +68,7 @@ static uint64_t shelf_units(const struct heap_shelf *shelf)
 static bool read_head(const struct heap_shelf *shelf, uint64_t units, uint32_t unit,
 		      struct span *ret)
 {
-	/* ordering: acquire; pairs with the release that granted the span: its state record was
-	 * zeroed before. */
-	struct span s = span_unpack(media_load_acquire(&shelf->table[unit]));
+	struct span s = span_unpack(shelf_word(shelf, unit));
 
 	if (s.length == 0 || s.length > units - unit)
 		return false;
@@ -85,7 +83,7 @@ static bool read_head(const struct heap_shelf *shelf, uint64_t units, uint32_t u
  * shelf, which may have grown meanwhile under a run that was free at its old end; else -EINVAL. */
 static int refused(const struct heap_shelf *shelf, uint64_t units, uint32_t unit)
 {
-	struct span s = span_unpack(media_load64(&shelf->table[unit]));
+	struct span s = span_unpack(shelf_word(shelf, unit));
 
 	if ((s.kind == SPAN_SMALL || s.kind == SPAN_LARGE) && s.length > units - unit &&
 	    s.length <= shelf->limit - unit)
@@ -130,7 +128,7 @@ int heap_span(struct heap *heap, uint64_t ref, struct span_at *ret)
 /* The head of the span that covers a unit: itself, or what its back-offset says, if that is true. */
 static int find_head(struct heap_shelf *shelf, uint64_t units, uint32_t *unit, struct span *ret)
 {
-	struct span s = span_unpack(media_load64(&shelf->table[*unit]));
+	struct span s = span_unpack(shelf_word(shelf, *unit));
 	uint32_t back = 0;
 
 	if (s.kind == SPAN_INTERIOR) {
@@ -274,6 +272,36 @@ uint64_t heap_hint_take(struct heap *heap, unsigned class)
 	return 0;
 }
 
+/* Hint words of a granule: the steps in which a sparse heap's maps are walked. */
+#define GRANULE_WORDS (GRANULE_UNITS / 64)
+
+uint64_t shelf_hint_word(const struct heap_shelf *shelf, uint64_t w, uint64_t end)
+{
+	uint64_t granule = w / GRANULE_WORDS;
+
+	if (!shelf->granules || w >= end || shelf_has(shelf, w * 64))
+		return MIN(w, end);
+	for (granule++; granule * GRANULE_WORDS < end; granule++) {
+		uint64_t bits = media_load64(&shelf->granules[granule / 64]) >> granule % 64;
+
+		if (bits)
+			return MIN((granule + (uint64_t)__builtin_ctzll(bits)) * GRANULE_WORDS, end);
+		granule |= 63;
+	}
+	return end;
+}
+
+uint64_t shelf_hint_words(const struct heap_shelf *shelf, uint64_t end)
+{
+	uint64_t n = 0;
+
+	if (!shelf->granules)
+		return end;
+	for (uint64_t i = 0; i * 64 * GRANULE_WORDS < end; i++)
+		n += (uint64_t)__builtin_popcountll(media_load64(&shelf->granules[i]));
+	return n * GRANULE_WORDS;
+}
+
 /* Counting */
 
 struct counting {
@@ -319,12 +347,12 @@ static void count_span(struct heap *heap, struct counting *c, const struct span_
  */
 static uint64_t free_behind(const struct heap_shelf *shelf, uint64_t units, uint32_t unit)
 {
-	struct span s = span_unpack(media_load64(&shelf->table[unit]));
+	struct span s = span_unpack(shelf_word(shelf, unit));
 	uint32_t back = s.length;
 
 	if (s.kind != SPAN_INTERIOR || back > unit)
 		return 0;
-	s = span_unpack(media_load64(&shelf->table[unit - back]));
+	s = span_unpack(shelf_word(shelf, unit - back));
 	if (s.kind != SPAN_FREE || s.length <= back || s.length > units - (unit - back))
 		return 0;
 	return s.length - back;
@@ -335,7 +363,7 @@ static uint64_t count_at(struct heap *heap, struct counting *c, uint32_t index, 
 {
 	struct heap_shelf *shelf = shelf_get(heap, index);
 	uint64_t units = shelf_units(shelf);
-	struct span s = span_unpack(media_load64(&shelf->table[unit]));
+	struct span s = span_unpack(shelf_word(shelf, unit));
 	struct span_at at;
 	uint32_t head = unit;
 

@@ -15,7 +15,34 @@ struct heap_shelf {
 	m64 *hints;     /* hint bitmap: bit u is unit u's */
 	uint64_t units; /* atomic: what is there by now */
 	uint64_t limit; /* units that the mappings provide for */
+	m64 *granules;  /* sparse heaps: bit g: the metadata of granule g are reserved; else NULL */
+	struct backing *backing; /* sparse heaps, the daemon's: media/backing.h */
 };
+
+/* Units whose metadata are reserved together in a sparse heap. */
+#define GRANULE_UNITS 512u
+
+/* Whether a unit has metadata that may be touched: always, unless the heap is sparse. */
+static inline bool shelf_has(const struct heap_shelf *shelf, uint64_t unit)
+{
+	uint64_t granule = unit / GRANULE_UNITS;
+
+	return !shelf->granules ||
+	       (media_load64(&shelf->granules[granule / 64]) >> granule % 64 & 1);
+}
+
+/* A span word of any unit; 0, which is no head, where there is none. */
+static inline uint64_t shelf_word(const struct heap_shelf *shelf, uint64_t unit)
+{
+	/* ordering: acquire; pairs with the release that granted the span: its state record was
+	 * zeroed before. */
+	return shelf_has(shelf, unit) ? media_load_acquire(&shelf->table[unit]) : 0;
+}
+
+/* The first word of a hint map at or behind word `w` that may be touched, `end` if none is. */
+uint64_t shelf_hint_word(const struct heap_shelf *shelf, uint64_t w, uint64_t end);
+/* How many there are, up to `end`. */
+uint64_t shelf_hint_words(const struct heap_shelf *shelf, uint64_t end);
 
 struct heap {
 	uint16_t pool;

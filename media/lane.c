@@ -35,6 +35,7 @@
 #include "media/lane_quick.h"
 
 #define EMPTY_MAX (UINT64_C(4) << 20)
+#define RUNS_BYTES_MAX (UINT64_C(32) << 20)
 #define NEVER_QUIET UINT64_MAX /* nothing is settled that often */
 #define WAIT_STEP_NS 50000
 
@@ -61,6 +62,7 @@ int lane_new(struct lane **ret, struct heap *heap, uint32_t number,
 	bytes = __atomic_load_n(&heap->bytes, __ATOMIC_RELAXED);
 	lane->held_max = bytes / 8;
 	lane->empty_max = MIN(EMPTY_MAX, bytes / 64);
+	lane->runs.bytes_max = MIN(RUNS_BYTES_MAX, bytes / 32);
 	for (unsigned i = 0; i < ARRAY_SIZE(lane->quick); i++) {
 		unsigned class = class_of(MAX(i * 8, 1u));
 
@@ -184,6 +186,7 @@ void lane_release(struct lane *lane)
 	for (unsigned i = 0; i < LANE_OWNED; i++)
 		if (lane->owned[i].bytes > 0)
 			owned_release(lane, &lane->owned[i]);
+	lane_runs_release(lane);
 	lane_closings_end(lane);
 	lane_leave(lane);
 }
@@ -304,7 +307,10 @@ static int free_block(struct lane *lane, uint64_t ptr)
 	if (r < 0)
 		return r;
 	o = owner_of(lane, &at);
-	return o ? free_owned(lane, o, ptr) : free_foreign(lane, &at, index);
+	if (o)
+		return free_owned(lane, o, ptr);
+	r = at.span.kind == SPAN_LARGE ? lane_free_run(lane, &at) : -EAGAIN;
+	return r == -EAGAIN ? free_foreign(lane, &at, index) : r;
 }
 
 static _noinline int free_slow(struct lane *lane, uint64_t ptr)

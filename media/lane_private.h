@@ -70,6 +70,21 @@ struct class_state {
 	uint32_t sheds;
 };
 
+/* A span of one large block that the lane keeps, empty (lane_run.c). */
+struct kept_run {
+	struct span_at at;
+	struct owned *place; /* its bytes are 0: the fast paths do not know it */
+};
+
+#define RUNS_KEPT 8u
+
+struct kept_runs {
+	struct kept_run run[RUNS_KEPT]; /* oldest first */
+	unsigned n;
+	uint64_t bytes;
+	uint64_t bytes_max;
+};
+
 struct lane {
 	struct lane_df *df;
 	uint64_t quiet; /* df->revoke while the fast paths may be used: `calm`, or no value it has */
@@ -102,6 +117,7 @@ struct lane {
 	uint64_t empty_max;
 	struct closing closing[CLOSING_MAX];
 	unsigned closings;
+	struct kept_runs runs;
 	struct foreign foreign[FOREIGN_UNITS];
 	struct class_state class[CLASS_COUNT];
 
@@ -174,6 +190,12 @@ void lane_release_empty(struct lane *lane);
 
 /* The class's current word gets a free block. 0 or -errno. */
 int lane_refill(struct lane *lane, unsigned class);
+
+/* Frees the block of an unowned large span and keeps the span. -EAGAIN: it cannot, and another's way is to
+ * be used; -EALREADY. */
+int lane_free_run(struct lane *lane, const struct span_at *at);
+/* Gives up all that are kept. */
+void lane_runs_release(struct lane *lane);
 
 /* Grants a run whose first unit is a multiple of `align`, claims it, allocates its block. */
 int lane_take_run(struct lane *lane, uint64_t units, uint64_t align, uint64_t *ret);

@@ -57,6 +57,8 @@ void lane_reset(struct lane *lane)
 {
 	lane->held = lane->empty = 0;
 	lane->closings = 0;
+	lane->runs.n = 0;
+	lane->runs.bytes = 0;
 	lane->last = &lane->current[0];
 	lane->last_bit = 0;
 	memset(lane->unused, 0xff, sizeof(lane->unused));
@@ -482,6 +484,7 @@ void lane_release_empty(struct lane *lane)
 		if (owned_is_empty(o))
 			owned_release(lane, o);
 	}
+	lane_runs_release(lane);
 }
 
 int lane_refill(struct lane *lane, unsigned class)

@@ -290,8 +290,12 @@ static bool take_hints(struct limbo *l)
 {
 	for (; l->shelf < POOL_SHELVES_MAX; l->shelf++, l->at = 0)
 		for (uint64_t n = shelf_words(l, l->shelf); l->at < n; l->at++) {
-			m64 *word = hint_word(l->heap->shelf[l->shelf], l->at * 64);
+			m64 *word;
 
+			l->at = shelf_hint_word(l->heap->shelf[l->shelf], l->at, n);
+			if (l->at == n)
+				break;
+			word = hint_word(l->heap->shelf[l->shelf], l->at * 64);
 			if (media_load64(word) == 0)
 				continue;
 			/* ordering: full barrier, before the limbo bits are read; pairs with
@@ -470,9 +474,11 @@ static int hinted_step(void *arg)
 	struct limbo *l = arg;
 
 	for (uint32_t i = 0; i < POOL_SHELVES_MAX; i++)
-		for (uint64_t w = 0, n = shelf_words(l, i); w < n; w++)
-			if (media_load64(hint_word(l->heap->shelf[i], w * 64)) != 0)
+		for (uint64_t w = 0, n = shelf_words(l, i); w < n; w++) {
+			w = shelf_hint_word(l->heap->shelf[i], w, n);
+			if (w < n && media_load64(hint_word(l->heap->shelf[i], w * 64)) != 0)
 				return 1;
+		}
 	return 0;
 }
 

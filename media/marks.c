@@ -22,7 +22,7 @@ struct pass {
 	unsigned closings;
 };
 
-/* Visits the small spans of one shelf. */
+/* Visits the spans of one shelf. */
 static int pass_shelf(struct pass *p, uint32_t index)
 {
 	const struct heap_shelf *shelf = p->heap->shelf[index];
@@ -30,7 +30,7 @@ static int pass_shelf(struct pass *p, uint32_t index)
 	int r = 0;
 
 	for (uint64_t unit = 0; unit < units && r == 0; unit += step) {
-		struct span s = span_unpack(media_load64(&shelf->table[unit]));
+		struct span s = span_unpack(shelf_word(shelf, unit));
 		struct span_at at;
 
 		step = s.length;
@@ -38,8 +38,7 @@ static int pass_shelf(struct pass *p, uint32_t index)
 			continue;
 		if (heap_span(p->heap, ref_make(index, (uint32_t)unit), &at) < 0)
 			return 0;
-		if (at.span.kind == SPAN_SMALL)
-			r = p->visit(p, &at);
+		r = p->visit(p, &at);
 	}
 	return r;
 }
@@ -65,15 +64,39 @@ static int pass_run(void *arg)
 	return r;
 }
 
+/*
+ * A span that was not open. One that was being collected may have blocks that are free already and
+ * still have a limbo or remote bit, and no owner to say that somebody was at it.
+ */
+static void load_exact(struct pass *p, const struct span_at *at)
+{
+	const struct state_layout *l = &p->heap->layout;
+
+	for (uint32_t w = 0; w < span_words(at); w++) {
+		uint64_t alloc = media_load64(&state_alloc(at->record)[w]);
+		m64 *maps[] = { &state_limbo(l, at->record)[w], &state_remote(l, at->record)[w] };
+
+		for (unsigned i = 0; i < ARRAY_SIZE(maps); i++) {
+			if (!(media_load64(maps[i]) & ~alloc))
+				continue;
+			/* Drained at the end; lost, it is done again. */
+			media_store64(maps[i], media_load64(maps[i]) & alloc);
+			media_flush(DURABILITY_POWER, maps[i], sizeof(m64));
+		}
+	}
+}
+
 static int visit_load(struct pass *p, const struct span_at *at)
 {
-	(void)span_suspect_load(p->heap, at);
+	if (!span_suspect_load(p->heap, at))
+		load_exact(p, at);
 	return 0;
 }
 
 static int visit_close(struct pass *p, const struct span_at *at)
 {
-	if (!(media_load64(span_open_word(p->heap, at)) & OPEN_MARK))
+	if (at->span.kind != SPAN_SMALL ||
+	    !(media_load64(span_open_word(p->heap, at)) & OPEN_MARK))
 		return 0;
 	/* Without its owner's right nobody may close a span; a death here leaves it the daemon's, which
 	 * loading undoes. */

@@ -7,7 +7,6 @@
 #include "media/runs.h"
 
 #include <errno.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <bsd/sys/tree.h>
 
@@ -183,6 +182,21 @@ int runs_take(struct runs *runs, uint64_t length, uint64_t align, struct run *re
 					.length = run.length - lead - length });
 	*ret = run;
 	return 0;
+}
+
+bool runs_at(const struct runs *runs, uint32_t shelf, uint64_t unit, struct run *ret)
+{
+	struct place_tree *places = (struct place_tree *)(uintptr_t)&runs->places;
+	struct node key = { .run = { .shelf = shelf, .unit = (uint32_t)unit } };
+	struct node *n = RB_NFIND(place_tree, places, &key);
+	struct node *prev = n ? RB_PREV(place_tree, places, n) : RB_MAX(place_tree, places);
+
+	/* The run before it may reach over the place. */
+	if (prev && prev->run.shelf == shelf && prev->run.unit + prev->run.length > unit)
+		n = prev;
+	if (n)
+		*ret = n->run;
+	return n != NULL;
 }
 
 uint64_t runs_units(const struct runs *runs)

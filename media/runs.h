@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct run {
@@ -35,6 +36,9 @@ static inline uint64_t run_aligned(const struct run *run, uint64_t align)
  * alignment runs that are long enough in any case may be preferred. -ENOSPC: no run has them; -ENOMEM.
  */
 int runs_take(struct runs *runs, uint64_t length, uint64_t align, struct run *ret);
+
+/* The first run that ends behind a place; whether there is one. */
+bool runs_at(const struct runs *runs, uint32_t shelf, uint64_t unit, struct run *ret);
 
 /* Units in all runs, and in the longest. */
 uint64_t runs_units(const struct runs *runs);

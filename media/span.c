@@ -33,17 +33,24 @@ int state_layout_init(struct state_layout *ret, uint32_t min_block)
 	return 0;
 }
 
-uint64_t state_records_offset(uint64_t limit_units)
-{
-	uint64_t hints = DIV_UP(limit_units, 64) * sizeof(m64);
-
-	/* The hints, and the limbo hints behind them. */
-	return MEDIA_PAGE + 2 * ALIGN_UP(hints, (uint64_t)MEDIA_PAGE);
-}
-
 static uint64_t page_up(uint64_t bytes)
 {
 	return ALIGN_UP(bytes, (uint64_t)MEDIA_PAGE);
+}
+
+static uint64_t hints_size(uint64_t limit_units)
+{
+	return page_up(DIV_UP(limit_units, 64) * sizeof(m64));
+}
+
+uint64_t limbo_hints_offset(uint64_t limit_units)
+{
+	return MEDIA_PAGE + hints_size(limit_units);
+}
+
+uint64_t state_records_offset(uint64_t limit_units)
+{
+	return limbo_hints_offset(limit_units) + hints_size(limit_units);
 }
 
 uint64_t state_file_size(const struct state_layout *l, uint64_t limit_units, uint64_t units)
@@ -54,6 +61,13 @@ uint64_t state_file_size(const struct state_layout *l, uint64_t limit_units, uin
 uint64_t table_file_size(uint64_t units)
 {
 	return page_up(sizeof(struct table_file_df) + units * sizeof(m64));
+}
+
+uint64_t sparse_table_size(uint64_t limit_units)
+{
+	uint64_t granules = DIV_UP(limit_units, GRANULE_UNITS);
+
+	return table_file_size(limit_units) + page_up(DIV_UP(granules, 64) * sizeof(m64));
 }
 
 uint64_t lanes_file_size(uint32_t lanes)

@@ -129,8 +129,11 @@ int state_layout_init(struct state_layout *ret, uint32_t min_block);
 /* Offset of the first state record in a state file that provides for `limit` units, and its size
  * with `units` of them. */
 uint64_t state_records_offset(uint64_t limit_units);
+uint64_t limbo_hints_offset(uint64_t limit_units);
 uint64_t state_file_size(const struct state_layout *l, uint64_t limit_units, uint64_t units);
 uint64_t table_file_size(uint64_t units);
+/* A sparse heap's table has words for `limit` units and the granule map behind them. */
+uint64_t sparse_table_size(uint64_t limit_units);
 uint64_t lanes_file_size(uint32_t lanes);
 
 static inline m64 *state_alloc(char *record)

@@ -22,6 +22,16 @@ static uint64_t get(struct lane *lane, size_t size)
 	return ptr;
 }
 
+/* At a multiple of two units. */
+static uint64_t get_aligned(struct lane *lane, size_t size)
+{
+	uint64_t ptr = lane_alloc_aligned(lane, 2 * UNIT_SIZE, size);
+
+	if (ptr == 0)
+		abort();
+	return ptr;
+}
+
 static void put(struct lane *lane, uint64_t ptr)
 {
 	if (lane_dealloc(lane, ptr) < 0)
@@ -232,6 +242,29 @@ static void prepare_large_free(struct scene *s)
 	s->before = 20 * UNIT_SIZE;
 }
 
+/* A large block was freed and its span is kept. */
+static void prepare_kept(struct scene *s)
+{
+	put(s->actor, get_aligned(s->actor, 2 * UNIT_SIZE));
+	s->after = 2 * UNIT_SIZE;
+}
+
+static void act_kept(struct scene *s)
+{
+	(void)get_aligned(s->actor, 2 * UNIT_SIZE);
+}
+
+/* As many bytes are kept as may be in so small a heap, three units: the oldest goes for the next. */
+static void prepare_kept_full(struct scene *s)
+{
+	uint64_t a = get_aligned(s->actor, UNIT_SIZE), b = get_aligned(s->actor, 2 * UNIT_SIZE);
+
+	s->ptr[s->n++] = get_aligned(s->actor, 2 * UNIT_SIZE);
+	put(s->actor, a);
+	put(s->actor, b);
+	s->before = 2 * UNIT_SIZE;
+}
+
 /* Giving up */
 
 /* A lane that holds spans of several classes ends. */
@@ -319,6 +352,7 @@ const struct scene_operation scene_operations[N_SCENES] = {
 	{ "alloc, adopting", prepare_adopt, act_alloc, false, NULL },
 	{ "alloc, adopting what was granted", prepare_next, act_alloc, false, NULL },
 	{ "alloc, large", prepare_large, act_large, false, NULL },
+	{ "alloc, kept run", prepare_kept, act_kept, false, NULL },
 	{ "alloc, retiring", prepare_retire, act_retire, false, NULL },
 	{ "alloc, joined runs", prepare_join, act_join, false, NULL },
 	{ "alloc, aligned", prepare_aligned, act_aligned, false, NULL },
@@ -327,6 +361,7 @@ const struct scene_operation scene_operations[N_SCENES] = {
 	{ "free of another's", prepare_foreign, act_free, false, NULL },
 	{ "free, unowned span", prepare_unowned, act_free, false, NULL },
 	{ "free, large", prepare_large_free, act_free, false, NULL },
+	{ "free, kept runs", prepare_kept_full, act_free, false, NULL },
 	{ "free deferred, by the owner", prepare_free, act_defer, false, NULL },
 	{ "free deferred, of another's", prepare_foreign, act_defer, false, NULL },
 	{ "free deferred, unowned span", prepare_unowned, act_defer, false, NULL },

@@ -39,7 +39,7 @@ enum scene_recovery {
 	N_SCENE_RECOVERIES,
 };
 
-#define N_SCENES 25u
+#define N_SCENES 27u
 extern const struct scene_operation scene_operations[N_SCENES];
 
 /* One at a time. */

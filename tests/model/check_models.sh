@@ -118,4 +118,17 @@ breaks reclaim -DQUEUE
 breaks reclaim -DG_LOST
 breaks reclaim -DTWO_SNAPSHOTS
 
+holds limbo -DSTAYS
+holds limbo -DBLOCKS=1 -DWMAX=4
+holds limbo -DBLOCKS=1 -DNOT_AGAIN
+breaks limbo -DBLOCKS=1 -DHINT_FIRST
+breaks limbo -DBLOCKS=1 -DNO_FREEING
+breaks limbo -DBLOCKS=1 -DLIMBO_FIRST
+breaks limbo -DBLOCKS=1 -DLOOK_FIRST
+breaks limbo -DBLOCKS=1 -DLOAD_BLIND
+breaks limbo -DBLOCKS=1 -DLOAD_NO_HINT
+breaks limbo -DBLOCKS=1 -DREMOTE_FIRST
+breaks limbo -DSTAYS -DODD_BLIND
+breaks limbo -DSTAYS -DODD_FIRST
+
 exit $failed

@@ -210,7 +210,6 @@ START_TEST(death_gives_spans_back)
 }
 END_TEST
 
-/* What an idle thread holds is had by others before the heap is full, and it goes on afterwards. */
 /* A daemon that grants a run, takes it back before its asker claims it, and grants a shorter one there. */
 static int slow_reply(void *ctx, uint64_t units, uint64_t align, uint64_t *ref)
 {
@@ -245,6 +244,54 @@ START_TEST(a_run_is_as_long_as_asked)
 }
 END_TEST
 
+/* Taking and giving back large blocks asks the daemon once; what is kept is bounded, suits what is asked, and
+ * is another's when room is short. */
+START_TEST(large_blocks_are_kept)
+{
+	struct lane *lane = fixture_lane(&fix, 1), *other = fixture_lane(&fix, 2);
+	uint64_t ptr[40], a, b, before;
+	unsigned calls;
+	struct span_at at;
+	uint32_t index;
+
+	a = must_alloc(lane, 20 * UNIT_SIZE);
+	calls = fix.calls;
+	for (int i = 0; i < 1000; i++) {
+		ck_assert_int_eq(lane_dealloc(lane, a), 0);
+		ck_assert_int_eq(lane_dealloc(lane, a), -EALREADY);
+		ck_assert_int_eq(lane_dealloc(other, a), -EALREADY);
+		/* A little smaller is as good; */
+		b = must_alloc(lane, (i % 2 ? 18 : 20) * UNIT_SIZE);
+		ck_assert_uint_eq(a, b);
+		/* and it is a block as any other. */
+		ck_assert_int_eq(heap_block(&fix.heap, a, &at, &index), 0);
+		ck_assert_uint_eq(at.block_size, 20 * UNIT_SIZE);
+		fixture_expect_used(&fix, 20 * UNIT_SIZE);
+	}
+	ck_assert_uint_eq(fix.calls, calls);
+	ck_assert_int_eq(lane_dealloc(other, a), 0);
+	/* Much smaller is not. */
+	b = must_alloc(other, 10 * UNIT_SIZE);
+	ck_assert_uint_ne(a, b);
+	ck_assert_int_eq(lane_dealloc(other, b), 0);
+	for (unsigned i = 0; i < 40; i++)
+		ptr[i] = must_alloc(lane, 10 * UNIT_SIZE);
+	for (unsigned i = 0; i < 40; i++)
+		ck_assert_int_eq(lane_dealloc(lane, ptr[i]), 0);
+	fixture_expect_used(&fix, 0);
+	fixture_check(&fix);
+	/* 1/32 of 16 MiB, each. */
+	before = (uint64_t)grant_trim(fix.grant);
+	ck_assert_uint_ge(before, (40 * 10 - 32) * UNIT_SIZE);
+	a = must_alloc(other, 1024 * UNIT_SIZE);
+	ck_assert_int_eq(lane_dealloc(lane, a), 0);
+	lane_free(other);
+	lane_free(lane);
+	fixture_expect_used(&fix, 0);
+}
+END_TEST
+
+/* What an idle thread holds is had by others before the heap is full, and it goes on afterwards. */
 START_TEST(idle_lanes_are_revoked)
 {
 	struct lane *idle = fixture_lane(&fix, 1), *busy = fixture_lane(&fix, 2);
@@ -395,6 +442,7 @@ int main(void)
 	tcase_add_test(t, freed_by_another);
 	tcase_add_test(t, death_gives_spans_back);
 	tcase_add_test(t, a_run_is_as_long_as_asked);
+	tcase_add_test(t, large_blocks_are_kept);
 	tcase_add_test(t, idle_lanes_are_revoked);
 	tcase_add_test(t, settled_under_its_user);
 	tcase_add_test(t, reload_keeps_the_living);

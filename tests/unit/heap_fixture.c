@@ -39,9 +39,10 @@ static void word_unmap(void *ctx, m64 *word)
 	(void)word;
 }
 
-static void make_grant(struct fixture *f)
+static void make_grant(struct fixture *f, bool power_cut)
 {
 	struct grant_lanes lanes = { .alive = lane_alive, .ctx = f, .count = FIXTURE_LANES,
+				     .power_cut = power_cut, .no_readers = power_cut,
 				     .words = &f->words };
 	const char *why = "";
 	uint64_t where = 0;
@@ -50,16 +51,19 @@ static void make_grant(struct fixture *f)
 	ck_assert_msg(r == 0, "grant_new: %d %s at %llx", r, why, (unsigned long long)where);
 }
 
-void fixture_init(struct fixture *f, uint64_t units, uint32_t min_block)
+static void init(struct fixture *f, uint64_t units, uint32_t min_block, enum durability durability,
+		 void (*watch)(void *metadata, size_t len))
 {
 	size_t table = table_file_size(units), state, lanes = lanes_file_size(FIXTURE_LANES);
 	char *at;
 
 	memset(f, 0, sizeof(*f));
-	ck_assert_int_eq(heap_init(&f->heap, 7, 1, DURABILITY_PROCESS, min_block), 0);
+	ck_assert_int_eq(heap_init(&f->heap, 7, 1, durability, min_block), 0);
 	state = state_file_size(&f->heap.layout, units, units);
 	f->mapping_len = 2 * (table + state) + lanes;
 	f->mapping = at = map_shared(f->mapping_len);
+	if (watch)
+		watch(f->mapping, f->mapping_len);
 	for (int i = 0; i < 2; i++) {
 		f->shelf[i].table = ((struct table_file_df *)(void *)at)->word;
 		at += table;
@@ -73,9 +77,20 @@ void fixture_init(struct fixture *f, uint64_t units, uint32_t min_block)
 	f->words = (struct grant_words){ .map = word_map, .unmap = word_unmap, .ctx = f };
 	pthread_mutex_init(&f->lock, NULL);
 	heap_shelf_add(&f->heap, 0, &f->shelf[0]);
-	make_grant(f);
+	make_grant(f, false);
 	heap_shelf_grow(&f->heap, &f->shelf[0], units);
 	ck_assert_int_eq(grant_grow(f->grant, 0, 0, units), 0);
+}
+
+void fixture_init(struct fixture *f, uint64_t units, uint32_t min_block)
+{
+	init(f, units, min_block, DURABILITY_PROCESS, NULL);
+}
+
+void fixture_init_power(struct fixture *f, uint64_t units, uint32_t min_block,
+			void (*watch)(void *metadata, size_t len))
+{
+	init(f, units, min_block, DURABILITY_POWER, watch);
 }
 
 void fixture_deinit(struct fixture *f)
@@ -97,7 +112,14 @@ void fixture_second_shelf(struct fixture *f, uint64_t units)
 void fixture_reload(struct fixture *f)
 {
 	grant_free(f->grant);
-	make_grant(f);
+	make_grant(f, false);
+}
+
+void fixture_reload_cut(struct fixture *f)
+{
+	memset(f->alive, 0, sizeof(f->alive));
+	grant_free(f->grant);
+	make_grant(f, true);
 }
 
 static int source_spans(void *ctx, unsigned class, uint32_t want, uint64_t *refs)

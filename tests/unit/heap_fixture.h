@@ -29,6 +29,9 @@ struct fixture {
 
 /* `units` in one shelf; room for a second of as many. Exits the test on failure. */
 void fixture_init(struct fixture *f, uint64_t units, uint32_t min_block);
+/* The same of durability `power`. `watch` (may be NULL) is called with the metadata before its first use. */
+void fixture_init_power(struct fixture *f, uint64_t units, uint32_t min_block,
+			void (*watch)(void *metadata, size_t len));
 void fixture_deinit(struct fixture *f);
 
 /* Brings the second shelf into service. */
@@ -38,6 +41,8 @@ struct lane *fixture_lane(struct fixture *f, uint32_t number);
 
 /* A new grant, as after a death of the daemon. */
 void fixture_reload(struct fixture *f);
+/* The same after a power cut: everybody is dead. */
+void fixture_reload_cut(struct fixture *f);
 
 /* The address of a block's bytes. */
 void *fixture_at(struct fixture *f, uint64_t ptr);

@@ -109,6 +109,12 @@ struct nvmm_pool_options {
 	mode_t mode;      /* rw bits for owner, group, others; 0: 0600 */
 	enum nvmm_durability durability;
 	uint32_t smallest_block; /* heaps: 16, 32, 64, 128 or 256 bytes; 0: 16 */
+	/*
+	 * Heaps. Its size is no promise then: space is reserved as it is granted, so that a heap can be far
+	 * larger than the memory there is. An allocation that finds none is ENOSPC, or EDQUOT if it is the
+	 * owner's share that is used up; what was allocated never lacks it later.
+	 */
+	bool sparse;
 };
 
 struct nvmm_pool_info {
@@ -130,6 +136,7 @@ struct nvmm_pool_info {
 	/* Metadata was found rotten: the pool is not served. If that is the pool's own record, kind and
 	 * all that it would tell are 0. */
 	bool damaged;
+	bool sparse; /* heaps: `file_bytes` grow as blocks are granted */
 };
 
 /* -ENOENT: no such pool; -EINVAL: not a name. */
@@ -220,7 +227,8 @@ int nvmm_heap_stat(struct nvmm_heap *heap, struct nvmm_heap_info *ret);
 
 /*
  * Allocates `size` bytes and returns the pointer, or NVMM_NULL with errno: EINVAL: size 0, or more
- * than a shelf can ever hold; ENOSPC: the heap has no room for it; ENOMEM: the process has none;
+ * than a shelf can ever hold; ENOSPC: the heap has no room for it, or, if it is sparse, the shelf
+ * base has none; EDQUOT: a sparse heap's owner may have no more; ENOMEM: the process has none;
  * EROFS: opened read-only; EDEADLK: called from a signal handler that interrupted the allocator;
  * ETIMEDOUT, ECONNRESET: the daemon was needed and did not answer.
  * The content is undefined. A block is aligned to the largest power of two, up to 4096, that

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Space of sparse heaps.
+ *
+ * A sparse heap's size is no promise: what is granted is reserved then and counts then, against
+ * shelves.capacity and the owner's bytes_per_user. So a grant can fail in three ways beside a heap that is
+ * full, and each says which it was.
+ *
+ * Trimming goes in slices on the loop, with other requests between them: all that changes the index of free
+ * runs is on one thread, so that nothing is granted while it is given back. A slice is a few milliseconds
+ * of work for the kernel. A wish (media/grant.h) is reserved in a thread; the trim leaves it alone.
+ *
+ * Free memory goes back when a program or an operator trims, when the base has no more of it, and when a heap
+ * is loaded, since then nobody knows which free runs have pages. It does not go back by itself while
+ * the heap is used: what was free a moment ago is what is granted next, and a page costs 2 us.
+ */
+#include "daemon/heap_space.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/access.h"
+#include "daemon/heap_load.h"
+#include "daemon/job.h"
+#include "daemon/nvmmd.h"
+#include "daemon/pool_ops.h"
+#include "daemon/request.h"
+
+#define SLICE (UINT64_C(16) << 20)  /* bytes that are given back at once */
+#define RELIEF (UINT64_C(256) << 20) /* bytes for a request that finds none */
+
+/* Limits */
+
+static bool space_allow(void *ctx, uint64_t bytes)
+{
+	struct pool *pool = ctx;
+
+	pool_recount(pool);
+	pool->space_refused = quota_short(pool->nvmmd, pool->record.uid, bytes);
+	return pool->space_refused == 0;
+}
+
+void heap_space_begin(struct pool *pool)
+{
+	if (pool->record.flags & POOL_SPARSE)
+		heap_service_allow(pool->heap, space_allow, pool);
+}
+
+void heap_space_count(struct pool *pool)
+{
+	if (pool->heap && heap_service_space_spent(pool->heap))
+		pool_recount(pool);
+}
+
+bool heap_space_relief(struct pool *pool)
+{
+	struct grant_place place = { 0 };
+
+	if (!heap_service_space_short(pool->heap))
+		return false;
+	return heap_service_space_return(pool->heap, &place, RELIEF) > 0;
+}
+
+bool heap_space_short(struct request *request, struct pool *pool, int *r)
+{
+	uint64_t limit = pool->nvmmd->config.limits.bytes_per_user;
+
+	if (!heap_service_space_short(pool->heap))
+		return false;
+	if (pool->space_refused == -EDQUOT)
+		*r = request_fail(request, -EDQUOT,
+				  "heap %u is sparse, and more space for it would take user %u over "
+				  "limits.bytes_per_user (%" PRIu64 "): trim or destroy heaps",
+				  pool->id, pool->record.uid, limit);
+	else if (pool->space_refused == -ENOSPC)
+		*r = request_fail(request, -ENOSPC,
+				  "heap %u is sparse, and more space for it would go over "
+				  "shelves.capacity (%" PRIu64 "): trim or destroy heaps",
+				  pool->id, pool->nvmmd->config.shelves.capacity);
+	else
+		*r = request_fail(request, -ENOSPC,
+				  "heap %u is sparse, and the shelf base has no room for more of it: "
+				  "trim or destroy heaps, or make its file system larger",
+				  pool->id);
+	return true;
+}
+
+/* Wishes */
+
+struct wish {
+	struct job job;
+	struct pool *pool;
+	struct heap_service *heap;
+	struct request *request;
+	struct grant_wish wish;
+};
+
+static int wish_run(struct job *job)
+{
+	struct wish *wish = container_of(job, struct wish, job);
+
+	return grant_wish_run(&wish->wish);
+}
+
+static void wish_done(struct job *job, int r)
+{
+	struct wish *wish = container_of(job, struct wish, job);
+	struct pool *pool = wish->pool;
+
+	pool->space_wish = false;
+	heap_service_wish_end(wish->heap, r);
+	pool_recount(pool);
+	pool->space_refused = 0;
+	if (r < 0) {
+		if (r == -EDQUOT || r == -ENOSPC)
+			heap_service_space_lack(wish->heap);
+		if (!heap_space_short(wish->request, pool, &r))
+			request_fail(wish->request, r, "heap %u: reserving space: %s", pool->id,
+				     strerror(-r));
+		request_finish(wish->request, r);
+	} else {
+		request_run(wish->request);
+	}
+	heap_service_unref(wish->heap);
+	pool_unpark(pool);
+	pool_rest(pool);
+	pool_unref(pool);
+	free(wish);
+}
+
+int heap_space_wish(struct request *request, struct pool *pool)
+{
+	struct grant_wish wanted;
+	struct wish *wish;
+
+	/* One at a time; who comes in between asks again after it. */
+	if (pool->space_wish) {
+		pool_park(pool, request);
+		return REQUEST_PENDING;
+	}
+	wish = calloc(1, sizeof(*wish));
+	if (!wish || !heap_service_wished(pool->heap, &wanted)) {
+		free(wish);
+		return request_fail(request, -ENOMEM, "the daemon has no memory");
+	}
+	wish->pool = pool_ref(pool);
+	wish->heap = heap_service_ref(pool->heap);
+	wish->request = request;
+	wish->wish = wanted;
+	wish->job.run = wish_run;
+	wish->job.done = wish_done;
+	heap_service_wish_begin(pool->heap, &wanted);
+	pool->space_wish = true;
+	job_start(&wish->job, request->nvmmd);
+	return REQUEST_PENDING;
+}
+
+/* Trimming */
+
+struct trim {
+	struct job job;
+	struct pool *pool;
+	struct heap_service *heap;
+	struct request *request;
+	struct grant_place place;
+	uint64_t retired;
+	uint64_t returned;
+};
+
+static int reply_trimmed(struct trim *trim)
+{
+	Nvmm__HeapTrimmed *reply = request_alloc(trim->request, sizeof(*reply));
+
+	if (!reply)
+		return request_fail(trim->request, -ENOMEM, "the daemon has no memory");
+	nvmm__heap_trimmed__init(reply);
+	reply->retired = trim->retired;
+	reply->returned = trim->returned;
+	trim->request->reply.result_case = NVMM__REPLY__RESULT_HEAP_TRIMMED;
+	trim->request->reply.heap_trimmed = reply;
+	return 0;
+}
+
+static void trim_end(struct trim *trim, int r)
+{
+	struct pool *pool = trim->pool;
+
+	pool_recount(pool);
+	if (r < 0)
+		r = request_fail(trim->request, r, "heap %u: giving space back: %s", pool->id,
+				 strerror(-r));
+	else
+		r = reply_trimmed(trim);
+	request_finish(trim->request, r);
+	heap_service_unref(trim->heap);
+	pool_rest(pool);
+	pool_unref(pool);
+	free(trim);
+}
+
+/* Nothing: the loop serves others before the next slice. */
+static int trim_pause(struct job *job)
+{
+	(void)job;
+	return 0;
+}
+
+static void trim_slice(struct job *job, int r)
+{
+	struct trim *trim = container_of(job, struct trim, job);
+	int64_t bytes;
+
+	/* Given up and loaded anew meanwhile: then all was given back, and this one's index is old. */
+	if (r < 0 || trim->pool->heap != trim->heap) {
+		trim_end(trim, r);
+		return;
+	}
+	bytes = heap_service_space_return(trim->heap, &trim->place, SLICE);
+	if (bytes < 0 || trim->place.whole) {
+		trim->returned += bytes > 0 ? (uint64_t)bytes : 0;
+		trim_end(trim, bytes < 0 ? (int)bytes : 0);
+		return;
+	}
+	trim->returned += (uint64_t)bytes;
+	job_start(&trim->job, trim->pool->nvmmd);
+}
+
+static int trim_start(struct request *request, struct pool *pool, uint64_t retired)
+{
+	struct trim *trim = calloc(1, sizeof(*trim));
+
+	if (!trim)
+		return request_fail(request, -ENOMEM, "the daemon has no memory");
+	trim->pool = pool_ref(pool);
+	trim->heap = heap_service_ref(pool->heap);
+	trim->request = request;
+	trim->retired = retired;
+	trim->job.run = trim_pause;
+	trim->job.done = trim_slice;
+	job_start(&trim->job, request->nvmmd);
+	return REQUEST_PENDING;
+}
+
+int op_heap_trim(struct request *request)
+{
+	uint32_t id = request->msg->heap_trim->id;
+	struct pool *pool;
+	int64_t retired;
+	int r;
+
+	r = pool_need(request, id, &pool);
+	if (r < 0)
+		return r;
+	if (pool->record.kind == POOL_REGION)
+		return request_fail(request, -EINVAL, "pool %u is a region, not a heap", id);
+	if (access_open(&request->nvmmd->admin, request_peer(request), &pool->record,
+			ACCESS_READ | ACCESS_WRITE) < 0)
+		return request_fail(request, -EACCES,
+				    "pool %u is user %u's with mode 0%03o: only who may write it may "
+				    "trim it",
+				    id, pool->record.uid, pool->record.mode);
+	r = heap_need(request, pool);
+	if (r != 0)
+		return r;
+	retired = heap_service_retire(pool->heap);
+	if (retired < 0) {
+		pool_judge(pool, (int)retired, "retiring spans");
+		return request_fail(request, (int)retired, "heap %u: retiring spans: %s", id,
+				    strerror((int)-retired));
+	}
+	return trim_start(request, pool, (uint64_t)retired);
+}

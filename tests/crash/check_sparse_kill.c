@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Death at every step of a sparse heap's grants and of giving space back: each store, and each call that
+ * reserves or punches.
+ *
+ * The operation runs in a child that is killed just before its k-th point, for every k until it gets through.
+ * Then the heap is loaded anew, as after a death of daemon and client, and loading is killed too. The oracle:
+ * whatever the table leads to is reserved, nothing else of the metadata is, no rule is broken, blocks that
+ * were there keep their bytes, and all that is free can be had and written to.
+ */
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/macro.h"
+#include "tests/unit/sparse_fixture.h"
+
+#define MIB (UINT64_C(1) << 20)
+#define UNITS 2048u /* 32 MiB, four granules */
+#define KEPT 40u
+
+struct operation {
+	const char *name;
+	void (*prepare)(void);
+	void (*act)(void); /* in the child */
+};
+
+static struct sparse sparse;
+static uint64_t kept[KEPT];
+static uint64_t ptr[64];
+
+/* The killer */
+
+static long points_left;
+
+static void point(enum media_point kind, const void *addr, size_t len)
+{
+	(void)kind;
+	(void)addr;
+	(void)len;
+	if (points_left-- == 0)
+		_exit(99);
+}
+
+static void nothing(const void *addr, size_t len)
+{
+	(void)addr;
+	(void)len;
+}
+
+static void nothing_either(void)
+{
+}
+
+static const struct media_backend killer = {
+	.flush = nothing,
+	.drain = nothing_either,
+	.point = point,
+};
+
+/* Runs fn in a child that dies at its k-th point; whether it died there. */
+static bool killed_at(long k, void (*fn)(void))
+{
+	int status;
+	pid_t pid = fork();
+
+	ck_assert_int_ge(pid, 0);
+	if (pid == 0) {
+		points_left = k;
+		media_backend = &killer;
+		fn();
+		_exit(0);
+	}
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert(WIFEXITED(status));
+	ck_assert_msg(WEXITSTATUS(status) == 99 || WEXITSTATUS(status) == 0,
+		      "the child failed: %d", WEXITSTATUS(status));
+	return WEXITSTATUS(status) == 99;
+}
+
+/* Operations */
+
+static uint64_t get(uint64_t size)
+{
+	uint64_t p = sparse_alloc(&sparse, size);
+
+	if (p == 0)
+		abort();
+	return p;
+}
+
+static void put_all(void)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(ptr); i++)
+		if (ptr[i] && lane_dealloc(sparse.lane, ptr[i]) < 0)
+			abort();
+	lane_release(sparse.lane);
+}
+
+static void prepare_none(void)
+{
+}
+
+/* Freed and given back: what is granted next is a hole. */
+static void prepare_trimmed(void)
+{
+	for (unsigned i = 0; i < 5; i++)
+		ptr[i] = get(3 * MIB);
+	put_all();
+	sparse_trim(&sparse);
+}
+
+static void prepare_freed(void)
+{
+	for (unsigned i = 0; i < 20; i++)
+		ptr[i] = get(i % 2 ? MIB : 50000);
+	put_all();
+}
+
+static void act_small(void)
+{
+	(void)get(5000);
+}
+
+static void act_run(void)
+{
+	(void)get(9 * MIB);
+}
+
+static void act_wish(void)
+{
+	(void)get(20 * MIB);
+}
+
+static void act_trim(void)
+{
+	sparse_trim(&sparse);
+}
+
+static const struct operation operations[] = {
+	{ "a fresh span", prepare_none, act_small },
+	{ "a span where space was given back", prepare_trimmed, act_small },
+	{ "a run over granules", prepare_none, act_run },
+	{ "a run where space was given back", prepare_trimmed, act_run },
+	{ "a run by a wish", prepare_trimmed, act_wish },
+	{ "a trim", prepare_freed, act_trim },
+};
+
+/* Recovery */
+
+static void load(void)
+{
+	sparse_reload(&sparse, true);
+	if (grant_space_clear(sparse.grant) < 0)
+		abort();
+}
+
+static void verify(void)
+{
+	sparse_check(&sparse);
+	for (unsigned i = 0; i < KEPT; i++)
+		ck_assert_int_eq(*(char *)sparse_at(&sparse, kept[i]), 1);
+	while (sparse_alloc(&sparse, 2 * MIB) != 0)
+		;
+	while (sparse_alloc(&sparse, 10000) != 0)
+		;
+	while (sparse_alloc(&sparse, 16) != 0)
+		;
+	sparse_check(&sparse);
+}
+
+static void scene_init(const struct operation *op)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(ptr); i++)
+		ptr[i] = 0;
+	sparse_init(&sparse, UNITS, UNITS);
+	for (unsigned i = 0; i < KEPT; i++)
+		kept[i] = get(100 + i * 700);
+	op->prepare();
+}
+
+/* One death of the operation at k, then deaths of loading at every `step`-th point; whether it died. */
+static bool run_once(const struct operation *op, long k)
+{
+	bool died;
+
+	scene_init(op);
+	died = killed_at(k, op->act);
+	sparse.torn = died;
+	for (long j = k % 7; killed_at(j, load); j += 11)
+		;
+	load();
+	verify();
+	sparse_deinit(&sparse);
+	return died;
+}
+
+START_TEST(every_point)
+{
+	const struct operation *op = &operations[_i];
+	long k = 0;
+
+	while (run_once(op, k))
+		k++;
+	printf("%s: %ld points\n", op->name, k);
+	ck_assert_int_gt(k, 1);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("sparse kill");
+	TCase *tcase = tcase_create("points");
+	SRunner *runner;
+	int failed;
+
+	tcase_set_timeout(tcase, 180);
+	tcase_add_loop_test(tcase, every_point, 0, ARRAY_SIZE(operations));
+	suite_add_tcase(suite, tcase);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

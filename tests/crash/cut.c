@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Power cuts. A point is announced before its store takes effect, so what a store did is looked at when
+ * the next point comes. Words are independent of each other, also in one line: more can be lost here
+ * than on any machine.
+ */
+#include "tests/crash/cut.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "media/format.h"
+
+#define PENDING_MAX 65536u
+
+/* A store that need not have reached the medium. */
+struct pending {
+	uint64_t value;
+	uint32_t word;
+	bool flushed; /* the next drain makes it durable */
+};
+
+struct cut {
+	uint64_t *words;
+	size_t n_words;
+	uint64_t *durable;
+	uint32_t last; /* word of the store that was announced, */
+	uint64_t was;  /* its value then */
+	bool announced;
+	long left;
+	long points;
+	struct cut_counts counts;
+	uint32_t n;
+	struct pending pending[PENDING_MAX];
+};
+
+static struct cut *the;
+
+static void *shared(size_t len)
+{
+	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED)
+		abort();
+	return p;
+}
+
+/* The announced store has been done since. */
+static void look(struct cut *c)
+{
+	if (!c->announced)
+		return;
+	c->announced = false;
+	if (c->words[c->last] == c->was)
+		return;
+	if (c->n == PENDING_MAX) {
+		fprintf(stderr, "cut: too many stores that are not drained\n");
+		abort();
+	}
+	c->pending[c->n++] = (struct pending){ .word = c->last, .value = c->words[c->last] };
+}
+
+static void point(enum media_point kind, const void *addr, size_t len)
+{
+	struct cut *c = the;
+	size_t offset = (uintptr_t)addr - (uintptr_t)c->words;
+
+	(void)len;
+	look(c);
+	if (c->left-- == 0)
+		_exit(CUT_STATUS);
+	c->points++;
+	if (kind != MEDIA_POINT_STORE || offset / sizeof(uint64_t) >= c->n_words)
+		return;
+	c->last = (uint32_t)(offset / sizeof(uint64_t));
+	c->was = c->words[c->last];
+	c->announced = true;
+}
+
+static void flush(const void *addr, size_t len)
+{
+	struct cut *c = the;
+	uintptr_t from = (uintptr_t)addr & ~(uintptr_t)(MEDIA_LINE - 1);
+	uintptr_t to = (uintptr_t)addr + len;
+
+	look(c);
+	c->counts.flushes++;
+	for (uint32_t i = 0; i < c->n; i++) {
+		uintptr_t at = (uintptr_t)&c->words[c->pending[i].word];
+
+		if (at >= from && (at & ~(uintptr_t)(MEDIA_LINE - 1)) < to)
+			c->pending[i].flushed = true;
+	}
+}
+
+static void drain(void)
+{
+	struct cut *c = the;
+	uint32_t kept = 0;
+
+	look(c);
+	c->counts.drains++;
+	for (uint32_t i = 0; i < c->n; i++)
+		if (c->pending[i].flushed)
+			c->durable[c->pending[i].word] = c->pending[i].value;
+		else
+			c->pending[kept++] = c->pending[i];
+	c->n = kept;
+}
+
+static const struct media_backend backend = { .flush = flush, .drain = drain, .point = point };
+
+struct cut *cut_new(void *addr, size_t len)
+{
+	struct cut *c = shared(sizeof(*c));
+
+	c->words = addr;
+	c->n_words = len / sizeof(uint64_t);
+	c->durable = shared(len);
+	c->left = -1;
+	cut_settle(c);
+	the = c;
+	media_backend = &backend;
+	return c;
+}
+
+void cut_free(struct cut *c)
+{
+	munmap(c->durable, c->n_words * sizeof(uint64_t));
+	munmap(c, sizeof(*c));
+	the = NULL;
+	media_backend = &media_backend_pmem;
+}
+
+void cut_arm(struct cut *c, long k)
+{
+	c->left = k;
+	c->points = 0;
+}
+
+long cut_points(const struct cut *c)
+{
+	return c->points;
+}
+
+struct cut_counts cut_counts(const struct cut *c)
+{
+	return c->counts;
+}
+
+void cut_settle(struct cut *c)
+{
+	memcpy(c->durable, c->words, c->n_words * sizeof(uint64_t));
+	c->announced = false;
+	c->n = 0;
+	c->left = -1;
+}
+
+size_t cut_pending(struct cut *c)
+{
+	look(c);
+	return c->n;
+}
+
+/* Images */
+
+struct cut_images {
+	struct cut *cut;
+	uint64_t *durable;
+	struct pending *pending; /* by word, in their order */
+	size_t n;
+	uint32_t *first; /* of each word, and n */
+	size_t words;
+	uint64_t random;
+	unsigned most;
+	unsigned next;
+	bool all;
+};
+
+/* By word; those of one word stay in their order. */
+static void sort_pending(struct pending *p, size_t n)
+{
+	for (size_t i = 1; i < n; i++) {
+		struct pending one = p[i];
+		size_t k = i;
+
+		for (; k > 0 && p[k - 1].word > one.word; k--)
+			p[k] = p[k - 1];
+		p[k] = one;
+	}
+}
+
+struct cut_images *cut_images_new(struct cut *c, uint64_t seed, unsigned most)
+{
+	struct cut_images *m = calloc(1, sizeof(*m));
+	uint64_t product = 1;
+
+	look(c);
+	if (!m)
+		abort();
+	m->cut = c;
+	m->random = seed * UINT64_C(0x9e3779b97f4a7c15) | 1;
+	m->most = most;
+	m->n = c->n;
+	m->durable = malloc(c->n_words * sizeof(uint64_t));
+	m->pending = malloc((m->n + 1) * sizeof(*m->pending));
+	m->first = malloc((m->n + 2) * sizeof(*m->first));
+	if (!m->durable || !m->pending || !m->first)
+		abort();
+	memcpy(m->durable, c->durable, c->n_words * sizeof(uint64_t));
+	memcpy(m->pending, c->pending, m->n * sizeof(*m->pending));
+	sort_pending(m->pending, m->n);
+	for (size_t i = 0; i < m->n; i++)
+		if (i == 0 || m->pending[i].word != m->pending[i - 1].word)
+			m->first[m->words++] = (uint32_t)i;
+	m->first[m->words] = (uint32_t)m->n;
+	for (size_t w = 0; w < m->words && product <= most; w++)
+		product *= m->first[w + 1] - m->first[w] + 1;
+	m->all = product <= most;
+	if (m->all)
+		m->most = (unsigned)product;
+	return m;
+}
+
+void cut_images_free(struct cut_images *m)
+{
+	if (!m)
+		return;
+	free(m->durable);
+	free(m->pending);
+	free(m->first);
+	free(m);
+}
+
+/* xorshift64 (Marsaglia, "Xorshift RNGs", 2003). */
+static uint64_t next_random(struct cut_images *m)
+{
+	m->random ^= m->random << 13;
+	m->random ^= m->random >> 7;
+	m->random ^= m->random << 17;
+	return m->random >> 8;
+}
+
+/* Which of its pending stores a word has, from 1; 0: none. */
+static uint32_t choose(struct cut_images *m, size_t w, unsigned image, uint64_t *rest)
+{
+	uint32_t n = m->first[w + 1] - m->first[w], choice;
+
+	if (m->all) {
+		choice = (uint32_t)(*rest % (n + 1));
+		*rest /= n + 1;
+		return choice;
+	}
+	if (image < 2)
+		return image ? n : 0;
+	switch (image % 4) {
+	case 0: /* one word alone has reached the medium */
+		return *rest % m->words == w ? n : 0;
+	case 1: /* one word alone has not */
+		return *rest % m->words == w ? 0 : n;
+	case 2:
+		return next_random(m) % 2 ? (uint32_t)(next_random(m) % (n + 1)) : n;
+	default:
+		return next_random(m) % 4 ? 0 : (uint32_t)(next_random(m) % (n + 1));
+	}
+}
+
+bool cut_images_next(struct cut_images *m)
+{
+	struct cut *c = m->cut;
+	uint64_t rest = m->all ? m->next : next_random(m);
+
+	if (m->next == m->most)
+		return false;
+	memcpy(c->words, m->durable, c->n_words * sizeof(uint64_t));
+	for (size_t w = 0; w < m->words; w++) {
+		uint32_t choice = choose(m, w, m->next, &rest);
+
+		if (choice > 0)
+			c->words[m->pending[m->first[w]].word] =
+				m->pending[m->first[w] + choice - 1].value;
+	}
+	m->next++;
+	cut_settle(c);
+	return true;
+}

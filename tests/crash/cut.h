@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Power cuts. The media backend of a test that is built with NVMM_MEDIA_POINTS: it knows of each
+ * 8-byte word of one shared mapping which values the medium may hold. A store is pending until its
+ * line is flushed and a drain follows; until then the medium has the word's drained value or that of
+ * any pending store, whatever other words have.
+ *
+ * It lives in shared memory: a child works, dies at a point, and the parent makes the images that the
+ * medium may have then. One thread at a time.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define CUT_STATUS 99 /* of a process that died at a point */
+
+struct cut;
+
+/* Watches [addr, addr + len), a shared mapping, all of which counts as drained, and becomes the media
+ * backend. */
+struct cut *cut_new(void *addr, size_t len);
+void cut_free(struct cut *cut);
+
+/* This process dies just before its k-th point from now, from 0; negative: it does not. */
+void cut_arm(struct cut *cut, long k);
+/* Points passed since. */
+long cut_points(const struct cut *cut);
+/* Flushes and drains since cut_new(). */
+struct cut_counts {
+	uint64_t flushes; /* calls */
+	uint64_t drains;
+};
+struct cut_counts cut_counts(const struct cut *cut);
+
+/* What stands in the mapping is drained: the machine is on again. */
+void cut_settle(struct cut *cut);
+/* Words that the medium may not have as they are. */
+size_t cut_pending(struct cut *cut);
+
+/* Images */
+
+struct cut_images;
+
+/* Of what the medium may hold now: all of them if they are at most `most`, else a sample that has those
+ * without any pending store, with all of them, and with one word of its own kind. */
+struct cut_images *cut_images_new(struct cut *cut, uint64_t seed, unsigned most);
+void cut_images_free(struct cut_images *images);
+/* Writes the next image to the mapping, and settles; false: there is none. */
+bool cut_images_next(struct cut_images *images);
