@@ -32,6 +32,7 @@ const struct section config_sections[N_SECTIONS] = {
 	[SECTION_SHELVES] = { "shelves", "Where the shelves, the files of memory, are." },
 	[SECTION_SOCKET] = { "socket", "Where programs reach the daemon." },
 	[SECTION_EPOCH] = { "epoch", "How blocks come back that were freed with delay." },
+	[SECTION_RECOVERY] = { "recovery", "What follows a stop that was not in order." },
 	[SECTION_LIMITS] = { "limits", "What users may take." },
 	[SECTION_LOG] = { "log", "What the daemon tells of its work." },
 };
@@ -40,6 +41,13 @@ static const char *const durability_names[] = {
 	[DURABILITY_CHOICE_AUTO] = "auto",
 	[DURABILITY_CHOICE_PROCESS] = "process",
 	[DURABILITY_CHOICE_POWER] = "power",
+	NULL,
+};
+
+static const char *const recovery_names[] = {
+	[RECOVERY_START_ONLINE] = "online",
+	[RECOVERY_START_OFFLINE] = "offline",
+	[RECOVERY_START_MANUAL] = "manual",
 	NULL,
 };
 
@@ -99,6 +107,14 @@ const struct key config_keys[N_KEYS] = {
 	  AT(epoch.stall_warning), 0, 86400000, NULL,
 	  "Milliseconds in an epoch after which a thread that holds up others is named in the log.\n"
 	  "0: never." },
+	{ SECTION_RECOVERY, KEY_CHOICE, "on_start", "online",
+	  AT(recovery.on_start), 0, 0, recovery_names,
+	  "Heaps that were in use then: `online`, recovered in the background, each usable as soon\n"
+	  "as it is done; `offline`, every structure is verified, too, before anybody may open it;\n"
+	  "`manual`, refused until `nvmmctl recover`." },
+	{ SECTION_RECOVERY, KEY_COUNT, "parallel", "2",
+	  AT(recovery.parallel), 1, 64, NULL,
+	  "Heaps that are recovered at once." },
 	{ SECTION_LIMITS, KEY_COUNT, "clients", "4096",
 	  AT(limits.clients), 1, 65536, NULL,
 	  "Processes that may be attached together." },
@@ -127,6 +143,7 @@ const struct key config_keys[N_KEYS] = {
 
 /* Choices are stored as unsigned, modes as uint32_t. */
 _Static_assert(sizeof(enum durability_choice) == sizeof(unsigned), "as stored");
+_Static_assert(sizeof(enum recovery_start) == sizeof(unsigned), "as stored");
 _Static_assert(sizeof(enum log_level) == sizeof(unsigned), "as stored");
 _Static_assert(sizeof(enum log_target) == sizeof(unsigned), "as stored");
 _Static_assert(sizeof(mode_t) == sizeof(uint32_t), "as stored");

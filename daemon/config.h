@@ -19,6 +19,13 @@ enum durability_choice {
 	DURABILITY_CHOICE_POWER,
 };
 
+/* What becomes of heaps that were in use when the daemon before this one did not stop in order. */
+enum recovery_start {
+	RECOVERY_START_ONLINE,  /* recovered in the background, each usable when it is done */
+	RECOVERY_START_OFFLINE, /* likewise, and every structure is verified before anybody may open it */
+	RECOVERY_START_MANUAL,  /* not before `nvmmctl recover` says so */
+};
+
 struct config {
 	struct {
 		uint32_t id;    /* 1..255 */
@@ -40,6 +47,10 @@ struct config {
 		uint32_t interval;      /* ms between rounds of reclamation */
 		uint32_t stall_warning; /* ms; 0: never */
 	} epoch;
+	struct {
+		enum recovery_start on_start;
+		uint32_t parallel; /* heaps recovered at once */
+	} recovery;
 	struct {
 		uint32_t clients;           /* sessions together */
 		uint32_t clients_per_user;  /* 0: as `clients` */

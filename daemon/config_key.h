@@ -24,12 +24,13 @@ enum section_id {
 	SECTION_SHELVES,
 	SECTION_SOCKET,
 	SECTION_EPOCH,
+	SECTION_RECOVERY,
 	SECTION_LIMITS,
 	SECTION_LOG,
 	SECTION_NONE, /* keys at the top level */
 };
 #define N_SECTIONS ((size_t)SECTION_NONE)
-#define N_KEYS ((size_t)20)
+#define N_KEYS ((size_t)22)
 
 struct section {
 	const char *name;

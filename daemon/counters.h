@@ -25,6 +25,7 @@
 	X(pools_damaged, "Pools taken out of service because their metadata is damaged")  \
 	X(opens, "Pools opened")                                                          \
 	X(descriptors_sent, "Descriptors passed to clients")                              \
+	X(heaps_recovered, "Heaps recovered after an unclean stop, or when asked to")     \
 	X(heaps_loaded, "Heaps whose span tables were walked")                            \
 	X(lanes_taken, "Lanes given to threads")                                          \
 	X(lanes_settled, "Lanes settled for threads that ended or died")                  \

@@ -23,6 +23,7 @@
 #define READER_POOLS_MAX 64u
 #define POOLS_LISTED_MAX 256u
 #define READ_ROOM 64u
+#define COUNT_SPANS 65536u /* with limbo that is in no snapshot, looked at for a reply */
 
 static int no_memory(struct request *request)
 {
@@ -93,17 +94,22 @@ int op_epoch_sync(struct request *request)
 
 /* For the operator */
 
-static int add_pool(struct request *request, Nvmm__EpochsReply *reply, const struct pool *pool)
+static int add_pool(struct request *request, Nvmm__EpochsReply *reply, struct pool *pool,
+		    uint32_t *budget)
 {
-	const struct limbo *limbo = heap_service_limbo(pool->heap);
 	Nvmm__EpochPool *info = request_alloc(request, sizeof(*info));
+	struct limbo_tally tally = { 0 };
+	int r;
 
 	if (!info)
 		return -ENOMEM;
+	r = limbo_count(heap_service_limbo(pool->heap), budget, &tally);
+	pool_judge(pool, MIN(r, 0), "counting what is in limbo");
+	reply->more |= r > 0;
 	nvmm__epoch_pool__init(info);
 	info->id = pool->id;
-	info->bytes = limbo_bytes(limbo);
-	info->blocks = limbo_blocks(limbo);
+	info->bytes = tally.bytes;
+	info->blocks = tally.blocks;
 	if (pool->epochs.phase == EPOCH_WAIT) {
 		info->epoch = pool->epochs.stamp == UINT64_MAX ? 0 : pool->epochs.stamp;
 		info->waiting = uv_now(&request->nvmmd->loop) - pool->epochs.since;
@@ -114,6 +120,7 @@ static int add_pool(struct request *request, Nvmm__EpochsReply *reply, const str
 
 static int add_pools(struct request *request, Nvmm__EpochsReply *reply)
 {
+	uint32_t budget = COUNT_SPANS;
 	struct pool *pool;
 	int r = 0;
 
@@ -126,7 +133,7 @@ static int add_pools(struct request *request, Nvmm__EpochsReply *reply)
 			break;
 		}
 		if (r == 0 && pool->heap)
-			r = add_pool(request, reply, pool);
+			r = add_pool(request, reply, pool, &budget);
 	}
 	return r;
 }

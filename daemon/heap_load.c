@@ -31,8 +31,7 @@ struct heap_load {
 	struct pool_record record;
 	struct pool_shelves shelves;
 	struct lane_set alive; /* when the job began */
-	bool readers;          /* likewise: who opens it later finds no block that is in limbo */
-	bool power_cut;
+	struct heap_taking how;
 	struct heap_service *service;
 	char damage[HEAP_DAMAGE_LEN];
 };
@@ -42,7 +41,7 @@ static int load_run(struct job *job)
 	struct heap_load *load = container_of(job, struct heap_load, job);
 
 	return heap_service_new(&load->service, load->pool_fd, &load->record, &load->shelves,
-				&load->alive, load->readers, load->power_cut, load->damage);
+				&load->alive, &load->how, load->damage);
 }
 
 static void claim_lanes(struct pool *pool, struct opening *opening)
@@ -75,6 +74,17 @@ static int was_cut(bool *ret, struct pool *pool)
 		return pool_judge(pool, r, "its service record");
 	*ret = record.in_use && memcmp(record.boot_id, pool->nvmmd->boot_id, BOOT_ID_LEN) != 0;
 	return 0;
+}
+
+bool heap_was_in_use(struct pool *pool)
+{
+	struct service_record record = { .in_use = true };
+	struct meta *meta;
+
+	if (pool_meta(pool, &meta) == 0 && meta_service_get(meta, &record) < 0)
+		pool_judge(pool, -EUCLEAN, "its service record");
+	pool_rest(pool);
+	return !pool->damage && record.in_use;
 }
 
 static int service_put(struct pool *pool, bool in_use)
@@ -141,40 +151,53 @@ static void load_done(struct job *job, int r)
 
 	pool->busy = POOL_IDLE;
 	pool->load_error = r;
+	if (load->how.report)
+		*pool->recovery.report = *load->how.report;
 	if (r == 0)
 		load_commit(load);
 	else if (load->damage[0] && (r == -EIO || r == -EUCLEAN))
 		pool_damage(pool, "%s", load->damage);
 	else
 		pool_judge(pool, r, "loading the heap");
+	recovery_ended(pool, pool->load_error);
 	pool_unpark(pool);
 	pool->load_error = 0;
 	pool_rest(pool);
 	pool_unref(pool);
 	heap_service_unref(load->service);
 	close(load->pool_fd);
+	free(load->how.report);
 	free(load);
 }
 
-static int load_start(struct pool *pool)
+static int load_start(struct pool *pool, enum recovery_depth depth)
 {
 	struct heap_load *load = calloc(1, sizeof(*load));
 	const struct opening *opening;
-	int r;
+	int r = 0;
 
 	if (!load)
 		return -ENOMEM;
-	r = was_cut(&load->power_cut, pool);
+	load->how.progress = &pool->recovery.done;
+	load->how.repair = depth == RECOVERY_REPAIR;
+	if (depth > RECOVERY_LOAD) {
+		load->how.report = calloc(1, sizeof(*load->how.report));
+		r = load->how.report && recovery_report(pool) == 0 ? 0 : -ENOMEM;
+	}
+	if (r == 0)
+		r = was_cut(&load->how.power_cut, pool);
 	if (r == 0)
 		r = pool_files_dir(&load->pool_fd, pool->nvmmd->base_fd, pool->id);
 	if (r < 0) {
+		free(load->how.report);
 		free(load);
 		return r;
 	}
 	load->pool = pool_ref(pool);
 	load->record = pool->record;
 	load->shelves = pool->shelves;
-	load->readers = !LIST_EMPTY(&pool->openings);
+	load->how.readers = !LIST_EMPTY(&pool->openings);
+	load->how.live = load->how.readers && !pool->recovery.offline;
 	LIST_FOREACH (opening, &pool->openings, of_pool)
 		for (uint32_t i = 0; i < opening->n_lanes; i++)
 			lane_set_add(&load->alive, opening->lanes[i]);
@@ -187,8 +210,79 @@ static int load_start(struct pool *pool)
 
 void heap_load_ahead(struct pool *pool)
 {
-	if (!pool->heap && !pool->damage && pool->busy == POOL_IDLE && load_start(pool) < 0)
+	if (!pool->heap && !pool->damage && pool->busy == POOL_IDLE &&
+	    pool->recovery.state != RECOVERY_WAITING && load_start(pool, RECOVERY_LOAD) < 0)
 		log_warning("pool %u: its heap will be loaded when it is asked for", pool->id);
+}
+
+/* Beside running clients */
+
+struct heap_look {
+	struct job job;
+	struct pool *pool;
+	struct heap_service *heap;
+	struct check_report *report;
+};
+
+static int look_run(struct job *job)
+{
+	struct heap_look *look = container_of(job, struct heap_look, job);
+
+	return heap_service_audit(look->heap, true, look->report, &look->pool->recovery.done);
+}
+
+static void look_done(struct job *job, int r)
+{
+	struct heap_look *look = container_of(job, struct heap_look, job);
+	struct pool *pool = look->pool;
+
+	*pool->recovery.report = *look->report;
+	if (r == 0 && look->report->violations > 0)
+		r = -EUCLEAN;
+	pool_judge(pool, r, "verifying the heap");
+	recovery_ended(pool, r);
+	heap_service_unref(look->heap);
+	pool_unpark(pool);
+	pool_rest(pool);
+	pool_unref(pool);
+	free(look->report);
+	free(look);
+}
+
+/* A heap that is in use: what is empty is given back, then all is verified; nobody waits. */
+static int look_start(struct pool *pool)
+{
+	struct heap_look *look = calloc(1, sizeof(*look));
+	int r;
+
+	if (!look)
+		return -ENOMEM;
+	look->report = calloc(1, sizeof(*look->report));
+	r = look->report ? recovery_report(pool) : -ENOMEM;
+	if (r == 0)
+		r = heap_service_trim(pool->heap);
+	if (r < 0) {
+		free(look->report);
+		free(look);
+		return pool_judge(pool, r, "retiring empty spans");
+	}
+	look->pool = pool_ref(pool);
+	look->heap = heap_service_ref(pool->heap);
+	look->job.run = look_run;
+	look->job.done = look_done;
+	job_start(&look->job, pool->nvmmd);
+	return 0;
+}
+
+int heap_load_recover(struct pool *pool)
+{
+	enum recovery_depth depth = pool->recovery.depth;
+
+	if (pool->damage)
+		return -EUCLEAN;
+	if (pool->heap && pool->recovery.offline)
+		heap_service_unref(take(pool->heap)); /* its clients are kept away meanwhile */
+	return pool->heap ? look_start(pool) : load_start(pool, depth);
 }
 
 int heap_need(struct request *request, struct pool *pool)
@@ -204,8 +298,11 @@ int heap_need(struct request *request, struct pool *pool)
 		return request_fail(request, pool->load_error,
 				    "pool %u: its heap cannot be loaded: %s", pool->id,
 				    strerror(-pool->load_error));
+	r = recovery_need(request, pool, true);
+	if (r != 0)
+		return r;
 	if (pool->busy == POOL_IDLE) {
-		r = load_start(pool);
+		r = load_start(pool, RECOVERY_LOAD);
 		if (r < 0)
 			return request_fail(request, r, "pool %u: its heap cannot be loaded: %s",
 					    pool->id, strerror(-r));

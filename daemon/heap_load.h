@@ -10,6 +10,13 @@
  * a negative errno with the request's text. */
 int heap_need(struct request *request, struct pool *pool);
 
+/* Whether writers had the heap and nobody has said since that they have left it. */
+bool heap_was_in_use(struct pool *pool);
+
+/* Does what pool->recovery says: loads, verifies, mends; recovery_ended() follows. Beside running
+ * clients, if the heap is loaded. -ENOMEM and others: nothing was begun. */
+int heap_load_recover(struct pool *pool);
+
 /* The last opener has left the pool's loaded heap: drains it and says so in its service record. */
 void heap_unload(struct pool *pool);
 

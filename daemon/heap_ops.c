@@ -348,6 +348,9 @@ int op_heap_stat(struct request *request)
 		return r;
 	if (pool->record.kind == POOL_REGION)
 		return request_fail(request, -EINVAL, "pool %u is a region, not a heap", id);
+	/* Who only looks does not wait for a recovery. */
+	if (!opening_find(request->session, pool) && recovery_need(request, pool, false) < 0)
+		return -EBUSY;
 	r = heap_need(request, pool);
 	if (r != 0)
 		return r;

@@ -18,6 +18,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +31,7 @@
 #include "media/file.h"
 #include "media/guard.h"
 #include "media/marks.h"
+#include "media/repair.h"
 
 struct service_shelf {
 	struct heap_shelf shelf;
@@ -225,15 +227,16 @@ static void service_lanes_live(struct heap_service *service)
 							       .count = service->n_lanes });
 }
 
-static int service_grant(struct heap_service *service, const struct lane_set *alive, bool readers,
-			 bool power_cut, char damage[HEAP_DAMAGE_LEN])
+static int service_grant(struct heap_service *service, const struct lane_set *alive,
+			 const struct heap_taking *how, char damage[HEAP_DAMAGE_LEN])
 {
 	struct grant_lanes lanes = { .alive = lane_alive,
 				     .ctx = (void *)(uintptr_t)alive,
 				     .count = service->n_lanes,
 				     .words = &service->words.words,
-				     .no_readers = !readers,
-				     .power_cut = power_cut };
+				     .no_readers = !how || !how->readers,
+				     .progress = how ? how->progress : NULL,
+				     .power_cut = how && how->power_cut };
 	const char *why = "cannot be read";
 	uint64_t where = 0;
 	int r;
@@ -247,9 +250,69 @@ static int service_grant(struct heap_service *service, const struct lane_set *al
 	return r;
 }
 
+/* Guarded work on the whole heap. */
+struct looking {
+	struct heap *heap;
+	struct check_report *report;
+	bool live;
+};
+
+static int audit_guarded(void *arg)
+{
+	struct looking *l = arg;
+
+	heap_audit(l->heap, l->live, l->report);
+	return 0;
+}
+
+static int repair_guarded(void *arg)
+{
+	struct looking *l = arg;
+
+	heap_repair(l->heap, l->report);
+	return 0;
+}
+
+int heap_service_audit(struct heap_service *service, bool live, struct check_report *report,
+		       uint64_t *progress)
+{
+	struct looking l = { .heap = &service->heap, .report = report, .live = live };
+
+	report->progress = progress;
+	return guard_run(audit_guarded, &l, NULL);
+}
+
+static int service_repair(struct heap_service *service, const struct heap_taking *how,
+			  char damage[HEAP_DAMAGE_LEN])
+{
+	struct looking l = { .heap = &service->heap, .report = how->report };
+	int r = guard_run(repair_guarded, &l, NULL);
+
+	return r < 0 ? damage_say(damage, r, "pool", service->record.pool, "cannot be read") : 0;
+}
+
+/* What is there after all was settled keeps every rule, or the heap is not taken into service. */
+static int service_verify(struct heap_service *service, const struct heap_taking *how,
+			  char damage[HEAP_DAMAGE_LEN])
+{
+	struct check_report *report = how->report;
+	uint64_t before = report->violations;
+	uint32_t at = report->n_findings;
+	int r = heap_service_audit(service, how->live, report, NULL);
+
+	if (r < 0)
+		return damage_say(damage, r, "pool", service->record.pool, "cannot be read");
+	if (report->violations == before)
+		return 0;
+	at = MIN(at, report->n_findings - 1);
+	snprintf(damage, HEAP_DAMAGE_LEN, "%s at byte %" PRIu64 ": %s", report->finding[at].file,
+		 report->finding[at].offset, report->finding[at].what);
+	return -EUCLEAN;
+}
+
 int heap_service_new(struct heap_service **ret, int pool_fd, const struct pool_record *record,
 		     const struct pool_shelves *shelves, const struct lane_set *alive,
-		     bool readers, bool power_cut, char damage[HEAP_DAMAGE_LEN])
+		     const struct heap_taking *how, char damage[HEAP_DAMAGE_LEN])
 {
 	static const struct pool_shelves none;
 	_auto(heap_service_unref) struct heap_service *service = calloc(1, sizeof(*service));
@@ -269,8 +332,12 @@ int heap_service_new(struct heap_service **ret, int pool_fd, const struct pool_r
 		r = service_map_lanes(service, pool_fd, damage);
 	for (uint32_t i = 0; r == 0 && alive && i < shelves->n; i++)
 		r = service_shelf_add(service, pool_fd, i, &shelves->shelf[i], damage);
+	if (r == 0 && how && how->repair)
+		r = service_repair(service, how, damage);
 	if (r == 0)
-		r = service_grant(service, alive, readers, power_cut, damage);
+		r = service_grant(service, alive, how, damage);
+	if (r == 0 && how && how->report)
+		r = service_verify(service, how, damage);
 	if (r == 0)
 		r = limbo_new(&service->limbo, &service->heap);
 	if (r == 0 && alive && (record->flags & POOL_SPARSE))
@@ -442,6 +509,13 @@ bool heap_service_class_ok(const struct heap_service *service, unsigned class)
 int heap_service_spans(struct heap_service *service, unsigned class, uint32_t want, uint64_t *refs)
 {
 	return grant_spans(service->grant, class, want, refs);
+}
+
+int heap_service_trim(struct heap_service *service)
+{
+	int64_t bytes = grant_trim(service->grant);
+
+	return bytes < 0 ? (int)bytes : 0;
 }
 
 int heap_service_run(struct heap_service *service, uint64_t units, uint64_t align, uint64_t *ref)

@@ -8,7 +8,7 @@
  *   3. node file: the clean mark is taken away, durably, before anything else changes
  *   4. registry: refused as a whole, the daemon ends and leaves it untouched
  *   5. pools, interrupted changes put right; then sessions, which name pools; then epochs
- *   6. socket; READY
+ *   6. socket; READY; heaps are recovered beside (recovery.c)
  *
  * Stop: accept no more, read no more, wait for jobs, close connections; when the loop is empty, and
  * no session is left that a next daemon would have to take up, the clean mark, last of all.
@@ -277,8 +277,10 @@ static int init_service(struct nvmmd *nvmmd)
 		r = sessions_restore(nvmmd);
 	if (r == 0)
 		r = epochs_start(nvmmd);
-	if (r == 0)
+	if (r == 0) {
+		recovery_plan(nvmmd);
 		r = server_listen(nvmmd);
+	}
 	return r;
 }
 
@@ -291,6 +293,7 @@ int nvmmd_init(struct nvmmd *nvmmd, const struct options *options)
 	nvmmd->epochs.dir = nvmmd->epochs.wake_fd = -1;
 	nvmmd->base_fd = nvmmd->base_lock = nvmmd->runtime_fd = nvmmd->runtime_lock = -1;
 	pools_init(&nvmmd->pools);
+	recovery_init(&nvmmd->recovery);
 	sessions_init(&nvmmd->sessions);
 	server_init(&nvmmd->server);
 	r = load_config(nvmmd);
@@ -368,6 +371,7 @@ int nvmmd_run(struct nvmmd *nvmmd)
 		 nvmmd->config.shelves.base, nvmmd->config.node.id, nvmmd->config.socket.path,
 		 usage.pools, usage.damaged, nvmmd->sessions.n);
 	notify("READY=1\nSTATUS=serving %u pools on %s", usage.pools, nvmmd->config.socket.path);
+	recovery_kick(nvmmd);
 	uv_run(&nvmmd->loop, UV_RUN_DEFAULT);
 	mark_clean(nvmmd);
 	return 0;

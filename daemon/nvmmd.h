@@ -16,6 +16,7 @@
 #include "daemon/epochs.h"
 #include "daemon/options.h"
 #include "daemon/pool.h"
+#include "daemon/recovery.h"
 #include "daemon/server.h"
 #include "daemon/session.h"
 #include "media/node.h"
@@ -41,6 +42,7 @@ struct nvmmd {
 	struct pools pools;
 	struct sessions sessions;
 	struct epochs epochs;
+	struct recovery recovery;
 	struct server server;
 	struct counters counters;
 	struct frame *frame;   /* what a connection receives into */

@@ -68,6 +68,18 @@ static int open_dir(struct request *request, struct pool *pool, int *ret)
 	return 0;
 }
 
+/* Another session's claim to be alone with the pool is waited for. */
+static int exclusive_need(struct request *request, struct pool *pool)
+{
+	if (!pool->exclusive || pool->exclusive == request->session)
+		return 0;
+	if (request->msg->pool_open->nowait)
+		return request_fail(request, -EAGAIN, "process %d has pool %u for itself",
+				    pool->exclusive->peer.process.pid, pool->id);
+	pool_park(pool, request);
+	return REQUEST_PENDING;
+}
+
 /* Whether the peer may, and the pool is fit to be opened. */
 static int open_check(struct request *request, struct pool *pool, bool write)
 {
@@ -95,7 +107,10 @@ static int open_check(struct request *request, struct pool *pool, bool write)
 	if (pool->damage)
 		return request_fail(request, -EUCLEAN, "pool %u is damaged: %s", pool->id,
 				    pool->damage);
-	return pool->record.kind == POOL_HEAP && write ? heap_need(request, pool) : 0;
+	r = exclusive_need(request, pool);
+	if (r == 0 && pool->record.kind == POOL_HEAP)
+		r = recovery_need(request, pool, !request->msg->pool_open->nowait);
+	return r == 0 && pool->record.kind == POOL_HEAP && write ? heap_need(request, pool) : r;
 }
 
 /* Enters the opening into the session and its file, or leaves both as they were. */

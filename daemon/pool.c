@@ -97,6 +97,7 @@ void pool_unref(struct pool *pool)
 		return;
 	heap_service_unref(pool->heap);
 	meta_free(pool->meta);
+	recovery_free(pool);
 	free(pool->damage);
 	free(pool);
 }
@@ -212,29 +213,6 @@ void pool_recount(struct pool *pool)
 	close(dir);
 }
 
-/* The shelves of a pool end with the first that is shorter than its limit (pool_layout.c). */
-static int load_shelves(struct pool_shelves *ret, struct meta *meta)
-{
-	int r;
-
-	ret->n = 0;
-	for (uint32_t i = 0; i < POOL_SHELVES_MAX; i++) {
-		struct shelf_record *s = &ret->shelf[i];
-
-		r = meta_shelf_get(meta, i, s);
-		if (r < 0)
-			return r;
-		if (s->size == 0)
-			break;
-		if (s->size > s->limit || s->limit > SHELF_SIZE_MAX)
-			return -EUCLEAN;
-		ret->n++;
-		if (s->size < s->limit)
-			break;
-	}
-	return 0;
-}
-
 int pool_meta(struct pool *pool, struct meta **ret)
 {
 	const char *why = "cannot be read";
@@ -283,7 +261,7 @@ void pool_load(struct pool *pool)
 	r = pool_meta(pool, &meta);
 	if (r < 0)
 		pool_damage(pool, "meta.%u: %s", pool->record.home, strerror(-r));
-	else if (load_shelves(&pool->shelves, meta) < 0)
+	else if (pool_shelves_read(&pool->shelves, meta) < 0)
 		pool_damage(pool, "meta.%u: the record of shelf %u is rotten", pool->record.home,
 			    pool->shelves.n);
 	else if (pool->record.state == POOL_LIVE &&
@@ -314,6 +292,8 @@ void pool_unpark(struct pool *pool)
 		TAILQ_REMOVE(&list, request, of_pool);
 		request_run(request);
 	}
+	if (pool->recovery.state == RECOVERY_WAITING)
+		recovery_kick(pool->nvmmd);
 }
 
 struct opening *opening_find(struct session *session, const struct pool *pool)
@@ -339,6 +319,12 @@ int opening_new(struct opening **ret, struct session *session, struct pool *pool
 	pool->openers++;
 	*ret = opening;
 	return 0;
+}
+
+void pool_share(struct pool *pool)
+{
+	pool->exclusive = NULL;
+	pool_unpark(pool);
 }
 
 /* All lanes at once: what one began to publish, another may have reserved. */
@@ -374,6 +360,8 @@ void opening_free(struct opening *opening)
 	struct pool *pool = opening->pool;
 
 	opening_settle(opening);
+	if (pool->exclusive == opening->session)
+		pool_share(pool);
 	LIST_REMOVE(opening, of_pool);
 	LIST_REMOVE(opening, of_session);
 	free(opening);

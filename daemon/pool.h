@@ -18,6 +18,7 @@
 #include "daemon/epochs.h"
 #include "daemon/heap_service.h"
 #include "daemon/pool_layout.h"
+#include "daemon/recovery.h"
 #include "daemon/session_file.h"
 
 struct nvmmd;
@@ -66,6 +67,8 @@ struct pool {
 	struct opening_list openings;
 	unsigned openers;
 	struct pool_epochs epochs;
+	struct pool_recovery recovery;
+	struct session *exclusive; /* who alone may open it; NULL: nobody */
 	RB_ENTRY(pool) of_name;
 };
 
@@ -129,6 +132,9 @@ void pool_recount(struct pool *pool);
 /* Requests that wait until the pool's job is done; pool_unpark() runs them again. */
 void pool_park(struct pool *pool, struct request *request);
 void pool_unpark(struct pool *pool);
+
+/* Whoever had it for himself has it with others again: those that waited go on. */
+void pool_share(struct pool *pool);
 
 /* Openings */
 

@@ -60,8 +60,8 @@ static int make_pool(struct create *create)
 	if (r < 0)
 		return r;
 	if (create->record.kind == POOL_HEAP)
-		r = heap_service_new(&service, pool_fd, &create->record, &create->shelves, NULL, false,
-				     false, create->damage);
+		r = heap_service_new(&service, pool_fd, &create->record, &create->shelves, NULL,
+				     NULL, create->damage);
 	heap_service_unref(service);
 	if (r == 0)
 		r = write_shelf_records(pool_fd, create);
@@ -306,6 +306,7 @@ static int check_shape(struct request *request, struct pool_record *record,
 				    "a region cannot be sparse: it is mapped as it is");
 	if (record->kind == POOL_REGION)
 		return 0;
+	record->priority = (uint8_t)m->priority;
 	record->flags = m->sparse ? POOL_SPARSE : 0;
 	record->min_block = m->min_block ? m->min_block : MIN_BLOCK_DEFAULT;
 	if (state_layout_init(&layout, record->min_block) < 0)

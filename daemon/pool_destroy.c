@@ -96,6 +96,7 @@ static int destroy_start(struct request *request, struct pool *pool)
 		 record.name, request_peer(request)->uid,
 		 pool->openers ? ", though it is open" : "");
 	pool_drop_name(pool);
+	recovery_forget(pool);
 	drop_service(pool);
 	destroy->pool = pool_ref(pool);
 	destroy->request = request;

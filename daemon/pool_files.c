@@ -29,51 +29,6 @@ static void close_fd(int *fd)
 }
 #define _fd _cleanup(close_fd)
 
-static void dir_name(char buf[32], uint16_t id)
-{
-	snprintf(buf, 32, "pool-%u", id);
-}
-
-static void file_name(char buf[64], uint16_t node, enum pool_file file, uint32_t index)
-{
-	switch (file) {
-	case POOL_FILE_SHELF:
-		snprintf(buf, 64, "shelf-%u", index);
-		break;
-	case POOL_FILE_TABLE:
-		snprintf(buf, 64, "table-%u.%u", index, node);
-		break;
-	case POOL_FILE_STATE:
-		snprintf(buf, 64, "state-%u", index);
-		break;
-	case POOL_FILE_LANES:
-		snprintf(buf, 64, "lanes.%u", node);
-		break;
-	}
-}
-
-int pool_files_dir(int *ret, int base_fd, uint16_t id)
-{
-	char name[64];
-	int fd;
-
-	dir_name(name, id);
-	fd = openat(base_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	*ret = fd;
-	return 0;
-}
-
-int pool_files_open(int *ret, int pool_fd, uint16_t node, enum pool_file file, uint32_t index,
-		    int flags)
-{
-	char name[64];
-
-	file_name(name, node, file, index);
-	return file_open(ret, pool_fd, name, flags);
-}
-
 int pool_files_open3(int fds[3], int pool_fd, uint16_t node, uint32_t index)
 {
 	static const enum pool_file files[] = { POOL_FILE_SHELF, POOL_FILE_TABLE, POOL_FILE_STATE };
@@ -95,44 +50,18 @@ static bool is_sparse(const struct pool_record *record)
 	return record->flags & POOL_SPARSE;
 }
 
-/* A file's length for a shelf of `s`; files of a heap's shelf have lengths of their own. */
-static uint64_t file_length(const struct pool_record *record, enum pool_file file,
-			    const struct shelf_record *s)
-{
-	uint64_t units = s->size >> UNIT_SHIFT, limit = s->limit >> UNIT_SHIFT;
-	struct state_layout layout;
-
-	switch (file) {
-	case POOL_FILE_TABLE:
-		return is_sparse(record) ? sparse_table_size(limit) : table_file_size(units);
-	case POOL_FILE_STATE:
-		if (state_layout_init(&layout, record->min_block) < 0)
-			return 0;
-		return state_file_size(&layout, limit, is_sparse(record) ? limit : units);
-	case POOL_FILE_LANES:
-		return lanes_file_size(LANES_FIRST);
-	case POOL_FILE_SHELF:
-		break;
-	}
-	return s->size;
-}
-
 /* Writes the header of a fresh file: through a mapping, since that is how media are written. */
 static int write_header(int fd, const struct pool_record *record, enum pool_file file,
 			uint32_t index, const struct shelf_record *s)
 {
-	uint64_t magic = file == POOL_FILE_TABLE ? FILE_MAGIC_TABLE :
-			 file == POOL_FILE_STATE ? FILE_MAGIC_STATE :
-						   FILE_MAGIC_LANES;
-	uint64_t limit = file == POOL_FILE_LANES ? LANES_MAX : s->limit >> UNIT_SHIFT;
 	void *addr;
 	int r;
 
 	r = file_map(&addr, fd, MEDIA_PAGE, 0, true);
 	if (r < 0)
 		return r;
-	file_header_seal(addr, magic, record->home, record->pool, record->incarnation, index,
-			 record->min_block, limit);
+	file_header_seal(addr, pool_file_magic(file), record->home, record->pool,
+			 record->incarnation, index, record->min_block, pool_file_limit(file, s));
 	media_persist(record->durability, addr, sizeof(struct file_header_df));
 	file_unmap(addr, MEDIA_PAGE);
 	return 0;
@@ -143,7 +72,7 @@ static uint64_t first_bytes(const struct pool_record *record, enum pool_file fil
 			    const struct shelf_record *s)
 {
 	if (!is_sparse(record) || file == POOL_FILE_LANES)
-		return file_length(record, file, s);
+		return pool_file_length(record, file, s);
 	return file == POOL_FILE_SHELF ? 0 : MEDIA_PAGE;
 }
 
@@ -174,12 +103,12 @@ static int make_file(int pool_fd, const struct pool_record *record, enum pool_fi
 	char name[64];
 	int r;
 
-	file_name(name, record->home, file, index);
+	pool_file_name(name, record->home, file, index);
 	r = file_create_sparse(&fd, pool_fd, name, first_bytes(record, file, s),
-			       file_length(record, file, s));
+			       pool_file_length(record, file, s));
 	if (r == 0 && is_sparse(record) && file == POOL_FILE_TABLE)
 		r = file_reserve(fd, table_file_size(s->limit >> UNIT_SHIFT),
-				 file_length(record, file, s));
+				 pool_file_length(record, file, s));
 	if (r < 0)
 		return r;
 	if (file != POOL_FILE_SHELF) {
@@ -190,20 +119,13 @@ static int make_file(int pool_fd, const struct pool_record *record, enum pool_fi
 	return file_sync(fd);
 }
 
-static const enum pool_file shelf_files[] = { POOL_FILE_SHELF, POOL_FILE_TABLE, POOL_FILE_STATE };
-
-static size_t n_shelf_files(const struct pool_record *record)
-{
-	return record->kind == POOL_HEAP ? ARRAY_SIZE(shelf_files) : 1;
-}
-
 static int make_shelf(int pool_fd, const struct pool_record *record, uint32_t index,
 		      const struct shelf_record *s)
 {
 	int r;
 
-	for (size_t i = 0; i < n_shelf_files(record); i++) {
-		r = make_file(pool_fd, record, shelf_files[i], index, s);
+	for (uint32_t i = 0; i < pool_files_of_shelf(record); i++) {
+		r = make_file(pool_fd, record, (enum pool_file)i, index, s);
 		if (r < 0)
 			return r;
 	}
@@ -217,7 +139,7 @@ int pool_files_make(int base_fd, const struct pool_record *record,
 	char name[64];
 	int r;
 
-	dir_name(name, record->pool);
+	pool_dir_name(name, record->pool);
 	r = file_make_dir(base_fd, name);
 	if (r == 0)
 		r = pool_files_dir(&pool_fd, base_fd, record->pool);
@@ -245,9 +167,9 @@ static int lengthen_file(int pool_fd, const struct pool_record *record, enum poo
 	if (r < 0)
 		return r;
 	if (is_sparse(record))
-		r = file_lengthen(fd, file_length(record, file, to));
+		r = file_lengthen(fd, pool_file_length(record, file, to));
 	else
-		r = file_reserve(fd, file_length(record, file, now), file_length(record, file, to));
+		r = file_reserve(fd, pool_file_length(record, file, now), pool_file_length(record, file, to));
 	return r < 0 ? r : file_sync(fd);
 }
 
@@ -256,8 +178,8 @@ static int lengthen_shelf(int pool_fd, const struct pool_record *record, uint32_
 {
 	int r;
 
-	for (size_t i = 0; i < n_shelf_files(record); i++) {
-		r = lengthen_file(pool_fd, record, shelf_files[i], index, now, to);
+	for (uint32_t i = 0; i < pool_files_of_shelf(record); i++) {
+		r = lengthen_file(pool_fd, record, (enum pool_file)i, index, now, to);
 		if (r < 0)
 			return r;
 	}
@@ -285,7 +207,7 @@ int pool_files_grow(int pool_fd, const struct pool_record *record, const struct 
 static int cut_file(int pool_fd, const struct pool_record *record, enum pool_file file,
 		    uint32_t index, const struct shelf_record *s)
 {
-	uint64_t length = file_length(record, file, s);
+	uint64_t length = pool_file_length(record, file, s);
 	_fd int fd = -1;
 	struct stat st;
 	int r;
@@ -305,10 +227,10 @@ int pool_files_cut(int pool_fd, const struct pool_record *record,
 	int r, first = 0;
 
 	for (uint32_t i = 0; i < POOL_SHELVES_MAX; i++) {
-		for (size_t f = 0; f < n_shelf_files(record); f++) {
-			file_name(name, record->home, shelf_files[f], i);
+		for (uint32_t f = 0; f < pool_files_of_shelf(record); f++) {
+			pool_file_name(name, record->home, (enum pool_file)f, i);
 			if (i < shelves->n)
-				r = cut_file(pool_fd, record, shelf_files[f], i,
+				r = cut_file(pool_fd, record, (enum pool_file)f, i,
 					     &shelves->shelf[i]);
 			else
 				r = file_remove(pool_fd, name);
@@ -355,7 +277,7 @@ int pool_files_remove(int base_fd, uint16_t id)
 	r = empty_dir(fd);
 	if (r < 0)
 		return r;
-	dir_name(name, id);
+	pool_dir_name(name, id);
 	r = file_remove_dir(base_fd, name);
 	return r < 0 ? r : file_sync(base_fd);
 }
@@ -366,13 +288,13 @@ int pool_files_audit(int pool_fd, const struct pool_record *record,
 	struct stat st;
 
 	for (uint32_t i = 0; i < shelves->n; i++) {
-		for (size_t f = 0; f < n_shelf_files(record); f++) {
-			file_name(what, record->home, shelf_files[f], i);
+		for (uint32_t f = 0; f < pool_files_of_shelf(record); f++) {
+			pool_file_name(what, record->home, (enum pool_file)f, i);
 			if (fstatat(pool_fd, what, &st, AT_SYMLINK_NOFOLLOW) < 0)
 				return -errno;
 			if (!S_ISREG(st.st_mode) ||
 			    (uint64_t)st.st_size <
-				    file_length(record, shelf_files[f], &shelves->shelf[i]))
+				    pool_file_length(record, (enum pool_file)f, &shelves->shelf[i]))
 				return -EIO;
 		}
 	}
@@ -387,26 +309,10 @@ uint64_t pool_files_held(int pool_fd, const struct pool_record *record,
 	char name[64];
 
 	for (uint32_t i = 0; i < shelves->n; i++)
-		for (size_t f = 0; f < n_shelf_files(record); f++) {
-			file_name(name, record->home, shelf_files[f], i);
+		for (uint32_t f = 0; f < pool_files_of_shelf(record); f++) {
+			pool_file_name(name, record->home, (enum pool_file)f, i);
 			if (fstatat(pool_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
 				bytes += (uint64_t)st.st_blocks * 512;
 		}
 	return bytes;
-}
-
-int pool_files_lanes(uint32_t *ret, int pool_fd, uint16_t node)
-{
-	char name[64];
-	struct stat st;
-	uint64_t lanes;
-
-	file_name(name, node, POOL_FILE_LANES, 0);
-	if (fstatat(pool_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return -errno;
-	if ((uint64_t)st.st_size < lanes_file_size(1))
-		return -EUCLEAN;
-	lanes = ((uint64_t)st.st_size - lanes_file_size(0)) / sizeof(struct lane_df);
-	*ret = (uint32_t)MIN(lanes, (uint64_t)LANES_MAX);
-	return 0;
 }

@@ -8,20 +8,7 @@
 #include <stdint.h>
 
 #include "daemon/pool_layout.h"
-
-enum pool_file {
-	POOL_FILE_SHELF,
-	POOL_FILE_TABLE,
-	POOL_FILE_STATE,
-	POOL_FILE_LANES,
-};
-
-/* Opens pool-<id>. -ENOENT; others of open(2). */
-int pool_files_dir(int *ret, int base_fd, uint16_t id);
-
-/* Opens a file of the pool; flags O_RDONLY or O_RDWR. Errors as file_open(). */
-int pool_files_open(int *ret, int pool_fd, uint16_t node, enum pool_file file, uint32_t index,
-		    int flags);
+#include "media/poolfile.h"
 
 /* Opens shelf, table and state of a heap's shelf for writing, in this order. */
 int pool_files_open3(int fds[3], int pool_fd, uint16_t node, uint32_t index);
@@ -55,6 +42,3 @@ int pool_files_remove(int base_fd, uint16_t id);
 /* Whether every shelf file has at least its size. -EIO: one is shorter; *what is its name. */
 int pool_files_audit(int pool_fd, const struct pool_record *record,
 		     const struct pool_shelves *shelves, char what[64]);
-
-/* Lanes that a heap's lanes file has room for. -EUCLEAN: none. */
-int pool_files_lanes(uint32_t *ret, int pool_fd, uint16_t node);

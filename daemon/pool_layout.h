@@ -6,19 +6,11 @@
 
 #include <stdint.h>
 
-#include "media/meta.h"
-#include "media/registry.h"
+#include "media/poolfile.h"
 
 /* What a pool may have at most: POOL_SHELVES_MAX whole shelves. */
 #define POOL_SIZE_MAX (POOL_SHELVES_MAX * SHELF_SIZE_MAX)
-#define LANES_FIRST 16u
 #define MIN_BLOCK_DEFAULT 16u
-
-/* The shelves of a pool. Every shelf but the last is as long as its limit. */
-struct pool_shelves {
-	uint32_t n;
-	struct shelf_record shelf[POOL_SHELVES_MAX];
-};
 
 /* Rounds `size` up to what a pool of this kind is made of. -EINVAL: 0, or over POOL_SIZE_MAX. */
 int pool_layout_size(uint64_t *ret, enum pool_kind kind, uint64_t size);

@@ -53,6 +53,7 @@ static void compare_fixed(const struct config *now, const struct config *new)
 	say_fixed(now->socket.mode == new->socket.mode, "socket.mode");
 	say_fixed(same(now->socket.group, new->socket.group), "socket.group");
 	say_fixed(same(now->runtime, new->runtime), "runtime");
+	say_fixed(now->recovery.on_start == new->recovery.on_start, "recovery.on_start");
 }
 
 static void take_over(struct nvmmd *nvmmd, struct config *new)
@@ -63,6 +64,7 @@ static void take_over(struct nvmmd *nvmmd, struct config *new)
 	now->shelves.capacity = new->shelves.capacity;
 	now->durability = new->durability;
 	now->epoch = new->epoch;
+	now->recovery.parallel = new->recovery.parallel;
 	now->limits = new->limits;
 	now->log = new->log;
 	now->socket.admin_group = new->socket.admin_group;

@@ -53,6 +53,7 @@ static const struct request_op ops[] = {
 	[NVMM__REQUEST__OP_RUN_GET] = { "RunGet", op_run_get, false, false },
 	[NVMM__REQUEST__OP_HEAP_STAT] = { "HeapStat", op_heap_stat, false, false },
 	[NVMM__REQUEST__OP_HEAP_TRIM] = { "HeapTrim", op_heap_trim, false, false },
+	[NVMM__REQUEST__OP_SETTLE_WAIT] = { "SettleWait", op_settle_wait, false, false },
 	[NVMM__REQUEST__OP_ROOT_GET] = { "RootGet", op_root_get, false, true },
 	[NVMM__REQUEST__OP_ROOT_SET] = { "RootSet", op_root_set, true, true },
 	[NVMM__REQUEST__OP_ROOT_CAS] = { "RootCas", op_root_cas, true, true },
@@ -63,6 +64,10 @@ static const struct request_op ops[] = {
 	[NVMM__REQUEST__OP_EPOCH_OPEN] = { "EpochOpen", op_epoch_open, false, false },
 	[NVMM__REQUEST__OP_EPOCH_SYNC] = { "EpochSync", op_epoch_sync, false, false },
 	[NVMM__REQUEST__OP_EPOCHS] = { "Epochs", op_epochs, false, false },
+	[NVMM__REQUEST__OP_RECOVER] = { "Recover", op_recover, false, false },
+	[NVMM__REQUEST__OP_RECOVER_STATUS] = { "RecoverStatus", op_recover_status, false, false },
+	[NVMM__REQUEST__OP_CHECK] = { "Check", op_check, false, false },
+	[NVMM__REQUEST__OP_EXCLUSIVE] = { "Exclusive", op_exclusive, false, false },
 };
 
 void *request_alloc(struct request *request, size_t size)

@@ -109,6 +109,8 @@ int op_lane_return(struct request *request);
 int op_span_get(struct request *request);
 int op_run_get(struct request *request);
 int op_heap_stat(struct request *request);
+/* settle_ops.c */
+int op_settle_wait(struct request *request);
 /* heap_space.c */
 int op_heap_trim(struct request *request);
 /* root.c */
@@ -121,6 +123,11 @@ int op_root_list(struct request *request);
 int op_epoch_open(struct request *request);
 int op_epoch_sync(struct request *request);
 int op_epochs(struct request *request);
+/* recover_ops.c */
+int op_recover(struct request *request);
+int op_recover_status(struct request *request);
+int op_check(struct request *request);
+int op_exclusive(struct request *request);
 /* status.c */
 int op_status(struct request *request);
 int op_clients(struct request *request);

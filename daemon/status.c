@@ -83,6 +83,10 @@ int op_status(struct request *request)
 	status->clients = nvmmd->sessions.n - nvmmd->sessions.detached;
 	status->sessions_detached = nvmmd->sessions.detached;
 	status->clean_start = nvmmd->clean_start;
+	status->recovering = nvmmd->recovery.total - nvmmd->recovery.done;
+	status->recovering_of = nvmmd->recovery.total;
+	status->recovering_bytes = nvmmd->recovery.bytes;
+	status->recovered_bytes = recovery_progress(nvmmd);
 	if (!status->version || add_counters(request, status) < 0)
 		return no_memory(request);
 	request->reply.result_case = NVMM__REPLY__RESULT_STATUS;

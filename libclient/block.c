@@ -122,7 +122,7 @@ _public nvmm_ptr nvmm_zalloc(struct nvmm_heap *heap, size_t size)
 	return ptr;
 }
 
-static _noinline int free_text(struct nvmm_heap *heap, nvmm_ptr ptr, int r)
+_noinline int free_text(struct nvmm_heap *heap, nvmm_ptr ptr, int r)
 {
 	struct nvmm *nvmm = heap->handle.nvmm;
 	unsigned id = heap->handle.pool->id;
@@ -133,6 +133,10 @@ static _noinline int free_text(struct nvmm_heap *heap, nvmm_ptr ptr, int r)
 				 (unsigned long long)ptr, id);
 	case -EALREADY:
 		return nvmm_fail(nvmm, r, "the block %#llx of heap %u is free already",
+				 (unsigned long long)ptr, id);
+	case -EBUSY:
+		return nvmm_fail(nvmm, r,
+				 "the block %#llx of heap %u is reserved: nvmm_cancel() frees it",
 				 (unsigned long long)ptr, id);
 	case -EDEADLK:
 		return nvmm_fail(nvmm, r,
@@ -153,7 +157,10 @@ static _noinline int free_slow(struct nvmm_heap *heap, struct lane *lane, nvmm_p
 
 	if (r < 0 || ptr == NVMM_NULL)
 		return r;
-	r = lane_dealloc(lane, ptr);
+	if (_unlikely(block_reserved(heap)))
+		r = lane_dealloc_unreserved(lane, lanes_reservations(heap->handle.pool->lanes), ptr);
+	else
+		r = lane_dealloc(lane, ptr);
 	return r == 0 ? 0 : free_text(heap, ptr, r);
 }
 
@@ -161,7 +168,7 @@ _public int nvmm_free(struct nvmm_heap *heap, nvmm_ptr ptr)
 {
 	struct lane *lane = lanes_find(heap->lanes_id);
 
-	return _likely(lane && lane_free_quick(lane, ptr)) ? 0 : free_slow(heap, lane, ptr);
+	return _likely(lane && !block_reserved(heap) && lane_free_quick(lane, ptr)) ? 0 : free_slow(heap, lane, ptr);
 }
 
 /* The thread's lane, and the connection's epochs to wake the daemon by. */
@@ -188,7 +195,11 @@ _public int nvmm_free_deferred(struct nvmm_heap *heap, nvmm_ptr ptr)
 		if (r < 0)
 			return r;
 	}
-	r = lane_defer(lane, ptr, &wake, &watch);
+	if (_unlikely(block_reserved(heap)))
+		r = lane_defer_unreserved(lane, lanes_reservations(heap->handle.pool->lanes), ptr, &wake,
+					  &watch);
+	else
+		r = lane_defer(lane, ptr, &wake, &watch);
 	if (_unlikely(r < 0))
 		return free_text(heap, ptr, r);
 	if (_unlikely(wake)) {

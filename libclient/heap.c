@@ -24,6 +24,7 @@ _public int nvmm_heap_destroy(struct nvmm *nvmm, nvmm_pool_id id)
 _public int nvmm_heap_open(struct nvmm_heap **ret, struct nvmm *nvmm, nvmm_pool_id id, int flags)
 {
 	_entry entry = ENTRY_NONE;
+	static const uint32_t none;
 	_gate *locked = NULL;
 	struct nvmm_heap *heap;
 	bool write;
@@ -47,6 +48,7 @@ _public int nvmm_heap_open(struct nvmm_heap **ret, struct nvmm *nvmm, nvmm_pool_
 	heap->handle.nvmm = nvmm;
 	heap->handle.write = write;
 	heap->lanes_id = write ? lanes_id(heap->handle.pool->lanes) : 0;
+	heap->reserved = write ? reservations_count(lanes_reservations(heap->handle.pool->lanes)) : &none;
 	handle_add(&heap->handle);
 	*ret = heap;
 	return 0;

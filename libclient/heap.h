@@ -9,4 +9,5 @@
 struct nvmm_heap {
 	struct handle handle; /* first */
 	uint64_t lanes_id;    /* 0: opened read-only */
+	const uint32_t *reserved; /* reservations_count() */
 };

@@ -36,6 +36,7 @@ struct lanes {
 	uint64_t id;
 	struct lanes *next; /* registry */
 	struct pool *pool;
+	struct reservations *reservations; /* of all lanes */
 	struct place *places;
 	uint32_t in_use; /* places */
 	uint32_t ending; /* threads that end and give a lane back just now */
@@ -126,8 +127,10 @@ int lanes_new(struct lanes **ret, struct pool *pool)
 {
 	struct lanes *l = calloc(1, sizeof(*l));
 
-	if (!l)
+	if (!l || reservations_new(&l->reservations) < 0) {
+		free(l);
 		return -ENOMEM;
+	}
 	l->pool = pool;
 	process_lock();
 	l->id = ++ids;
@@ -141,6 +144,11 @@ int lanes_new(struct lanes **ret, struct pool *pool)
 uint64_t lanes_id(const struct lanes *lanes)
 {
 	return lanes->id;
+}
+
+struct reservations *lanes_reservations(const struct lanes *lanes)
+{
+	return lanes->reservations;
 }
 
 /* Room for n more numbers. Process lock held. */
@@ -212,6 +220,7 @@ void lanes_free(struct lanes *l)
 {
 	if (!l)
 		return;
+	reservations_free(l->reservations);
 	free(l->numbers);
 	free(l);
 }

@@ -9,6 +9,7 @@
 
 #include "common/macro.h"
 #include "media/lane.h"
+#include "media/reserve.h"
 
 struct pool;
 
@@ -36,6 +37,7 @@ struct lanes;
 /* For the process's first writer of a heap; `pool` is borrowed. -ENOMEM. */
 int lanes_new(struct lanes **ret, struct pool *pool);
 uint64_t lanes_id(const struct lanes *lanes);
+struct reservations *lanes_reservations(const struct lanes *lanes);
 
 /*
  * Gives up what the lanes own. No thread may be using one. Their numbers, up to `max` at a time,

@@ -19,6 +19,10 @@ enum media_fault {
 	FAULT_RETIRE_WORD_FIRST = 6,    /* the span word says free before the owner word says no head */
 	FAULT_GRANT_WORD_FIRST = 7,     /* the span word is there before the remainder's */
 	FAULT_GRANT_WITHOUT_COVER = 8,  /* runs are joined without the head's word covering them */
+	FAULT_OPEN_UNDRAINED = 9,       /* a mark is trusted that is not drained */
+	FAULT_CLOSE_UNFLUSHED = 10,     /* a mark is cleared, and the bits were not flushed */
+	FAULT_LIMBO_UNDRAINED = 11,     /* a block that was in limbo is given before its limbo bit's end is drained */
+	FAULT_LARGE_UNDRAINED = 12,     /* the bit of a large block is not drained */
 };
 
 #ifdef NVMM_PLANTED_FAULTS

@@ -129,7 +129,8 @@ struct pool_record_df {
 	m8 cookie[16]; /* the session that asked for the last change, */
 	m64 op_seq; /*   and its request: a retry is answered, not done again */
 	m8 name[POOL_NAME_MAX + 1]; /* zero-padded; empty: none */
-	m8 zero[104];
+	m8 priority; /* heaps: who is recovered first, the higher */
+	m8 zero[103];
 };
 _Static_assert(sizeof(struct pool_record_df) == 256, "frozen");
 
@@ -219,7 +220,8 @@ struct table_file_df {
 struct state_tail_df {
 	m64 owner; /* OWNER_* or a lane (media/span.h) */
 	m64 open;  /* `power`: OPEN_* and a version (media/mark.h) */
-	m8 zero[16];
+	m64 word;  /* a head's: the span word that it was granted with, */
+	m64 seal;  /*   and state_seal() of it: two files tell of each span */
 };
 _Static_assert(sizeof(struct state_tail_df) == 32, "frozen");
 

@@ -81,8 +81,9 @@ static bool covers(struct heap_shelf *shelf, const struct run *run, uint64_t uni
 	return span_unpack(media_load64(&shelf->table[run->unit])).length >= units;
 }
 
-/* An empty state record. The word `open` goes on: who closed the last span here may still look at it. */
-static void clear_record(const struct state_layout *l, char *record)
+/* An empty state record of a span. The word `open` goes on: who closed the last span here may still
+ * look at it. */
+static void clear_record(const struct state_layout *l, char *record, uint64_t word, uint32_t unit)
 {
 	m64 *open = &state_tail(l, record)->open;
 	uint64_t fresh = span_open_fresh(media_load64(open));
@@ -91,6 +92,8 @@ static void clear_record(const struct state_layout *l, char *record)
 	media_zero(record, before);
 	media_store64(open, fresh);
 	media_zero(open + 1, l->stride - before - sizeof(*open));
+	media_store64(&state_tail(l, record)->word, word);
+	media_store64(&state_tail(l, record)->seal, state_seal(word, unit));
 }
 
 /* Guarded. Types the head of a run. */
@@ -116,7 +119,9 @@ static int type_span(void *arg)
 	}
 	for (uint32_t i = 1; i < n && t->span.kind == SPAN_SMALL; i++)
 		put_word(g, shelf, unit + i, (struct span){ .kind = SPAN_INTERIOR, .length = i });
-	clear_record(l, record);
+	t->span.node = g->heap->node;
+	t->span.generation = next_generation(shelf, unit);
+	clear_record(l, record, span_pack(t->span), unit);
 	media_flush(g->heap->durability, record, l->stride);
 	persist_words(g, shelf, unit, t->span.kind == SPAN_SMALL ? n : 1);
 	/*
@@ -127,7 +132,6 @@ static int type_span(void *arg)
 	 *   ordering:     release; the record is zero for whoever acquires the word.
 	 *   durable:      drained before anybody can adopt it.
 	 */
-	t->span.generation = next_generation(shelf, unit);
 	put_word(g, shelf, unit, t->span);
 	persist_words(g, shelf, unit, 1);
 	if (heap_span(g->heap, ref_make(t->run.shelf, unit), &at) < 0)

@@ -32,6 +32,7 @@ struct grant_lanes {
 	bool (*alive)(void *ctx, uint32_t lane);
 	void *ctx;
 	uint32_t count; /* lanes that the lanes file has room for */
+	uint64_t *progress; /* NULL, or where loading adds the units that it has walked; atomic */
 	const struct grant_words *words; /* borrowed as ctx is; NULL: no log stores words */
 	bool power_cut; /* what was not drained may be lost: open spans become suspect */
 	bool no_readers; /* nobody has the heap open: whatever is in limbo is free */

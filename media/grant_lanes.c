@@ -241,6 +241,16 @@ static void load_span(struct loading *l, const struct span_at *at)
 	}
 }
 
+static void load_pass(struct loading *l, uint64_t units)
+{
+	uint64_t *progress = l->grant->lanes.progress;
+
+	l->unit += units;
+	if (progress)
+		/* ordering: none needed; one writer, for who shows it. */
+		__atomic_store_n(progress, *progress + units, __ATOMIC_RELAXED);
+}
+
 /* Guarded. Walks to the next free run, 1, or to the shelf's end, 0. */
 static int load_step(void *arg)
 {
@@ -255,16 +265,21 @@ static int load_step(void *arg)
 		if (s.kind == SPAN_FREE && s.length > 0 && s.length <= shelf->units - l->unit) {
 			l->free = (struct run){ .shelf = l->shelf, .unit = (uint32_t)l->unit,
 						.length = s.length };
-			l->unit += s.length;
+			load_pass(l, s.length);
 			return 1;
 		}
 		if (heap_span(l->grant->heap, ref, &at) < 0) {
 			l->why = "a span word is neither a free run nor a span";
 			return -EUCLEAN;
 		}
+		if (!state_sealed(state_tail(&l->grant->heap->layout, at.record),
+				  span_pack(at.span), l->unit)) {
+			l->why = "a state record and the span table do not speak of the same span";
+			return -EUCLEAN;
+		}
 		load_span(l, &at);
 		space_loaded(l->grant, l->shelf, l->unit, at.span.length);
-		l->unit += at.span.length;
+		load_pass(l, at.span.length);
 	}
 	return 0;
 }

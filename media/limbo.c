@@ -448,6 +448,80 @@ int limbo_release(struct limbo *l, uint32_t budget)
 	return r;
 }
 
+/* Counting */
+
+struct count {
+	struct limbo *limbo;
+	struct limbo_tally tally;
+	size_t held; /* behind those of spans before this one: both are in the order of refs */
+	uint32_t budget;
+};
+
+/* What of a word of a span is in the snapshot. */
+static uint64_t held_bits(struct count *c, uint64_t ref, uint32_t word)
+{
+	const struct limbo *l = c->limbo;
+
+	while (c->held < l->n && (l->held[c->held].ref < ref ||
+				  (l->held[c->held].ref == ref && l->held[c->held].word < word)))
+		c->held++;
+	return c->held < l->n && l->held[c->held].ref == ref && l->held[c->held].word == word ?
+	       l->held[c->held].bits : 0;
+}
+
+/* Guarded. */
+static void count_span(struct count *c, uint64_t ref)
+{
+	struct span_at at;
+
+	if (heap_span(c->limbo->heap, ref, &at) < 0)
+		return;
+	for (uint32_t w = 0; w < MIN(span_words(&at), SPAN_WORDS_MAX); w++) {
+		uint64_t bits = limbo_bits(c->limbo->heap, &at, w) & ~held_bits(c, at.ref, w);
+		uint64_t n = (uint64_t)__builtin_popcountll(bits);
+
+		c->tally.blocks += n;
+		c->tally.bytes += n * at.block_size;
+	}
+}
+
+/* Guarded. Spans of one word of the hint map. 1: the budget is used up. */
+static int count_hints(struct count *c, uint32_t shelf, uint64_t w)
+{
+	uint64_t hints = media_load64(hint_word(c->limbo->heap->shelf[shelf], w * 64));
+
+	for (; hints; hints &= hints - 1) {
+		if (c->budget == 0)
+			return 1;
+		c->budget--;
+		count_span(c, ref_make(shelf, (uint32_t)(w * 64) + (uint32_t)__builtin_ctzll(hints)));
+	}
+	return 0;
+}
+
+/* Guarded. */
+static int count_step(void *arg)
+{
+	struct count *c = arg;
+
+	for (uint32_t i = 0; i < POOL_SHELVES_MAX; i++)
+		for (uint64_t w = 0, n = shelf_words(c->limbo, i); w < n; w++)
+			if (count_hints(c, i, w))
+				return 1;
+	return 0;
+}
+
+int limbo_count(struct limbo *l, uint32_t *budget, struct limbo_tally *ret)
+{
+	struct count c = { .limbo = l, .budget = *budget };
+	int r = guard_run(count_step, &c, NULL);
+
+	*budget = c.budget;
+	ret->blocks = l->blocks + c.tally.blocks;
+	ret->bytes = l->bytes + c.tally.bytes;
+	return r;
+}
+
 /* Watching */
 
 /* Guarded. */

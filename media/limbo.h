@@ -61,6 +61,16 @@ uint64_t limbo_blocks(const struct limbo *limbo); /* in the snapshot */
 uint64_t limbo_bytes(const struct limbo *limbo);
 uint64_t limbo_freed(const struct limbo *limbo); /* blocks, ever */
 
+struct limbo_tally {
+	uint64_t blocks;
+	uint64_t bytes;
+};
+/*
+ * Counts what is in limbo, in the snapshot and not: beside running frees a near figure. Looks at
+ * *budget spans beside the snapshot at most, and takes them off. 1: there are more; 0; -EIO.
+ */
+int limbo_count(struct limbo *limbo, uint32_t *budget, struct limbo_tally *ret);
+
 /* Says that the daemon looks at the heap: freers need not wake it. -EIO. */
 int limbo_watch(struct limbo *limbo);
 /* The daemon is about to look away. 1: there is limbo, and it goes on watching; 0; -EIO. */

@@ -13,6 +13,8 @@
  */
 #include "media/mark.h"
 
+#include "media/fault.h"
+
 bool span_open_slow(struct heap *heap, const struct span_at *at)
 {
 	m64 *word = span_open_word(heap, at);
@@ -29,7 +31,8 @@ bool span_open_slow(struct heap *heap, const struct span_at *at)
 		if (!(w & OPEN_MARK) && !media_cas(word, w, w | OPEN_MARK))
 			continue;
 		w |= OPEN_MARK;
-		media_persist(DURABILITY_POWER, word, sizeof(*word));
+		if (!FAULT(OPEN_UNDRAINED))
+			media_persist(DURABILITY_POWER, word, sizeof(*word));
 		drained = true;
 		/*
 		 * COMMIT: the span is open.
@@ -72,7 +75,8 @@ bool span_close_begin(struct heap *heap, const struct span_at *at, struct closin
 		/* ordering: full barrier; pairs with the OR before span_changed(): either the flush
 		 * below has the freer's bit, or the freer finds TRUST gone. */
 	} while (!media_cas(word, w, closed));
-	flush_maps(heap, at);
+	if (!FAULT(CLOSE_UNFLUSHED))
+		flush_maps(heap, at);
 	*ret = (struct closing){ .word = word, .as = closed };
 	return true;
 }

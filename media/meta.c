@@ -67,26 +67,46 @@ int meta_create(int pool_fd, uint16_t node, uint16_t pool, uint64_t incarnation)
 	return recfile_create(pool_fd, &id);
 }
 
-int meta_open(struct meta **ret, int pool_fd, uint16_t node, uint16_t pool, uint64_t incarnation,
-	      enum durability durability, const char **why)
+static int meta_take_up(struct meta **ret, int pool_fd, const struct recfile_id *id,
+			const char **why)
 {
 	_auto(meta_free) struct meta *meta = NULL;
-	char name[META_NAME_MAX];
-	struct recfile_id id;
 	int r;
 
 	meta = calloc(1, sizeof(*meta));
 	if (!meta)
 		return -ENOMEM;
 	meta->file.fd = -1;
-	meta_id(&id, name, node, pool, incarnation);
-	r = recfile_open(&meta->file, pool_fd, &id, why);
+	r = recfile_open(&meta->file, pool_fd, id, why);
 	if (r < 0)
 		return r;
-	if (durability == DURABILITY_POWER)
-		meta->file.durability = durability;
 	*ret = take(meta);
 	return 0;
+}
+
+int meta_open(struct meta **ret, int pool_fd, uint16_t node, uint16_t pool, uint64_t incarnation,
+	      enum durability durability, const char **why)
+{
+	char name[META_NAME_MAX];
+	struct recfile_id id;
+	int r;
+
+	meta_id(&id, name, node, pool, incarnation);
+	r = meta_take_up(ret, pool_fd, &id, why);
+	if (r == 0 && durability == DURABILITY_POWER)
+		(*ret)->file.durability = durability;
+	return r;
+}
+
+int meta_view(struct meta **ret, int pool_fd, uint16_t node, uint16_t pool, uint64_t incarnation,
+	      const char **why)
+{
+	char name[META_NAME_MAX];
+	struct recfile_id id;
+
+	meta_id(&id, name, node, pool, incarnation);
+	id.read_only = true;
+	return meta_take_up(ret, pool_fd, &id, why);
 }
 
 void meta_free(struct meta *meta)

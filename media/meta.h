@@ -36,6 +36,9 @@ int meta_create(int pool_fd, uint16_t node, uint16_t pool, uint64_t incarnation)
  */
 int meta_open(struct meta **ret, int pool_fd, uint16_t node, uint16_t pool, uint64_t incarnation,
 	      enum durability durability, const char **why);
+/* The same for reading alone: nothing is changed. */
+int meta_view(struct meta **ret, int pool_fd, uint16_t node, uint16_t pool, uint64_t incarnation,
+	      const char **why);
 void meta_free(struct meta *meta);
 
 /* 0, or -EUCLEAN (rotten record). A shelf that was never written has size 0. */

@@ -127,19 +127,19 @@ static int open_steps(struct recfile *file, int dirfd, const struct recfile_id *
 	void *addr = NULL;
 	int r;
 
-	r = file_open(&file->fd, dirfd, id->name, O_RDWR);
+	r = file_open(&file->fd, dirfd, id->name, id->read_only ? O_RDONLY : O_RDWR);
 	if (r < 0)
 		return r;
 	r = open_length(file, id, why);
 	if (r < 0)
 		return r;
-	r = file_map(&addr, file->fd, id->size, id->reserve, true);
+	r = file_map(&addr, file->fd, id->size, id->reserve, !id->read_only);
 	if (r < 0)
 		return r;
 	file->addr = addr;
 	file->reserve = MAX(id->size, id->reserve);
 	r = check(file, id, why);
-	if (r < 0)
+	if (r < 0 || id->read_only)
 		return r;
 	file->durability = file_durability(file->fd, file->addr, id->size);
 	return media_sync(file->durability, file->addr, id->size);
@@ -152,7 +152,8 @@ int recfile_open(struct recfile *ret, int dirfd, const struct recfile_id *id, co
 	int r;
 
 	draft_name(draft, id);
-	file_remove(dirfd, draft);
+	if (!id->read_only)
+		file_remove(dirfd, draft);
 	r = open_steps(&file, dirfd, id, why);
 	if (r < 0) {
 		recfile_deinit(&file);

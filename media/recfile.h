@@ -16,6 +16,7 @@ struct recfile_id {
 	uint64_t incarnation;
 	uint64_t size;    /* bytes of a whole one: a multiple of the page */
 	uint64_t reserve; /* bytes to which it may grow; at least `size` */
+	bool read_only;   /* mapped for reading: nothing is made durable, no draft removed */
 	bool any_node;    /* whichever node made it: the registry */
 };
 

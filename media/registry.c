@@ -90,35 +90,57 @@ static int settle(struct registry *registry)
 	return 0;
 }
 
-int registry_new(struct registry **ret, int base_fd, uint16_t node, const char **why)
+static const struct recfile_id registry_id = {
+	.name = "registry",
+	.magic = FILE_MAGIC_REGISTRY,
+	.any_node = true,
+	.size = REGISTRY_CHUNK,
+	.reserve = CHUNKS * REGISTRY_CHUNK,
+};
+
+static int registry_open(struct registry *registry, int base_fd, const struct recfile_id *id,
+			 const char **why)
 {
-	_auto(registry_free) struct registry *registry = NULL;
-	const struct recfile_id id = {
-		.name = "registry",
-		.magic = FILE_MAGIC_REGISTRY,
-		.node = node,
-		.any_node = true,
-		.size = REGISTRY_CHUNK,
-		.reserve = CHUNKS * REGISTRY_CHUNK,
-	};
 	int r;
 
-	registry = calloc(1, sizeof(*registry));
+	registry->file.fd = -1;
+	r = recfile_open(&registry->file, base_fd, id, why);
+	if (r == -ENOENT && !id->read_only) {
+		r = recfile_create(base_fd, id);
+		if (r == 0)
+			r = recfile_open(&registry->file, base_fd, id, why);
+	}
+	return r < 0 ? r : find_used(registry, why);
+}
+
+int registry_new(struct registry **ret, int base_fd, uint16_t node, const char **why)
+{
+	_auto(registry_free) struct registry *registry = calloc(1, sizeof(*registry));
+	struct recfile_id id = registry_id;
+	int r;
+
 	if (!registry)
 		return -ENOMEM;
-	registry->file.fd = -1;
-	r = recfile_open(&registry->file, base_fd, &id, why);
-	if (r == -ENOENT) {
-		r = recfile_create(base_fd, &id);
-		if (r == 0)
-			r = recfile_open(&registry->file, base_fd, &id, why);
-	}
+	id.node = node;
+	r = registry_open(registry, base_fd, &id, why);
+	if (r == 0)
+		r = settle(registry);
 	if (r < 0)
 		return r;
-	r = find_used(registry, why);
-	if (r < 0)
-		return r;
-	r = settle(registry);
+	*ret = take(registry);
+	return 0;
+}
+
+int registry_view(struct registry **ret, int base_fd, const char **why)
+{
+	_auto(registry_free) struct registry *registry = calloc(1, sizeof(*registry));
+	struct recfile_id id = registry_id;
+	int r;
+
+	if (!registry)
+		return -ENOMEM;
+	id.read_only = true;
+	r = registry_open(registry, base_fd, &id, why);
 	if (r < 0)
 		return r;
 	*ret = take(registry);
@@ -216,6 +238,7 @@ static void unpack(struct pool_record *ret, const struct pool_record_df *df)
 		.size = df->size.raw,
 		.created = df->created.raw,
 		.op_seq = df->op_seq.raw,
+		.priority = df->priority.raw,
 	};
 	memcpy(ret->cookie, df->cookie, sizeof(ret->cookie));
 	memcpy(ret->name, df->name, sizeof(ret->name));
@@ -238,6 +261,7 @@ static void pack(union pool_copy *ret, const struct pool_record *p)
 		.size = { p->size },
 		.created = { p->created },
 		.op_seq = { p->op_seq },
+		.priority = { p->priority },
 	};
 	char *bytes = (char *)ret->word;
 

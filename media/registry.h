@@ -25,6 +25,7 @@ struct pool_record {
 	uint8_t cookie[16];
 	uint64_t op_seq;
 	char name[POOL_NAME_MAX + 1];
+	uint8_t priority;
 };
 
 struct registry;
@@ -35,6 +36,8 @@ struct registry;
  * file is untouched.
  */
 int registry_new(struct registry **ret, int base_fd, uint16_t node, const char **why);
+/* The same for reading alone: nothing is made or changed. -ENOENT. */
+int registry_view(struct registry **ret, int base_fd, const char **why);
 void registry_free(struct registry *registry);
 
 /*

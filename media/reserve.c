@@ -288,11 +288,12 @@ int lane_cancel(struct lane *lane, struct reservations *res, uint64_t ptr, bool 
 		uint64_t *watch)
 {
 	struct reservation *reservation;
-	int r = lane_enter(lane);
+	int r;
 
+	*wake = false;
+	r = lane_enter(lane);
 	if (r < 0)
 		return r;
-	*wake = false;
 	r = reservation_take(res, ptr, &reservation);
 	if (r < 0) {
 		lane_leave(lane);

@@ -168,7 +168,7 @@ uint32_t span_collect(struct heap *heap, const struct span_at *at)
 	}
 	/* A limbo bit that is durable proves that the block is free: it must be gone before the block
 	 * is given again. */
-	if (undrained)
+	if (undrained && !FAULT(LIMBO_UNDRAINED))
 		media_drain(DURABILITY_POWER);
 	return collected;
 }
@@ -258,6 +258,8 @@ const char *span_check(struct heap *heap, const struct span_at *at)
 		if (remote & ~alloc)
 			return "a block is freed and not allocated";
 	}
+	if (!state_sealed(state_tail(l, at->record), span_pack(at->span), ref_unit(at->ref)))
+		return "a state record and the span table do not speak of the same span";
 	if ((open & OPEN_TRUST) && !(open & OPEN_MARK))
 		return "a span is trusted to be open and has no mark";
 	if (owner == OWNER_NOT_HEAD)

@@ -26,6 +26,8 @@
  */
 #pragma once
 
+#include <stdbool.h>
+
 #include "media/class.h"
 #include "media/format.h"
 
@@ -151,7 +153,23 @@ static inline m64 *state_remote(const struct state_layout *l, char *record)
 	return (m64 *)(void *)(record + l->remote);
 }
 
+/* Tells a true copy of a span word from rot and from another unit's. */
+static inline uint64_t state_seal(uint64_t word, uint64_t unit)
+{
+	uint64_t x = (word ^ (unit + 1) * UINT64_C(0x9e3779b97f4a7c15)) + UINT64_C(0x6e766d6d);
+
+	x = (x ^ x >> 31) * UINT64_C(0xbf58476d1ce4e5b9);
+	return x ^ x >> 29;
+}
+
 static inline struct state_tail_df *state_tail(const struct state_layout *l, char *record)
 {
 	return (struct state_tail_df *)(void *)(record + l->tail);
+}
+
+/* Whether the record at `unit` is that of a span with this word. */
+static inline bool state_sealed(const struct state_tail_df *tail, uint64_t word, uint64_t unit)
+{
+	return media_load64(&tail->word) == word &&
+	       media_load64(&tail->seal) == state_seal(word, unit);
 }

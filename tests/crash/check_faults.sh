@@ -5,7 +5,9 @@
 set -euo pipefail
 
 program=./heap-kill-faulty
-[ -x "$program" ] || { echo "$program was not built"; exit 99; }
+for p in ./heap-kill-faulty ./heap-power-faulty; do
+	[ -x "$p" ] || { echo "$p was not built"; exit 99; }
+done
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 status=0
@@ -37,4 +39,11 @@ plant 5 "disown" "room of a span that is given up is not hinted"
 plant 6 "retir" "the span word says free before the owner word says no head"
 plant 7 "fresh span" "the span word is there before the remainder's"
 plant 8 "joined" "runs are joined without the head's word covering them"
+
+program=./heap-power-faulty
+plant 0 "free of another's" "nothing"
+plant 9 "alloc, fresh span" "a mark is trusted that is not drained"
+plant 10 "lane ends" "a mark is cleared, and the bits were not flushed"
+plant 11 "give again" "a block that was in limbo is given before its limbo bit's end is drained"
+plant 12 "alloc, large" "the bit of a large block is not drained"
 exit "$status"

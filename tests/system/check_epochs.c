@@ -244,6 +244,7 @@ START_TEST(other_pools_go_on)
 	}
 	ck_assert_uint_eq(heap_info(a.nvmm, a.heap).limbo, 64000);
 	ck_assert_int_eq(harness_command(&h, out, sizeof(out), argv), 0);
+	ck_assert_msg(strstr(out, "\"limbo\": 64000,") != NULL, "not all of the limbo is told:\n%s", out);
 	snprintf(text, sizeof(text), "\"pid\": %d", (int)pid);
 	ck_assert_msg(strstr(out, text) != NULL, "the reader is not named:\n%s", out);
 	kill(pid, SIGCONT);

@@ -259,7 +259,7 @@ nvmm_ptr nvmm_realloc(struct nvmm_heap *heap, nvmm_ptr ptr, size_t size);
 /*
  * Frees a block, from any process that has the heap open for writing. NVMM_NULL does nothing.
  * -EINVAL: not the start of a block of this heap; -EALREADY: it is free already; both exact unless
- * two threads race on one block.
+ * two threads race on one block. -EBUSY: it is reserved, see nvmm_reserve().
  */
 int nvmm_free(struct nvmm_heap *heap, nvmm_ptr ptr);
 
@@ -273,6 +273,61 @@ size_t nvmm_usable_size(struct nvmm_heap *heap, nvmm_ptr ptr);
  * nvmm_epoch_enter().
  */
 int nvmm_free_deferred(struct nvmm_heap *heap, nvmm_ptr ptr);
+
+/*
+ * Crash-atomic changes. A block is reserved, filled, and published together with whatever makes it
+ * reachable: all or nothing, whoever dies. doc/crash-consistency.md shows programs that are written so.
+ */
+
+/*
+ * Allocates a block that is free again if this process dies, or closes the heap, before it is published. Any thread
+ * of the process may publish or cancel it; nobody frees it meanwhile (-EBUSY). A thread's lane has room for 128.
+ * Returns and errors as nvmm_alloc(), and ENOBUFS: the lane is full.
+ */
+nvmm_ptr nvmm_reserve(struct nvmm_heap *heap, size_t size);
+
+enum nvmm_action_kind {
+	NVMM_ACTION_COMMIT = 1, /* the reserved block `ptr` stays */
+	NVMM_ACTION_FREE = 2,   /* the block `ptr` is freed with delay, as by nvmm_free_deferred() */
+	NVMM_ACTION_STORE = 3,  /* the 8-byte word at `ptr`, aligned, in an allocated block, becomes `value` */
+};
+
+struct nvmm_action {
+	enum nvmm_action_kind kind;
+	nvmm_ptr ptr;
+	uint64_t value;
+};
+
+/* For initialisers: struct nvmm_action actions[] = { NVMM_COMMIT(node), NVMM_STORE(head, node) }; */
+#define NVMM_COMMIT(block) { NVMM_ACTION_COMMIT, (block), 0 }
+#define NVMM_FREE(block) { NVMM_ACTION_FREE, (block), 0 }
+#define NVMM_STORE(word, value) { NVMM_ACTION_STORE, (word), (value) }
+
+#define NVMM_PUBLISH_MAX 64u /* actions at once */
+
+/*
+ * Does all of `n` actions, or, of a process that dies in it, all or none once its death is settled. Words are stored
+ * in their order (each with release), then blocks are committed, then freed. Readers may see some words changed and
+ * others not yet. Nobody else writes these words, or frees these blocks but with delay, until it has
+ * returned or nvmm_wait_settled() has: writers have a lock of their own. In durability `power` all of it is
+ * durable when it returns, and what the caller has flushed (nvmm_flush()) before it is durable before any of it.
+ * On failure nothing has changed: -E2BIG: more than NVMM_PUBLISH_MAX; -EINVAL: a block that is not reserved (commit)
+ * or not a block's start (free), a word that is not aligned or not in an allocated block of this heap, a
+ * word or block twice; -EALREADY: a block is free already; -EBUSY: a block to be freed is reserved, or one to be
+ * committed is being published or cancelled by another thread; those of nvmm_free_deferred().
+ */
+int nvmm_publish(struct nvmm_heap *heap, const struct nvmm_action *actions, size_t n);
+
+/* Frees a reserved block. -EINVAL: it is none; -EBUSY: it is being published or cancelled by another thread; else as
+ * nvmm_free_deferred(). NVMM_NULL does nothing. */
+int nvmm_cancel(struct nvmm_heap *heap, nvmm_ptr ptr);
+
+/*
+ * Returns when what every process that is dead by now was publishing in this heap is done, and what it had reserved is
+ * free: to be called after a lock was found to be a dead process's, before what it guards is looked at. -EUCLEAN: the
+ * heap is damaged; -ETIMEDOUT, -ECONNRESET: the daemon did not answer.
+ */
+int nvmm_wait_settled(struct nvmm_heap *heap);
 
 /* Roots: up to 64 named pointers in a heap, changed by the daemon, each change all or nothing. */
 

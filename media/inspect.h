@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Inspection of a pool: all of its files, read through mappings of its own. Changes nothing; with or
+ * without a daemon that serves the pool.
+ */
+#pragma once
+
+#include "media/check.h"
+#include "media/poolfile.h"
+
+/*
+ * Reads all metadata of the pool of `record` (borrowed; kind 0: its record is rotten, `pool` alone is
+ * right) under the base, and puts what it finds into `report`, which goes on. `live`: clients or a
+ * daemon use it meanwhile. 0: it was read, whatever was found; -ENOMEM and others: it could not be.
+ * guard_init() was called.
+ */
+int inspect_pool(struct check_report *report, int base_fd, const struct pool_record *record,
+		 bool live);
+
+/* Reads a pool's record from the registry; a rotten one is a finding, and the kind is 0 then. 1; 0: there
+ * is no such pool. */
+int inspect_record(struct check_report *report, struct registry *registry, uint16_t id,
+		   struct pool_record *ret);
