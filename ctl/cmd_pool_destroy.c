@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * nvmmctl pool destroy. By the daemon's own request: the public calls have no force, and ask for
- * the kind, which a damaged pool may not tell.
+ * nvmmctl pool destroy. By the daemon's own request: the public calls ask for the kind, which a
+ * damaged pool may not tell.
  */
 #include "ctl/poolview.h"
 #include "libclient/call.h"

@@ -567,6 +567,11 @@ int64_t heap_service_space_return(struct heap_service *service, struct grant_pla
 	return grant_space_return(service->grant, place, bytes);
 }
 
+int heap_service_revoke(struct heap_service *service, const uint32_t *lanes, uint32_t n)
+{
+	return grant_revoke_lanes(service->grant, lanes, n);
+}
+
 int64_t heap_service_retire(struct heap_service *service)
 {
 	return grant_trim(service->grant);

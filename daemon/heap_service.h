@@ -114,6 +114,8 @@ void heap_service_wish_end(struct heap_service *service, int r);
 int64_t heap_service_space_return(struct heap_service *service, struct grant_place *place,
 				  uint64_t bytes);
 
+/* As grant_revoke_lanes(). */
+int heap_service_revoke(struct heap_service *service, const uint32_t *lanes, uint32_t n);
 /* Retires empty spans; bytes, or -EIO. */
 int64_t heap_service_retire(struct heap_service *service);
 

@@ -243,6 +243,15 @@ static int trim_start(struct request *request, struct pool *pool, uint64_t retir
 	return REQUEST_PENDING;
 }
 
+/* What the caller's threads hold and do not use, then all that is empty: bytes, or -EIO. */
+static int64_t retire(struct request *request, struct pool *pool)
+{
+	const struct opening *own = opening_find(request->session, pool);
+	int r = own ? heap_service_revoke(pool->heap, own->lanes, own->n_lanes) : 0;
+
+	return r < 0 ? r : heap_service_retire(pool->heap);
+}
+
 int op_heap_trim(struct request *request)
 {
 	uint32_t id = request->msg->heap_trim->id;
@@ -264,7 +273,10 @@ int op_heap_trim(struct request *request)
 	r = heap_need(request, pool);
 	if (r != 0)
 		return r;
-	retired = heap_service_retire(pool->heap);
+	/* A round of limbo; one that waits for readers begins the request again. */
+	if (epochs_pressure(request, pool) == RELIEF_LATER)
+		return REQUEST_PENDING;
+	retired = retire(request, pool);
 	if (retired < 0) {
 		pool_judge(pool, (int)retired, "retiring spans");
 		return request_fail(request, (int)retired, "heap %u: retiring spans: %s", id,

@@ -18,7 +18,12 @@ _public int nvmm_heap_create(struct nvmm *nvmm, nvmm_pool_id *id, uint64_t bytes
 
 _public int nvmm_heap_destroy(struct nvmm *nvmm, nvmm_pool_id id)
 {
-	return pools_destroy(nvmm, id, NVMM_POOL_HEAP);
+	return pools_destroy(nvmm, id, NVMM_POOL_HEAP, false);
+}
+
+_public int nvmm_heap_destroy_forced(struct nvmm *nvmm, nvmm_pool_id id)
+{
+	return pools_destroy(nvmm, id, NVMM_POOL_HEAP, true);
 }
 
 _public int nvmm_heap_open(struct nvmm_heap **ret, struct nvmm *nvmm, nvmm_pool_id id, int flags)
@@ -84,6 +89,30 @@ static int map_all(struct pool *pool)
 	for (unsigned i = 0; r == 0 && i < info.shelves; i++)
 		r = pool_map_shelf(pool, i, &map);
 	return r;
+}
+
+_public int nvmm_heap_shelves(struct nvmm_heap *heap, struct nvmm_shelf *shelves, size_t n)
+{
+	struct pool *pool = heap->handle.pool;
+	_entry entry = ENTRY_NONE;
+	_gate *locked = NULL;
+	int r;
+
+	r = enter(&entry, heap->handle.nvmm);
+	if (r == 0)
+		r = map_all(pool);
+	if (r == 0)
+		r = pool_lock(pool->nvmm, &locked);
+	if (r < 0)
+		return r;
+	for (unsigned i = 0; i < pool->shelves && i < n; i++)
+		shelves[i] = (struct nvmm_shelf){
+			.addr = pool->map[i]->data.addr,
+			/* ordering: relaxed; written under open_lock, which is held. */
+			.len = __atomic_load_n(&pool->map[i]->heap.units, __ATOMIC_RELAXED) << UNIT_SHIFT,
+			.index = i,
+		};
+	return (int)pool->shelves;
 }
 
 _public int nvmm_heap_stat(struct nvmm_heap *heap, struct nvmm_heap_info *ret)

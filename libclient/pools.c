@@ -238,13 +238,14 @@ int pools_create(struct nvmm *nvmm, nvmm_pool_id *id, enum nvmm_pool_kind kind, 
 	return 0;
 }
 
-int pools_destroy(struct nvmm *nvmm, nvmm_pool_id id, enum nvmm_pool_kind kind)
+int pools_destroy(struct nvmm *nvmm, nvmm_pool_id id, enum nvmm_pool_kind kind, bool force)
 {
 	Nvmm__PoolDestroy op = NVMM__POOL_DESTROY__INIT;
 	Nvmm__Request request = NVMM_REQUEST(POOL_DESTROY, pool_destroy, &op);
 
 	op.id = id;
 	op.kind = kind;
+	op.force = force;
 	return call_done(nvmm, &request);
 }
 

@@ -9,7 +9,8 @@
 /* Creates a pool of `kind`. Errors as nvmm_region_create(). */
 int pools_create(struct nvmm *nvmm, nvmm_pool_id *id, enum nvmm_pool_kind kind, uint64_t bytes,
 		 const struct nvmm_pool_options *options);
-int pools_destroy(struct nvmm *nvmm, nvmm_pool_id id, enum nvmm_pool_kind kind);
+/* `force`: though others have it open. */
+int pools_destroy(struct nvmm *nvmm, nvmm_pool_id id, enum nvmm_pool_kind kind, bool force);
 
 /* The present bytes and shelves of a pool; entered. */
 int pools_ask(struct nvmm *nvmm, nvmm_pool_id id, struct nvmm_pool_info *ret);

@@ -30,7 +30,7 @@ _public int nvmm_region_create(struct nvmm *nvmm, nvmm_pool_id *id, uint64_t byt
 
 _public int nvmm_region_destroy(struct nvmm *nvmm, nvmm_pool_id id)
 {
-	return pools_destroy(nvmm, id, NVMM_POOL_REGION);
+	return pools_destroy(nvmm, id, NVMM_POOL_REGION, false);
 }
 
 _public int nvmm_region_open(struct nvmm_region **ret, struct nvmm *nvmm, nvmm_pool_id id,

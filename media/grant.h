@@ -115,5 +115,9 @@ int64_t grant_space_return(struct grant *grant, struct grant_place *place, uint6
 /* Bytes that the file system holds for all shelves. */
 uint64_t grant_space_bytes(const struct grant *grant);
 
+/* Takes what these lanes own, as far as they live and their threads are outside of the allocator: as is done
+ * for all lanes when room is short. How many lanes; -EIO. */
+int grant_revoke_lanes(struct grant *grant, const uint32_t *lanes, uint32_t n);
+
 /* Retires every empty span that is unowned. Returns bytes freed, or -errno. */
 int64_t grant_trim(struct grant *grant);

@@ -203,6 +203,34 @@ int grant_revoke(struct grant *g)
 	return for_living_lanes(g, revoke_take);
 }
 
+static int for_some_lanes(struct grant *g, const uint32_t *lanes, uint32_t count,
+			  int (*step)(void *arg))
+{
+	int n = 0;
+
+	for (uint32_t i = 0; i < count; i++) {
+		struct settling s = { .grant = g, .lane = lanes[i] };
+		int r = lanes[i] < g->lanes.count && g->lanes.alive(g->lanes.ctx, lanes[i])
+				? guard_run(step, &s, NULL)
+				: 0;
+
+		if (r < 0)
+			return r;
+		n += r;
+	}
+	return n;
+}
+
+int grant_revoke_lanes(struct grant *g, const uint32_t *lanes, uint32_t n)
+{
+	int r = for_some_lanes(g, lanes, n, revoke_want);
+
+	/* As in grant_revoke(). */
+	if (r <= 0 || !barrier_all())
+		return r < 0 ? r : 0;
+	return for_some_lanes(g, lanes, n, revoke_take);
+}
+
 void grant_lanes_set(struct grant *g, const struct grant_lanes *lanes)
 {
 	g->lanes = *lanes;

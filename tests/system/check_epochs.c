@@ -114,6 +114,22 @@ static pid_t reader_start(struct reader *r, nvmm_pool_id id)
 	return pid;
 }
 
+/* Enters and leaves, all the time. */
+static void come_and_go(void *arg)
+{
+	struct reader *r = arg;
+	struct nvmm *nvmm = harness_connect(&h);
+
+	harness_open(nvmm, r->id);
+	while (!atomic_load(&r->leave)) {
+		must(nvmm_epoch_enter(nvmm) == 0, "%s", nvmm_errmsg(nvmm));
+		atomic_store(&r->inside, true);
+		usleep(500);
+		nvmm_epoch_exit(nvmm);
+	}
+	nvmm_disconnect(nvmm);
+}
+
 static void kill_child(pid_t pid)
 {
 	int status;
@@ -340,10 +356,52 @@ START_TEST(pressure)
 }
 END_TEST
 
+static bool warned_of(pid_t pid)
+{
+	char text[64];
+
+	snprintf(text, sizeof(text), "of process %d (", (int)pid);
+	return harness_logged(&h, text);
+}
+
+static bool is_warned_of(void *arg)
+{
+	return warned_of(*(const pid_t *)arg);
+}
+
+/* Who stays is told of; not who was there each time that the daemon looked, but had left in between. */
+START_TEST(warned_of_who_stays)
+{
+	struct harness_options options = { .limits = "  clients: 64\nepoch:\n  stall_warning: 300\n" };
+	struct reader *stays = harness_shared(sizeof(*stays));
+	struct reader *moves = harness_shared(sizeof(*moves));
+	nvmm_pool_id id;
+	struct view v;
+	pid_t pid[2];
+
+	harness_init(&h, &options);
+	harness_start(&h);
+	v = view_new(&id, 16 * MIB);
+	pid[0] = reader_start(stays, id);
+	moves->id = id;
+	pid[1] = harness_fork(come_and_go, moves);
+	harness_until(is_inside, &moves->inside, 10000);
+	defer_some(&v, 100, 64);
+	harness_until(is_warned_of, &pid[0], 10000);
+	harness_sleep_ms(900);
+	ck_assert_msg(!warned_of(pid[1]), "a reader that comes and goes was warned of");
+	atomic_store(&stays->leave, true);
+	atomic_store(&moves->leave, true);
+	harness_join(pid[0]);
+	harness_join(pid[1]);
+	nvmm_disconnect(v.nvmm);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("epochs");
-	TCase *tc = harness_case(suite, "epochs", 60);
+	TCase *tc = harness_case(suite, "epochs", 60), *warning = harness_case(suite, "warning", 60);
 
 	tcase_add_checked_fixture(tc, start, stop);
 	tcase_add_test(tc, comes_back_by_itself);
@@ -355,5 +413,7 @@ int main(void)
 	tcase_add_test(tc, daemon_dies);
 	tcase_add_test(tc, all_die);
 	tcase_add_test(tc, pressure);
+	tcase_add_checked_fixture(warning, NULL, stop);
+	tcase_add_test(warning, warned_of_who_stays);
 	return harness_run(suite);
 }

@@ -35,7 +35,7 @@ struct harness_options {
 	const char *runtime;  /* NULL: likewise */
 	unsigned node;        /* 0: 1 */
 	const char *capacity; /* NULL: what the file system has */
-	const char *limits;   /* further lines of the section, two blanks in front; NULL: none */
+	const char *limits;   /* further lines of the section, two blanks in front; others may follow */
 };
 
 /* The program's main(): runs the suite, cleans up. Returns the exit code. */

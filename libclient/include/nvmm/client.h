@@ -209,6 +209,31 @@ void nvmm_heap_close(struct nvmm_heap *heap);
 /* As nvmm_region_destroy(). */
 int nvmm_heap_destroy(struct nvmm *nvmm, nvmm_pool_id id);
 
+/* Also if others have it open: what they have mapped stays theirs until they close it, and nobody else can
+ * open it; the id is given out again after that. -EPERM: not the owner; -ENOENT. */
+int nvmm_heap_destroy_forced(struct nvmm *nvmm, nvmm_pool_id id);
+
+/*
+ * Gives back what this process's threads hold to allocate from and are not just using, frees what is ripe in
+ * limbo, and retires spans that are empty, whoever left them; of a sparse heap free memory goes back to the file
+ * system. Returns how many bytes of spans became free for any use, 0 or more; or a negative errno: -EROFS;
+ * -EACCES; -ETIMEDOUT. Threads that allocate afterwards ask the daemon again: not for every day.
+ */
+int64_t nvmm_heap_trim(struct nvmm_heap *heap);
+
+struct nvmm_shelf {
+	void *addr;
+	uint64_t len; /* bytes that are there by now */
+	uint32_t index;
+};
+
+/*
+ * Maps all shelves of the heap and tells where they are: up to `n`, in the order of their indexes; `shelves` may
+ * be NULL with n 0. Returns how many there are, or a negative errno. Addresses stay as they are while the heap
+ * is open here; a length or the number grows when the heap does. For who registers memory with a device.
+ */
+int nvmm_heap_shelves(struct nvmm_heap *heap, struct nvmm_shelf *shelves, size_t n);
+
 struct nvmm_heap_info {
 	size_t size;        /* sizeof(struct nvmm_heap_info): set it before the call */
 	uint64_t bytes;     /* of all shelves */

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A heap grows while four threads allocate in it: 200 times, by the library and by nvmmctl, in place and at
+ * last by a further shelf. Nothing is leaked on either side, and every byte is of use afterwards.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/system/harness.h"
+
+#define MIB (UINT64_C(1) << 20)
+#define THREADS 4
+#define HELD 64u
+#define RESIZES 200
+#define FURTHER 4             /* the last so many go beyond the first shelf */
+#define SHELF_LIMIT (1024 * MIB) /* of a small heap */
+
+static struct harness h;
+
+static void start(void)
+{
+	harness_init(&h, NULL);
+	harness_start(&h);
+}
+
+static void stop(void)
+{
+	harness_stop(&h);
+}
+
+/* What a process has open and mapped */
+
+struct holdings {
+	unsigned fds;
+	unsigned maps;
+};
+
+static unsigned count_fds(pid_t pid)
+{
+	char path[64];
+	unsigned n = 0;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
+	dir = opendir(path);
+	ck_assert_ptr_nonnull(dir);
+	while (readdir(dir))
+		n++;
+	closedir(dir);
+	return n;
+}
+
+static unsigned count_maps(pid_t pid)
+{
+	char path[64];
+	unsigned n = 0;
+	FILE *f;
+	int c;
+
+	snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
+	f = fopen(path, "r");
+	ck_assert_ptr_nonnull(f);
+	while ((c = fgetc(f)) != EOF)
+		n += c == '\n';
+	fclose(f);
+	return n;
+}
+
+static struct holdings holdings(pid_t pid)
+{
+	return (struct holdings){ .fds = count_fds(pid), .maps = count_maps(pid) };
+}
+
+/* Threads that allocate */
+
+struct user {
+	struct nvmm *nvmm;
+	struct nvmm_heap *heap;
+	unsigned number;
+	atomic_bool *stop;
+	uint64_t done;
+	pthread_t thread;
+};
+
+static void use_one(struct user *u, nvmm_ptr *held, size_t *size, unsigned *seed)
+{
+	unsigned char *p;
+
+	if (*held != NVMM_NULL) {
+		p = nvmm_local(u->nvmm, *held);
+		must(p && p[0] == (unsigned char)u->number && p[*size - 1] == (unsigned char)u->number,
+		     "a block of thread %u was written to", u->number);
+		must(nvmm_free(u->heap, *held) == 0, "%s", nvmm_errmsg(u->nvmm));
+	}
+	*size = 1 + (size_t)rand_r(seed) % (rand_r(seed) % 16 ? 4000 : 200000);
+	*held = nvmm_alloc(u->heap, *size);
+	/* The heap is small at first, and may be full. */
+	must(*held != NVMM_NULL || errno == ENOSPC, "%s", nvmm_errmsg(u->nvmm));
+	if (*held == NVMM_NULL)
+		return;
+	p = nvmm_local(u->nvmm, *held);
+	must(p, "%s", nvmm_errmsg(u->nvmm));
+	p[0] = p[*size - 1] = (unsigned char)u->number;
+	u->done++;
+}
+
+static void *use(void *arg)
+{
+	struct user *u = arg;
+	nvmm_ptr held[HELD] = { NVMM_NULL };
+	size_t sizes[HELD] = { 0 };
+	unsigned seed = u->number;
+
+	while (!atomic_load(u->stop)) {
+		unsigned i = (unsigned)rand_r(&seed) % HELD;
+
+		use_one(u, &held[i], &sizes[i], &seed);
+	}
+	for (unsigned i = 0; i < HELD; i++)
+		must(nvmm_free(u->heap, held[i]) == 0, "%s", nvmm_errmsg(u->nvmm));
+	return NULL;
+}
+
+/* Growing */
+
+static void grow(struct nvmm *nvmm, nvmm_pool_id id, uint64_t bytes, bool by_command)
+{
+	char pool[16], size[32], out[4096];
+	const char *argv[] = { "ctl/nvmmctl", "pool", "resize", pool, size, NULL };
+
+	if (!by_command) {
+		ck_assert_msg(nvmm_pool_resize(nvmm, id, bytes) == 0, "%s", nvmm_errmsg(nvmm));
+		return;
+	}
+	snprintf(pool, sizeof(pool), "%u", id);
+	snprintf(size, sizeof(size), "%llu", (unsigned long long)bytes);
+	ck_assert_int_eq(harness_command(&h, out, sizeof(out), argv), 0);
+}
+
+/* Fills the heap, writes to every byte, and empties it: bytes of it that were of use. */
+static uint64_t fill(struct nvmm *nvmm, struct nvmm_heap *heap)
+{
+	static nvmm_ptr blocks[4096];
+	size_t n = 0;
+
+	while ((blocks[n] = nvmm_alloc(heap, MIB)) != NVMM_NULL) {
+		memset(nvmm_local(nvmm, blocks[n]), (int)n, MIB);
+		ck_assert_uint_lt(++n, sizeof(blocks) / sizeof(blocks[0]));
+	}
+	ck_assert_int_eq(errno, ENOSPC);
+	for (size_t i = 0; i < n; i++) {
+		const unsigned char *p = nvmm_local(nvmm, blocks[i]);
+
+		must(p[0] == (unsigned char)i && p[MIB - 1] == (unsigned char)i, "block %zu", i);
+		must(nvmm_free(heap, blocks[i]) == 0, "%s", nvmm_errmsg(nvmm));
+	}
+	return n * MIB;
+}
+
+static bool daemon_as_before(void *arg)
+{
+	return count_fds(h.daemon) <= *(unsigned *)arg;
+}
+
+START_TEST(grows_in_use)
+{
+	struct nvmm *nvmm = harness_connect(&h);
+	nvmm_pool_id id;
+	struct nvmm_heap *heap = harness_heap(nvmm, &id, 4 * MIB, NULL, 0);
+	struct nvmm_heap_info info = { .size = sizeof(info) };
+	struct holdings mine = { 0, 0 }, daemons = { 0, 0 }, now;
+	struct nvmm_shelf shelves[8];
+	struct user users[THREADS];
+	atomic_bool over = false;
+	uint64_t bytes = 4 * MIB;
+
+	for (unsigned i = 0; i < THREADS; i++) {
+		users[i] = (struct user){ .nvmm = nvmm, .heap = heap, .number = i + 1, .stop = &over };
+		ck_assert_int_eq(pthread_create(&users[i].thread, NULL, use, &users[i]), 0);
+	}
+	for (int i = 0; i < RESIZES; i++) {
+		/* Both sides have done each thing once by the tenth. */
+		if (i == 10) {
+			mine = holdings(getpid());
+			daemons = holdings(h.daemon);
+		}
+		bytes += i == RESIZES - FURTHER ? SHELF_LIMIT : MIB / 4;
+		grow(nvmm, id, bytes, i % 8 == 7);
+	}
+	atomic_store(&over, true);
+	for (unsigned i = 0; i < THREADS; i++) {
+		pthread_join(users[i].thread, NULL);
+		ck_assert_uint_gt(users[i].done, 0);
+	}
+	ck_assert_int_eq(nvmm_heap_stat(heap, &info), 0);
+	ck_assert_uint_eq(info.bytes, bytes);
+	ck_assert_uint_eq(info.blocks, 0);
+	ck_assert_int_eq(nvmm_heap_shelves(heap, shelves, 8), 2);
+	ck_assert_uint_ge(fill(nvmm, heap), bytes / 100 * 95);
+
+	now = holdings(getpid());
+	ck_assert_uint_le(now.fds, mine.fds);
+	/* A further shelf has three files; threads and their arenas come and go. */
+	ck_assert_msg(now.maps <= mine.maps + 20, "%u mappings, %u before", now.maps, mine.maps);
+	harness_until(daemon_as_before, &daemons.fds, 10000);
+	now = holdings(h.daemon);
+	ck_assert_msg(now.maps <= daemons.maps + 20, "the daemon: %u mappings, %u before", now.maps,
+		      daemons.maps);
+	nvmm_heap_close(heap);
+	ck_assert_int_eq(nvmm_heap_destroy(nvmm, id), 0);
+	nvmm_disconnect(nvmm);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("resize");
+	TCase *tcase = harness_case(suite, "resize", 180);
+
+	tcase_add_checked_fixture(tcase, start, stop);
+	tcase_add_test(tcase, grows_in_use);
+	return harness_run(suite);
+}
