@@ -91,16 +91,18 @@ static _noinline nvmm_ptr alloc_slow(struct nvmm_heap *heap, struct lane *lane, 
 
 	if (r < 0)
 		return block_failed(heap, size, r);
-	ptr = lane_alloc(lane, size);
+	ptr = lane_alloc_more(lane, size);
 	return ptr ? ptr : block_failed(heap, size, lane_error(lane));
 }
 
 _public nvmm_ptr nvmm_alloc(struct nvmm_heap *heap, size_t size)
 {
-	struct lane *lane = lanes_find(heap->lanes_id);
-	nvmm_ptr ptr = _likely(lane) ? lane_alloc_quick(lane, size) : NVMM_NULL;
+	struct lane *lane = lanes_find(&heap->lanes);
+	nvmm_ptr ptr;
 
-	return _likely(ptr) ? ptr : alloc_slow(heap, lane, size);
+	if (_likely(lane && lane_alloc_quick(lane, size, &ptr)))
+		return ptr;
+	return alloc_slow(heap, lane, size);
 }
 
 _public nvmm_ptr nvmm_zalloc(struct nvmm_heap *heap, size_t size)
@@ -151,8 +153,9 @@ _noinline int free_text(struct nvmm_heap *heap, nvmm_ptr ptr, int r)
 }
 
 /* What the fast path leaves; `lane` may be NULL. */
-static _noinline int free_slow(struct nvmm_heap *heap, struct lane *lane, nvmm_ptr ptr)
+static _noinline int free_slow(void *ctx, struct lane *lane, uint64_t ptr)
 {
+	struct nvmm_heap *heap = ctx;
 	int r = lane || ptr == NVMM_NULL ? 0 : block_lane(heap, &lane);
 
 	if (r < 0 || ptr == NVMM_NULL)
@@ -160,15 +163,17 @@ static _noinline int free_slow(struct nvmm_heap *heap, struct lane *lane, nvmm_p
 	if (_unlikely(block_reserved(heap)))
 		r = lane_dealloc_unreserved(lane, lanes_reservations(heap->handle.pool->lanes), ptr);
 	else
-		r = lane_dealloc(lane, ptr);
+		r = lane_free_more(lane, ptr);
 	return r == 0 ? 0 : free_text(heap, ptr, r);
 }
 
 _public int nvmm_free(struct nvmm_heap *heap, nvmm_ptr ptr)
 {
-	struct lane *lane = lanes_find(heap->lanes_id);
+	struct lane *lane = lanes_find(&heap->lanes);
 
-	return _likely(lane && !block_reserved(heap) && lane_free_quick(lane, ptr)) ? 0 : free_slow(heap, lane, ptr);
+	if (_unlikely(!lane || block_reserved(heap)))
+		return free_slow(heap, lane, ptr);
+	return lane_free_quick(lane, ptr, free_slow, heap);
 }
 
 /* The thread's lane, and the connection's epochs to wake the daemon by. */
@@ -183,7 +188,7 @@ static _noinline int defer_ready(struct nvmm_heap *heap, struct lane **lane,
 _public int nvmm_free_deferred(struct nvmm_heap *heap, nvmm_ptr ptr)
 {
 	struct epochs *epochs = epochs_of(heap->handle.nvmm);
-	struct lane *lane = lanes_find(heap->lanes_id);
+	struct lane *lane = lanes_find(&heap->lanes);
 	uint64_t watch;
 	bool wake;
 	int r;

@@ -52,7 +52,7 @@ _public int nvmm_heap_open(struct nvmm_heap **ret, struct nvmm *nvmm, nvmm_pool_
 	}
 	heap->handle.nvmm = nvmm;
 	heap->handle.write = write;
-	heap->lanes_id = write ? lanes_id(heap->handle.pool->lanes) : 0;
+	lanes_key_init(&heap->lanes, write ? lanes_id(heap->handle.pool->lanes) : UINT64_MAX);
 	heap->reserved = write ? reservations_count(lanes_reservations(heap->handle.pool->lanes)) : &none;
 	handle_add(&heap->handle);
 	*ret = heap;

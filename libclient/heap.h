@@ -4,10 +4,11 @@
  */
 #pragma once
 
+#include "libclient/lanes.h"
 #include "libclient/pool.h"
 
 struct nvmm_heap {
 	struct handle handle; /* first */
-	uint64_t lanes_id;    /* 0: opened read-only */
+	struct lanes_key lanes;
 	const uint32_t *reserved; /* reservations_count() */
 };

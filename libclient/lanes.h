@@ -25,11 +25,34 @@ struct lane_ref {
 /* The calling thread's lanes of late: what makes the fast path fast. */
 extern __thread struct lane_ref lane_cache[LANE_CACHE] _initial_exec;
 
-static inline struct lane *lanes_find(uint64_t id)
-{
-	const struct lane_ref *c = &lane_cache[id % LANE_CACHE];
+/* What a handle on a heap keeps to find its threads' lanes. */
+struct lanes_key {
+	uint64_t id; /* no heap's: opened read-only */
+	intptr_t where; /* of its place in lane_cache, from the thread's pointer: the same in all threads */
+};
 
-	return _likely(c->id == id) ? c->lane : NULL;
+static inline void lanes_key_init(struct lanes_key *key, uint64_t id)
+{
+	key->id = id;
+	key->where = (intptr_t)&lane_cache[id % LANE_CACHE] - (intptr_t)__builtin_thread_pointer();
+}
+
+static inline struct lane *lanes_find(const struct lanes_key *key)
+{
+#ifdef __SEG_FS
+	/* Two instructions: the segment's base is the thread's pointer. */
+	const __seg_fs struct lane_ref *c = (const __seg_fs struct lane_ref *)key->where;
+#else
+	const struct lane_ref *c = &lane_cache[key->id % LANE_CACHE];
+#endif
+	struct lane *lane;
+
+	if (_unlikely(c->id != key->id))
+		return NULL;
+	lane = c->lane;
+	if (!lane)
+		__builtin_unreachable();
+	return lane;
 }
 
 struct lanes;

@@ -25,7 +25,7 @@ static struct reservations *reservations_of(const struct nvmm_heap *heap)
 /* The thread's lane. */
 static int lane_of(struct nvmm_heap *heap, struct lane **ret)
 {
-	*ret = lanes_find(heap->lanes_id);
+	*ret = lanes_find(&heap->lanes);
 	return *ret ? 0 : block_lane(heap, ret);
 }
 

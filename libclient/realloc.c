@@ -14,7 +14,7 @@
 
 _public nvmm_ptr nvmm_alloc_aligned(struct nvmm_heap *heap, size_t align, size_t size)
 {
-	struct lane *lane = lanes_find(heap->lanes_id);
+	struct lane *lane = lanes_find(&heap->lanes);
 	nvmm_ptr ptr;
 	int r = 0;
 

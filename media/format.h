@@ -274,7 +274,7 @@ _Static_assert(sizeof(struct log_df) == 1552, "frozen");
 /* 4096 bytes: one thread's place in a heap. Its own cache lines; one writer: its thread. */
 struct lane_df {
 	m64 busy;    /* 1 while its thread is inside the allocator */
-	m64 freeing; /* span of a remote free whose hint may be unset; 0: none (media/lane.h) */
+	m64 freeing; /* span freed into last without owning it: its hint may be unset; 0: none */
 	m8 zero0[48];
 	m64 revoke; /* REVOKE_*, and how often it was settled: media/lane.c */
 	m8 zero1[56];

@@ -20,7 +20,8 @@
  * Settling raises a number in the same word first. So a process whose session the daemon does not know
  * any more (its runtime directory was lost) finds at its next call that the lane is not its own.
  *
- * lane.freeing covers a remote free: it names the span between the OR and the hint.
+ * lane.freeing covers a remote free: it names the span from before the OR. It is not cleared: the next
+ * such free into the same span saves the store, and who settles the lane may set a hint in vain.
  */
 #include "media/lane.h"
 
@@ -31,10 +32,9 @@
 #include <time.h>
 
 #include "media/barrier.h"
-#include "media/fault.h"
 #include "media/lane_quick.h"
 
-#define EMPTY_MAX (UINT64_C(4) << 20)
+#define EMPTY_MAX (UINT64_C(32) << 20)
 #define RUNS_BYTES_MAX (UINT64_C(32) << 20)
 #define NEVER_QUIET UINT64_MAX /* nothing is settled that often */
 #define WAIT_STEP_NS 50000
@@ -61,12 +61,13 @@ int lane_new(struct lane **ret, struct heap *heap, uint32_t number,
 	/* ordering: relaxed; it is near enough while the heap grows. */
 	bytes = __atomic_load_n(&heap->bytes, __ATOMIC_RELAXED);
 	lane->held_max = bytes / 8;
-	lane->empty_max = MIN(EMPTY_MAX, bytes / 64);
+	lane->empty_max = MIN(EMPTY_MAX, bytes / 16);
 	lane->runs.bytes_max = MIN(RUNS_BYTES_MAX, bytes / 32);
 	for (unsigned i = 0; i < ARRAY_SIZE(lane->quick); i++) {
-		unsigned class = class_of(MAX(i * 8, 1u));
+		unsigned class = class_of(i > 0 ? i * 8 : 1);
 
-		lane->quick[i] = (uint8_t)MAX(class, heap->first_class);
+		class = MAX(class, heap->first_class);
+		lane->quick[i] = (uint16_t)(class * sizeof(struct current));
 	}
 	for (unsigned c = 0; c < CLASS_COUNT; c++)
 		lane->class[c].grown = 1;
@@ -218,7 +219,7 @@ int lane_alloc_entered(struct lane *lane, size_t size, uint64_t *ret)
 	return alloc_small(lane, MAX(class_of(size), lane->heap->first_class), ret);
 }
 
-static _noinline uint64_t alloc_slow(struct lane *lane, size_t size)
+uint64_t lane_alloc_more(struct lane *lane, size_t size)
 {
 	int r = size - 1 >= SHELF_SIZE_MAX ? -EINVAL : lane_enter(lane);
 	uint64_t ptr = 0;
@@ -233,9 +234,9 @@ static _noinline uint64_t alloc_slow(struct lane *lane, size_t size)
 
 uint64_t lane_alloc(struct lane *lane, size_t size)
 {
-	uint64_t ptr = lane_alloc_quick(lane, size);
+	uint64_t ptr;
 
-	return _likely(ptr) ? ptr : alloc_slow(lane, size);
+	return _likely(lane_alloc_quick(lane, size, &ptr)) ? ptr : lane_alloc_more(lane, size);
 }
 
 int lane_error(const struct lane *lane)
@@ -253,25 +254,19 @@ static int free_owned(struct lane *lane, struct owned *o, uint64_t ptr)
 		return -EINVAL;
 	if (!place_allocated(lane, &p))
 		return -EALREADY;
-	place_free(&p);
+	place_store(p.word, p.bits & ~p.bit);
 	if (p.word != o->current->word)
 		owned_freed(lane, o, p.word);
 	return 0;
 }
 
-static int free_foreign(struct lane *lane, const struct span_at *at, uint32_t index)
-{
-	/* ordering: release, and the OR is a full barrier: the settler of a lane whose OR was done
-	 * finds the span here and sets its hint. The entry stays: a hint promises nothing. */
-	if (media_load64(&lane->df->freeing) != at->ref && !FAULT(FREEING_MISSING))
-		media_store_release(&lane->df->freeing, at->ref);
-	return span_free_remote(lane->heap, at, index);
-}
-
 int lane_find_block(struct lane *lane, uint64_t ptr, struct span_at *at, uint32_t *index)
 {
-	int r = heap_block(lane->heap, ptr, at, index);
+	int r;
 
+	if (ptr >> 48 != lane->heap->pool)
+		return -EINVAL;
+	r = heap_block(lane->heap, ptr, at, index);
 	if (r == -ENXIO) {
 		r = lane->source->resolve(lane->ctx, ref_of_ptr(ptr));
 		if (r == 0)
@@ -280,13 +275,60 @@ int lane_find_block(struct lane *lane, uint64_t ptr, struct span_at *at, uint32_
 	return r == -ENXIO ? -EINVAL : r;
 }
 
+/* Finds the block by the span table, and remembers its unit. */
+static _noinline int foreign_fill(struct lane *lane, struct foreign *f, uint64_t ptr, uint32_t *index)
+{
+	struct span_at at;
+	int r = lane_find_block(lane, ptr, &at, index);
+
+	if (r < 0)
+		return r;
+	f->unit = ptr >> UNIT_SHIFT;
+	f->head = &at.shelf->table[ref_unit(at.ref)];
+	f->word = span_pack(at.span);
+	f->base = lane_pool(lane) | (at.ref & REF_MASK) << UNIT_SHIFT;
+	f->recip = at.span.kind == SPAN_SMALL ? size_classes[at.span.class].recip : 0;
+	f->at = at;
+	return 0;
+}
+
+static inline int foreign_block(struct lane *lane, uint64_t ptr, const struct span_at **ret,
+				uint32_t *index)
+{
+	struct foreign *f = &lane->foreign[(ptr >> UNIT_SHIFT) % FOREIGN_UNITS];
+	uint64_t offset = ptr - f->base, i = (offset * f->recip) >> 40;
+	int r;
+
+	/* ordering: acquire; as in heap_span(). */
+	if (_unlikely(f->unit != ptr >> UNIT_SHIFT || media_load_acquire(f->head) != f->word)) {
+		r = foreign_fill(lane, f, ptr, index);
+		*ret = &f->at;
+		return r;
+	}
+	*ret = &f->at;
+	*index = (uint32_t)i;
+	return i < f->at.blocks && i * f->at.block_size == offset ? 0 : -EINVAL;
+}
+
+int lane_block(struct lane *lane, uint64_t ptr, const struct span_at **ret, uint32_t *index)
+{
+	const struct owned *o = &lane->owned[lane->near[(ptr >> UNIT_SHIFT) % NEAR_UNITS]];
+	uint64_t offset = ptr - o->base, i = (offset * o->recip) >> 40;
+
+	if (offset >= o->bytes)
+		return foreign_block(lane, ptr, ret, index);
+	*ret = &o->at;
+	*index = (uint32_t)i;
+	return i * o->size == offset ? 0 : -EINVAL;
+}
+
 /* The place of the lane that owns the span; NULL: it is not the lane's. */
 static struct owned *owner_of(struct lane *lane, const struct span_at *at)
 {
 	uint64_t owner = media_load64(&state_tail(&lane->heap->layout, at->record)->owner);
 	struct owned *o = &lane->owned[owner_place(owner)];
 
-	if ((owner & OWNER_WHO_MASK) != owner_lane(lane->heap->node, lane->number, 0))
+	if (_likely((owner & OWNER_WHO_MASK) != owner_lane(lane->heap->node, lane->number, 0)))
 		return NULL;
 	return o->bytes > 0 && o->at.ref == at->ref ? o : NULL;
 }
@@ -295,36 +337,52 @@ static struct owned *owner_of(struct lane *lane, const struct span_at *at)
 static int free_block(struct lane *lane, uint64_t ptr)
 {
 	struct owned *o = &lane->owned[lane->near[(ptr >> UNIT_SHIFT) % NEAR_UNITS]];
-	struct span_at at;
+	const struct span_at *at;
 	uint32_t index;
 	int r;
 
-	if (ptr >> 48 != lane->heap->pool)
-		return -EINVAL;
 	if (ptr - o->base < o->bytes)
 		return free_owned(lane, o, ptr);
-	r = lane_find_block(lane, ptr, &at, &index);
-	if (r < 0)
+	r = foreign_block(lane, ptr, &at, &index);
+	if (_unlikely(r < 0))
 		return r;
-	o = owner_of(lane, &at);
-	if (o)
+	o = owner_of(lane, at);
+	if (_unlikely(o != NULL))
 		return free_owned(lane, o, ptr);
-	r = at.span.kind == SPAN_LARGE ? lane_free_run(lane, &at) : -EAGAIN;
-	return r == -EAGAIN ? free_foreign(lane, &at, index) : r;
+	if (_unlikely(at->span.kind == SPAN_LARGE)) {
+		r = lane_free_run(lane, at);
+		if (r != -EAGAIN)
+			return r;
+	}
+	lane_freeing(lane, at->ref);
+	return span_free_remote(lane->heap, at, index);
 }
 
-static _noinline int free_slow(struct lane *lane, uint64_t ptr)
+int lane_free_here(struct lane *lane, struct owned *o, m64 *word, uint64_t bits)
+{
+	place_store(word, bits);
+	current_set(lane, o, word);
+	lane_leave(lane);
+	return 0;
+}
+
+int lane_free_more(struct lane *lane, uint64_t ptr)
 {
 	int r = lane_enter(lane);
 
-	if (r < 0)
+	if (_unlikely(r < 0))
 		return r;
 	r = free_block(lane, ptr);
 	lane_leave(lane);
 	return r;
 }
 
+static int free_rest(void *ctx, struct lane *lane, uint64_t ptr)
+{
+	return lane_free_more(lane, ptr);
+}
+
 int lane_dealloc(struct lane *lane, uint64_t ptr)
 {
-	return _likely(lane_free_quick(lane, ptr)) ? 0 : free_slow(lane, ptr);
+	return lane_free_quick(lane, ptr, free_rest, NULL);
 }

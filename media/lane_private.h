@@ -5,11 +5,12 @@
  *
  * The alloc word is the truth and the free list: a class allocates from one word of one owned span,
  * its `current` one. Invariant: an alloc word of an owned span that has a free block is its class's
- * current word, or the span's place is in the class's `room`. A bit of `room` promises nothing.
+ * current word, or the span's place is in the class's `room`. A mark in `room` promises nothing.
  */
 #pragma once
 
 #include "common/macro.h"
+#include "media/fault.h"
 #include "media/lane.h"
 #include "media/mark.h"
 
@@ -33,7 +34,7 @@ struct current {
 	uint64_t here;      /* global pointer of the word's first block */
 	uint64_t size;      /* bytes of a block */
 	struct owned *span; /* NULL: none */
-	uint64_t room[PLACE_WORDS]; /* places with a free block elsewhere than in the current word */
+	uint8_t room[LANE_OWNED]; /* 1: the place may have a free block beside the current word */
 } __attribute__((__aligned__(MEDIA_LINE)));
 
 /* A span that the lane owns: place i of the owned-span table. What freeing reads comes first. */
@@ -55,8 +56,9 @@ _Static_assert(sizeof(struct owned) == 128, "places are found by a shift");
 /* A unit of a span that is not the lane's, as it was when a block of it was freed last. */
 struct foreign {
 	uint64_t unit; /* pointer >> UNIT_SHIFT, the pool included; 0: none */
-	uint64_t word; /* the head's span word: while it is the same, so is the rest */
-	uint64_t base; /* global pointer of block 0 */
+	const m64 *head; /* the span's word, */
+	uint64_t word;   /* and what it was: while it is that, the rest is right */
+	uint64_t base;   /* global pointer of block 0 */
 	uint64_t recip;
 	struct span_at at;
 };
@@ -100,7 +102,7 @@ struct lane {
 	m64 nothing[STATE_WORDS_MAX]; /* the first is the word of classes without a span */
 	m64 *entry;     /* where the block being allocated is written first: it is reserved; NULL: nowhere */
 	unsigned reserve_next; /* where an empty entry is looked for first */
-	uint8_t quick[QUICK_SIZE / 8 + 1];  /* class of a small size, in steps of 8 bytes */
+	uint16_t quick[QUICK_SIZE / 8 + 1]; /* where in `current` a small size's is, in bytes, by 8 bytes */
 	struct current current[CLASS_COUNT];
 	uint8_t near[NEAR_UNITS]; /* place that owns a unit: a guess by its low bits */
 	struct owned owned[LANE_OWNED];
@@ -191,6 +193,21 @@ void lane_release_empty(struct lane *lane);
 /* The class's current word gets a free block. 0 or -errno. */
 int lane_refill(struct lane *lane, unsigned class);
 
+/*
+ * The span and block that `ptr` starts, owned or not, its shelf mapped if need be; *ret lies in the lane
+ * and is good until it is left. -EINVAL: not a block's start; source's.
+ */
+int lane_block(struct lane *lane, uint64_t ptr, const struct span_at **ret, uint32_t *index);
+
+/* Says that the lane is about to set a bit of a span that it does not own. */
+static inline void lane_freeing(struct lane *lane, uint64_t ref)
+{
+	/* ordering: release, and setting the bit is a full barrier: the settler of a lane whose bit was
+	 * set finds the span here and sets its hints. The entry stays: a hint promises nothing. */
+	if (media_load64(&lane->df->freeing) != ref && !FAULT(FREEING_MISSING))
+		media_store_release(&lane->df->freeing, ref);
+}
+
 /* Frees the block of an unowned large span and keeps the span. -EAGAIN: it cannot, and another's way is to
  * be used; -EALREADY. */
 int lane_free_run(struct lane *lane, const struct span_at *at);
@@ -280,10 +297,11 @@ static inline bool place_allocated(const struct lane *lane, struct place *p)
 	uint64_t freed = map_word(p->word, lane->remote) | map_word(p->word, lane->limbo);
 
 	p->bits = media_load64(p->word);
-	return p->bits & ~freed & p->bit;
+	return (p->bits & ~freed) & p->bit;
 }
 
-static inline void place_free(const struct place *p)
+/* Stores an alloc word without the bit of a block that is freed. */
+static inline void place_store(m64 *word, uint64_t bits)
 {
 	/*
 	 * COMMIT: the block is free. The owner is the word's only writer.
@@ -292,5 +310,5 @@ static inline void place_free(const struct place *p)
 	 *   ordering:     release; the caller's last use of the block comes before.
 	 *   durable:      the span is open (media/mark.h).
 	 */
-	media_store_release(p->word, p->bits & ~p->bit);
+	media_store_release(word, bits);
 }

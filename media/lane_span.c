@@ -91,7 +91,7 @@ static void owned_unlink(struct lane *lane, struct owned *o)
 		c->valid = 0;
 		lane->last_bit = 0;
 	}
-	place_unset(c->room, place);
+	c->room[place] = 0;
 	place_unset(class_of_owned(lane, o)->places, place);
 	lane->held -= owned_held(o);
 	if (o->empty)
@@ -174,7 +174,7 @@ void owned_release(struct lane *lane, struct owned *o)
 /* How much the lane would miss a span, were it given up for one of `class`. */
 static unsigned owned_worth(const struct lane *lane, const struct owned *o, unsigned class)
 {
-	bool current = o->current->span == o, room = place_isset(o->current->room, place_of(lane, o));
+	bool current = o->current->span == o, room = o->current->room[place_of(lane, o)];
 
 	return (current ? 4u : 0u) | (room ? 2u : 0u) | (o->at.span.class == class);
 }
@@ -290,11 +290,11 @@ static bool owned_use(struct lane *lane, struct owned *o, m64 *from)
 	m64 *word = owned_scan(o, from);
 
 	if (!word) {
-		place_unset(o->current->room, place_of(lane, o));
+		o->current->room[place_of(lane, o)] = 0;
 		return false;
 	}
-	/* The other words of the span are found again by its bit. */
-	place_set(o->current->room, place_of(lane, o));
+	/* The other words of the span are found again by its mark. */
+	o->current->room[place_of(lane, o)] = 1;
 	if (o->empty)
 		lane->empty -= owned_held(o);
 	o->empty = false;
@@ -349,7 +349,7 @@ static void owned_collect(struct lane *lane, struct owned *o)
 {
 	heap_unhint(&o->at);
 	if (span_collect(lane->heap, &o->at) > 0)
-		place_set(o->current->room, place_of(lane, o));
+		o->current->room[place_of(lane, o)] = 1;
 }
 
 /* Collects an owned span that others freed into if that is worth it; whether it has room now. */
@@ -382,18 +382,28 @@ static bool from_remote(struct lane *lane, unsigned class)
 	return false;
 }
 
+/* The next place from `from` on that is marked to have room; LANE_OWNED: none is. */
+static unsigned room_next(const struct current *c, unsigned from)
+{
+	for (unsigned i = from; i < LANE_OWNED; i = (i & ~7u) + 8) {
+		uint64_t marks;
+
+		memcpy(&marks, &c->room[i & ~7u], sizeof(marks));
+		marks >>= i % 8 * 8;
+		if (marks != 0)
+			return i + (unsigned)__builtin_ctzll(marks) / 8;
+	}
+	return LANE_OWNED;
+}
+
 /* Owned spans with room. */
 static bool from_room(struct lane *lane, unsigned class)
 {
 	struct current *c = &lane->current[class];
 
-	for (unsigned i = 0; i < PLACE_WORDS; i++)
-		while (c->room[i] != 0) {
-			struct owned *o = &lane->owned[i * 64 + (unsigned)__builtin_ctzll(c->room[i])];
-
-			if (owned_use(lane, o, o->alloc))
-				return true;
-		}
+	for (unsigned i = 0; (i = room_next(c, i)) < LANE_OWNED; i++)
+		if (owned_use(lane, &lane->owned[i], lane->owned[i].alloc))
+			return true;
 	return false;
 }
 
@@ -510,7 +520,7 @@ void owned_freed(struct lane *lane, struct owned *o, m64 *word)
 {
 	struct current *c = o->current;
 
-	place_set(c->room, place_of(lane, o));
+	c->room[place_of(lane, o)] = 1;
 	if (current_free(c, media_load64(c->word)) == 0) {
 		current_set(lane, o, word);
 		return;

@@ -28,7 +28,6 @@
 #include <stdlib.h>
 
 #include "common/macro.h"
-#include "media/fault.h"
 #include "media/guard.h"
 #include "media/lane_private.h"
 #include "media/mark.h"
@@ -86,19 +85,6 @@ int span_defer(struct heap *heap, const struct span_at *at, uint32_t index)
 	return 0;
 }
 
-/* A block of a span that the lane owns, as its own memory says; false: look elsewhere. */
-static bool find_near(struct lane *lane, uint64_t ptr, struct span_at *at, uint32_t *index)
-{
-	const struct owned *o = &lane->owned[lane->near[(ptr >> UNIT_SHIFT) % NEAR_UNITS]];
-	uint64_t offset = ptr - o->base, i = (offset * o->recip) >> 40;
-
-	if (offset >= o->bytes || i * o->size != offset)
-		return false;
-	*at = o->at;
-	*index = (uint32_t)i;
-	return true;
-}
-
 /* lane_enter(), quick where it can be. */
 static inline int enter_quick(struct lane *lane)
 {
@@ -114,22 +100,17 @@ static inline int enter_quick(struct lane *lane)
 
 int lane_defer(struct lane *lane, uint64_t ptr, bool *wake, uint64_t *watch)
 {
-	struct span_at at;
+	const struct span_at *at;
 	uint32_t index;
 	int r;
 
-	if (_unlikely(ptr >> 48 != lane->heap->pool))
-		return -EINVAL;
 	r = enter_quick(lane);
 	if (_unlikely(r < 0))
 		return r;
-	r = find_near(lane, ptr, &at, &index) ? 0 : lane_find_block(lane, ptr, &at, &index);
+	r = lane_block(lane, ptr, &at, &index);
 	if (_likely(r == 0)) {
-		/* ordering: release, and the OR is a full barrier: the settler of a lane whose OR was
-		 * done finds the span here and sets its limbo hint. */
-		if (!FAULT(FREEING_MISSING))
-			media_store_release(&lane->df->freeing, at.ref);
-		r = span_defer(lane->heap, &at, index);
+		lane_freeing(lane, at->ref);
+		r = span_defer(lane->heap, at, index);
 	}
 	*wake = false;
 	if (_likely(r == 0))
@@ -150,8 +131,6 @@ void lane_defer_done(struct lane *lane, bool *wake, uint64_t *watch)
 
 void lane_deferred(struct lane *lane)
 {
-	/* ordering: release; the hint is set, the daemon woken. */
-	media_store_release(&lane->df->freeing, 0);
 	lane_leave(lane);
 }
 

@@ -197,7 +197,7 @@ restart:
 		set_hint(h);
 #endif
 #endif
-		S(d_step { h = false; b = 0; freeing[me] = false; busy[me] = false })
+		S(d_step { h = false; b = 0; busy[me] = false }) /* freeing stays */
 	od;
 died:
 	/* What it had not freed yet, others may free. */
