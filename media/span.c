@@ -131,6 +131,7 @@ static void collect_word(struct heap *heap, const struct span_at *at, uint32_t w
 	media_store_release(alloc, media_load64(alloc) & ~freed);
 	if (exact)
 		media_persist(DURABILITY_POWER, alloc, heap->layout.limbo + sizeof(*alloc));
+	/* ordering: full barrier, after all else, as above. */
 	media_and(remote, ~freed);
 	if (exact)
 		media_persist(DURABILITY_POWER, remote, sizeof(*remote));
