@@ -12,13 +12,15 @@ static enum ctl_exit run(struct ctl *ctl)
 		code = poolview_find_info(ctl, ctl->args[0], &info);
 	if (code != CTL_DONE)
 		return code;
-	return poolview_write(ctl, &info);
+	return poolview_write(ctl, &info, true);
 }
 
 static const char help[] =
 	"`in files` is what it takes of the shelf base, metadata included. `used` and `free` are\n"
 	"of its blocks; `limbo` is freed, but a reader may still see it; `largest free` is the\n"
-	"largest block that can be had. While programs allocate, these are near figures.\n"
+	"largest block that can be had; `overhead` is what spans cannot give out; `suspects` are\n"
+	"blocks that may have been free when power was cut. The table has a heap's size classes.\n"
+	"While programs allocate, these are near figures.\n"
 	"The exit status is 5 if the pool is damaged; `damage` says what is, and where.\n"
 	"\n"
 	"Examples:\n"

@@ -29,6 +29,7 @@ static const struct command *const commands[] = {
 	&command_pool_chmod,
 	&command_pool_chown,
 	&command_pool_show,
+	&command_map,
 	&command_clients,
 	&command_epochs,
 };

@@ -88,5 +88,6 @@ extern const struct command command_pool_resize;
 extern const struct command command_pool_chmod;
 extern const struct command command_pool_chown;
 extern const struct command command_pool_show;
+extern const struct command command_map;
 extern const struct command command_clients;
 extern const struct command command_epochs;

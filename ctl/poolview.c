@@ -137,7 +137,17 @@ static int heap_usage_get(struct ctl *ctl, const struct nvmm_pool_info *info,
 		.blocks = heap->blocks,
 		.spans = heap->spans,
 		.lanes = heap->lanes,
+		.overhead = heap->overhead,
+		.suspects = heap->suspects,
 	};
+	for (size_t i = 0; i < heap->n_classes && i < ARRAY_SIZE(ret->class); i++) {
+		const Nvmm__HeapClass *c = heap->classes[i];
+
+		ret->class[ret->n_classes++] = (struct nvmm_heap_class){
+			.block_size = c->block_size, .spans = c->spans, .bytes = c->bytes,
+			.blocks = c->blocks, .used = c->used, .limbo = c->limbo,
+		};
+	}
 	return 0;
 }
 
@@ -188,6 +198,28 @@ static void write_access(struct writer *w, const struct nvmm_pool_info *info)
 	writer_count(w, "openers", "openers", info->openers);
 }
 
+/* A row for each size class that has spans. */
+static void write_classes(struct writer *w, const struct heap_usage *usage)
+{
+	writer_list(w, "classes");
+	for (size_t i = 0; i < usage->n_classes; i++) {
+		const struct nvmm_heap_class *c = &usage->class[i];
+
+		writer_item(w);
+		if (c->block_size)
+			writer_bytes(w, "block_size", "blocks of", c->block_size);
+		else
+			writer_none(w, "block_size", "blocks of");
+		writer_count(w, "spans", "spans", c->spans);
+		writer_bytes(w, "bytes", "in spans", c->bytes);
+		writer_count(w, "blocks", "blocks", c->blocks);
+		writer_count(w, "used", "allocated", c->used);
+		writer_share(w, "used_percent", "part", c->used, c->blocks);
+		writer_count(w, "limbo", "in limbo", c->limbo);
+	}
+	writer_list_end(w, "No block is allocated.");
+}
+
 static void write_usage(struct writer *w, const struct heap_usage *usage)
 {
 	if (!usage->known) {
@@ -199,12 +231,14 @@ static void write_usage(struct writer *w, const struct heap_usage *usage)
 	writer_bytes(w, "heap_limbo", "limbo", usage->limbo);
 	writer_bytes(w, "heap_free", "free", usage->free);
 	writer_bytes(w, "heap_largest", "largest free", usage->largest);
+	writer_bytes(w, "heap_overhead", "overhead", usage->overhead);
+	writer_count(w, "heap_suspects", "suspects", usage->suspects);
 	writer_count(w, "heap_blocks", "blocks", usage->blocks);
 	writer_count(w, "heap_spans", "spans", usage->spans);
 	writer_count(w, "heap_lanes", "lanes in use", usage->lanes);
 }
 
-enum ctl_exit poolview_write(struct ctl *ctl, const struct nvmm_pool_info *info)
+enum ctl_exit poolview_write(struct ctl *ctl, const struct nvmm_pool_info *info, bool classes)
 {
 	struct writer *w = ctl->writer;
 	struct heap_usage usage;
@@ -230,6 +264,8 @@ enum ctl_exit poolview_write(struct ctl *ctl, const struct nvmm_pool_info *info)
 	r = write_damage(ctl, info);
 	if (r < 0)
 		return ctl_fail(ctl, r);
+	if (classes && usage.known)
+		write_classes(w, &usage);
 	return info->damaged ? CTL_DAMAGED : CTL_DONE;
 }
 
@@ -246,7 +282,7 @@ enum ctl_exit poolview_write_changed(struct ctl *ctl, nvmm_pool_id id)
 	}
 	if (r < 0)
 		return ctl_fail(ctl, r);
-	code = poolview_write(ctl, &info);
+	code = poolview_write(ctl, &info, false);
 	return code == CTL_DAMAGED ? CTL_DONE : code;
 }
 

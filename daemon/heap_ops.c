@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Requests about heaps: lanes, spans, large blocks, a count.
+ * Requests about heaps: lanes, spans, large blocks.
  *
  * Lanes are in the session's file before they are in a reply, so that a restarted daemon never
  * gives one out twice. Spans and large blocks need no such record: they are granted unowned, and a
@@ -283,85 +283,4 @@ int op_run_get(struct request *request)
 		return heap_failed(request, opening->pool, r, "granting a large block");
 	request->nvmmd->counters.runs_granted++;
 	return reply_spans(request, &ref, 1);
-}
-
-struct count_job {
-	struct job job;
-	struct pool *pool;
-	struct request *request;
-	struct heap_service *heap;
-	struct heap_totals totals;
-};
-
-static int count_run(struct job *job)
-{
-	struct count_job *count = container_of(job, struct count_job, job);
-
-	return heap_service_count(count->heap, &count->totals);
-}
-
-static int reply_heap(struct request *request, const struct count_job *count)
-{
-	Nvmm__HeapInfo *info = request_alloc(request, sizeof(*info));
-
-	if (!info)
-		return request_fail(request, -ENOMEM, "the daemon has no memory");
-	nvmm__heap_info__init(info);
-	info->bytes = count->totals.bytes;
-	info->used = count->totals.used;
-	info->limbo = count->totals.limbo;
-	info->free = count->totals.free;
-	info->largest = count->totals.largest;
-	info->blocks = count->totals.blocks;
-	info->spans = count->totals.spans;
-	info->lanes = heap_service_lanes_used(count->heap);
-	request->reply.result_case = NVMM__REPLY__RESULT_HEAP;
-	request->reply.heap = info;
-	return 0;
-}
-
-static void count_done(struct job *job, int r)
-{
-	struct count_job *count = container_of(job, struct count_job, job);
-
-	if (r < 0)
-		r = heap_failed(count->request, count->pool, r, "counting the heap");
-	else
-		r = reply_heap(count->request, count);
-	request_finish(count->request, r);
-	heap_service_unref(count->heap);
-	pool_rest(count->pool);
-	pool_unref(count->pool);
-	free(count);
-}
-
-int op_heap_stat(struct request *request)
-{
-	uint32_t id = request->msg->heap_stat->id;
-	struct count_job *count;
-	struct pool *pool;
-	int r;
-
-	/* How full a heap is, is no secret either: it need not be open. */
-	r = pool_need(request, id, &pool);
-	if (r < 0)
-		return r;
-	if (pool->record.kind == POOL_REGION)
-		return request_fail(request, -EINVAL, "pool %u is a region, not a heap", id);
-	/* Who only looks does not wait for a recovery. */
-	if (!opening_find(request->session, pool) && recovery_need(request, pool, false) < 0)
-		return -EBUSY;
-	r = heap_need(request, pool);
-	if (r != 0)
-		return r;
-	count = calloc(1, sizeof(*count));
-	if (!count)
-		return request_fail(request, -ENOMEM, "the daemon has no memory");
-	count->pool = pool_ref(pool);
-	count->heap = heap_service_ref(pool->heap);
-	count->request = request;
-	count->job.run = count_run;
-	count->job.done = count_done;
-	job_start(&count->job, request->nvmmd);
-	return REQUEST_PENDING;
 }

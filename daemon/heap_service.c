@@ -604,3 +604,27 @@ int heap_service_count(struct heap_service *service, struct heap_totals *ret)
 		*ret = args.totals;
 	return r;
 }
+
+struct map_args {
+	struct heap *heap;
+	uint64_t first;
+	uint64_t per_cell;
+	struct heap_cell *cells;
+	size_t n;
+};
+
+static int map_guarded(void *arg)
+{
+	struct map_args *args = arg;
+
+	return heap_map(args->heap, args->first, args->per_cell, args->cells, args->n);
+}
+
+int heap_service_map(struct heap_service *service, uint64_t first, uint64_t per_cell,
+		     struct heap_cell *cells, size_t n)
+{
+	struct map_args args = { .heap = &service->heap, .first = first, .per_cell = per_cell,
+				 .cells = cells, .n = n };
+
+	return guard_run(map_guarded, &args, NULL);
+}

@@ -13,6 +13,7 @@
 #include "common/macro.h"
 #include "daemon/pool_layout.h"
 #include "media/check.h"
+#include "media/count.h"
 #include "media/grant.h"
 #include "media/limbo.h"
 
@@ -129,3 +130,6 @@ int heap_service_audit(struct heap_service *service, bool live, struct check_rep
 
 /* Counts the heap; any thread. As heap_count(), and -EIO. */
 int heap_service_count(struct heap_service *service, struct heap_totals *ret);
+/* Maps it; any thread. As heap_map(), and -EIO. */
+int heap_service_map(struct heap_service *service, uint64_t first, uint64_t per_cell,
+		     struct heap_cell *cells, size_t n);

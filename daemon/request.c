@@ -52,6 +52,7 @@ static const struct request_op ops[] = {
 	[NVMM__REQUEST__OP_SPAN_GET] = { "SpanGet", op_span_get, false, false },
 	[NVMM__REQUEST__OP_RUN_GET] = { "RunGet", op_run_get, false, false },
 	[NVMM__REQUEST__OP_HEAP_STAT] = { "HeapStat", op_heap_stat, false, false },
+	[NVMM__REQUEST__OP_HEAP_MAP] = { "HeapMap", op_heap_map, false, false },
 	[NVMM__REQUEST__OP_HEAP_TRIM] = { "HeapTrim", op_heap_trim, false, false },
 	[NVMM__REQUEST__OP_SETTLE_WAIT] = { "SettleWait", op_settle_wait, false, false },
 	[NVMM__REQUEST__OP_ROOT_GET] = { "RootGet", op_root_get, false, true },

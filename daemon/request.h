@@ -108,7 +108,9 @@ int op_lane_take(struct request *request);
 int op_lane_return(struct request *request);
 int op_span_get(struct request *request);
 int op_run_get(struct request *request);
+/* heap_stat.c */
 int op_heap_stat(struct request *request);
+int op_heap_map(struct request *request);
 /* settle_ops.c */
 int op_settle_wait(struct request *request);
 /* heap_space.c */

@@ -9,6 +9,7 @@
 #include "libclient/heap.h"
 #include "libclient/options.h"
 #include "libclient/pools.h"
+#include "media/count.h"
 
 _public int nvmm_heap_create(struct nvmm *nvmm, nvmm_pool_id *id, uint64_t bytes,
 			     const struct nvmm_pool_options *options)
@@ -91,6 +92,49 @@ static int map_all(struct pool *pool)
 	return r;
 }
 
+static int count(struct nvmm_heap *heap, struct heap_totals *ret)
+{
+	int r = map_all(heap->handle.pool);
+
+	if (r < 0)
+		return r;
+	r = heap_count(&heap->handle.pool->heap, ret);
+	if (r < 0)
+		return nvmm_fail(heap->handle.nvmm, r,
+				 "heap %u is damaged: its span table cannot be walked",
+				 heap->handle.pool->id);
+	return 0;
+}
+
+_public int nvmm_heap_classes(struct nvmm_heap *heap, struct nvmm_heap_class *classes, size_t n)
+{
+	_entry entry = ENTRY_NONE;
+	struct heap_totals t;
+	int found = 0, r;
+
+	r = enter(&entry, heap->handle.nvmm);
+	if (r == 0)
+		r = count(heap, &t);
+	if (r < 0)
+		return r;
+	for (unsigned i = 0; i < COUNT_CLASSES; i++) {
+		const struct heap_class_totals *c = &t.class[i];
+
+		if (c->spans == 0)
+			continue;
+		if ((size_t)found++ < n)
+			classes[found - 1] = (struct nvmm_heap_class){
+				.block_size = i < CLASS_COUNT ? size_classes[i].size : 0,
+				.spans = c->spans,
+				.bytes = c->bytes,
+				.blocks = c->blocks,
+				.used = c->used,
+				.limbo = c->limbo,
+			};
+	}
+	return found;
+}
+
 _public int nvmm_heap_shelves(struct nvmm_heap *heap, struct nvmm_shelf *shelves, size_t n)
 {
 	struct pool *pool = heap->handle.pool;
@@ -128,13 +172,9 @@ _public int nvmm_heap_stat(struct nvmm_heap *heap, struct nvmm_heap_info *ret)
 		return r;
 	if (!info_size_ok(ret->size))
 		return nvmm_fail(nvmm, -EINVAL, "set nvmm_heap_info.size before the call");
-	r = map_all(heap->handle.pool);
+	r = count(heap, &t);
 	if (r < 0)
 		return r;
-	r = heap_count(&heap->handle.pool->heap, &t);
-	if (r < 0)
-		return nvmm_fail(nvmm, r, "heap %u is damaged: its span table cannot be walked",
-				 heap->handle.pool->id);
 	info.bytes = t.bytes;
 	info.used = t.used;
 	info.limbo = t.limbo;
@@ -142,6 +182,9 @@ _public int nvmm_heap_stat(struct nvmm_heap *heap, struct nvmm_heap_info *ret)
 	info.largest = t.largest;
 	info.blocks = t.blocks;
 	info.spans = t.spans;
+	info.overhead = t.overhead;
+	info.suspects = t.suspects;
+	info.suspect_bytes = t.suspect_bytes;
 	info_write(ret, ret->size, &info, sizeof(info));
 	return 0;
 }

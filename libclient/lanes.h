@@ -39,7 +39,7 @@ static inline void lanes_key_init(struct lanes_key *key, uint64_t id)
 
 static inline struct lane *lanes_find(const struct lanes_key *key)
 {
-#ifdef __SEG_FS
+#if defined(__SEG_FS) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 	/* Two instructions: the segment's base is the thread's pointer. */
 	const __seg_fs struct lane_ref *c = (const __seg_fs struct lane_ref *)key->where;
 #else

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A heap's mapped metadata: from a pointer to its span and block, hints, counting.
+ * A heap's mapped metadata: from a pointer to its span and block, hints.
  *
  * Nothing read here is trusted before it is bounded: a word is loaded once, unpacked, checked against
  * the shelf's length, then used. So a rotten or hostile table makes a call fail, never fault. A hint
@@ -15,8 +15,6 @@
 
 #include "common/macro.h"
 #include "media/mark.h"
-
-#define COUNT_TRIES 64u /* walks of a shelf beside a running daemon before it counts as rotten */
 
 int heap_init(struct heap *heap, uint16_t pool, uint16_t node, enum durability durability,
 	      uint32_t min_block)
@@ -201,6 +199,29 @@ static int block_around(struct heap *heap, uint64_t ptr, struct span_at *ret, ui
 	return 0;
 }
 
+int heap_covering(struct heap *heap, uint64_t ref, struct span_at *ret)
+{
+	struct heap_shelf *shelf = shelf_get(heap, ref_shelf(ref));
+	uint64_t units = shelf ? shelf_units(shelf) : 0;
+	uint32_t unit = ref_unit(ref);
+	struct span span;
+	int r;
+
+	if (unit >= units)
+		return -ENXIO;
+	r = find_head(shelf, units, &unit, &span);
+	if (r == 0)
+		fill_at(heap, shelf, ref_make(ref_shelf(ref), unit), span, ret);
+	return r;
+}
+
+uint64_t heap_shelf_units(struct heap *heap, uint32_t index)
+{
+	struct heap_shelf *shelf = shelf_get(heap, index);
+
+	return shelf ? shelf_units(shelf) : 0;
+}
+
 int heap_block(struct heap *heap, uint64_t ptr, struct span_at *ret, uint32_t *index)
 {
 	uint64_t rest;
@@ -300,121 +321,4 @@ uint64_t shelf_hint_words(const struct heap_shelf *shelf, uint64_t end)
 	for (uint64_t i = 0; i * 64 * GRANULE_WORDS < end; i++)
 		n += (uint64_t)__builtin_popcountll(media_load64(&shelf->granules[i]));
 	return n * GRANULE_WORDS;
-}
-
-/* Counting */
-
-struct counting {
-	struct heap_totals totals;
-	uint64_t run; /* units free in a row up to here */
-};
-
-static void count_free(struct counting *c, uint64_t units)
-{
-	c->totals.free += units << UNIT_SHIFT;
-	c->run += units;
-	c->totals.largest = MAX(c->totals.largest, c->run << UNIT_SHIFT);
-}
-
-static void count_span(struct heap *heap, struct counting *c, const struct span_at *at)
-{
-	uint32_t used = span_used(heap, at);
-	uint64_t limbo = 0;
-
-	if (used == 0 && media_load64(&state_tail(&heap->layout, at->record)->owner) == OWNER_NONE) {
-		count_free(c, at->span.length);
-		return;
-	}
-	for (uint32_t w = 0; w < DIV_UP(at->blocks, 64u); w++)
-		limbo += (uint64_t)__builtin_popcountll(
-			media_load64(&state_limbo(&heap->layout, at->record)[w]) &
-			~media_load64(&state_remote(&heap->layout, at->record)[w]));
-	c->run = 0;
-	c->totals.spans++;
-	c->totals.blocks += used;
-	c->totals.used += used * at->block_size;
-	c->totals.limbo += limbo * at->block_size;
-	if (span_suspect(heap, at)) {
-		c->totals.suspects += used;
-		c->totals.suspect_bytes += used * at->block_size;
-	}
-	c->totals.free += (at->blocks - MIN(used, at->blocks)) * at->block_size;
-}
-
-/*
- * Units from `unit`, an interior one of a span that was retired, to the end of the free run that its
- * head became; 0 if it is none. Only a walk beside a running daemon comes here.
- */
-static uint64_t free_behind(const struct heap_shelf *shelf, uint64_t units, uint32_t unit)
-{
-	struct span s = span_unpack(shelf_word(shelf, unit));
-	uint32_t back = s.length;
-
-	if (s.kind != SPAN_INTERIOR || back > unit)
-		return 0;
-	s = span_unpack(shelf_word(shelf, unit - back));
-	if (s.kind != SPAN_FREE || s.length <= back || s.length > units - (unit - back))
-		return 0;
-	return s.length - back;
-}
-
-/* One step of the walk: counts what starts at `unit`, returns its length, 0 if nothing can. */
-static uint64_t count_at(struct heap *heap, struct counting *c, uint32_t index, uint32_t unit)
-{
-	struct heap_shelf *shelf = shelf_get(heap, index);
-	uint64_t units = shelf_units(shelf);
-	struct span s = span_unpack(shelf_word(shelf, unit));
-	struct span_at at;
-	uint32_t head = unit;
-
-	if (s.kind == SPAN_FREE && s.length > 0 && s.length <= units - unit) {
-		count_free(c, s.length);
-		return s.length;
-	}
-	/* A run was granted across the place to which the last step led: go to its end. */
-	if (find_head(shelf, units, &head, &s) < 0)
-		return free_behind(shelf, units, unit);
-	fill_at(heap, shelf, ref_make(index, head), s, &at);
-	count_span(heap, c, &at);
-	return s.length - (unit - head);
-}
-
-/* Walks one shelf. -EUCLEAN: something that stands where the step before led to is nothing. */
-static int count_shelf(struct heap *heap, struct counting *c, uint32_t index)
-{
-	struct heap_shelf *shelf = shelf_get(heap, index);
-	uint64_t units = shelf ? shelf_units(shelf) : 0;
-	uint64_t step;
-
-	c->run = 0;
-	c->totals.bytes += units << UNIT_SHIFT;
-	for (uint64_t unit = 0; unit < units; unit += step) {
-		step = count_at(heap, c, index, (uint32_t)unit);
-		if (step == 0)
-			return -EUCLEAN;
-	}
-	return 0;
-}
-
-int heap_count(struct heap *heap, struct heap_totals *ret)
-{
-	struct counting c = { 0 };
-
-	for (uint32_t i = 0; i < POOL_SHELVES_MAX; i++) {
-		struct counting before = c;
-		int r = count_shelf(heap, &c, i);
-
-		/*
-		 * Between two steps a run across the next place may have been granted, retired and cut
-		 * anew, so that nothing begins there any more. What is rotten stays so.
-		 */
-		for (unsigned tries = 1; r < 0 && tries < COUNT_TRIES; tries++) {
-			c = before;
-			r = count_shelf(heap, &c, i);
-		}
-		if (r < 0)
-			return r;
-	}
-	*ret = c.totals;
-	return 0;
 }

@@ -92,6 +92,11 @@ static inline uint64_t span_valid(const struct span_at *at, uint32_t w)
  * caller may map more and try again); -EINVAL: not a typed head. */
 int heap_span(struct heap *heap, uint64_t ref, struct span_at *ret);
 
+/* The span that covers a unit, head or not. Errors as heap_span(); -EINVAL: none does. */
+int heap_covering(struct heap *heap, uint64_t ref, struct span_at *ret);
+/* Units of a shelf that are there by now; 0: no such shelf. */
+uint64_t heap_shelf_units(struct heap *heap, uint32_t index);
+
 /* The span and block that `ptr` (its low 48 bits count) starts. Errors as heap_span(); -EINVAL also
  * if it is not a block's start. */
 int heap_block(struct heap *heap, uint64_t ptr, struct span_at *ret, uint32_t *index);
@@ -126,18 +131,3 @@ int span_free_remote(struct heap *heap, const struct span_at *at, uint32_t index
 
 /* Which rule a span breaks, as a static string, or NULL. Exact while nothing runs. */
 const char *span_check(struct heap *heap, const struct span_at *at);
-
-struct heap_totals {
-	uint64_t bytes;
-	uint64_t used;
-	uint64_t limbo;
-	uint64_t free;
-	uint64_t largest; /* bytes of the longest run of free units, empty unowned spans included */
-	uint64_t blocks;
-	uint64_t spans;
-	uint64_t suspects; /* allocated blocks that may have been free when power was cut, */
-	uint64_t suspect_bytes; /* and theirs; counted in `used` too */
-};
-
-/* Counts what is there, by walking the span tables. -EUCLEAN: a table is rotten. */
-int heap_count(struct heap *heap, struct heap_totals *ret);

@@ -26,26 +26,27 @@
 
 void lane_closings_end(struct lane *lane)
 {
-	if (lane->closings == 0)
-		return;
-	media_drain(lane->heap->durability);
-	while (lane->closings > 0)
-		span_close_end(&lane->closing[--lane->closings]);
+	span_close_end(lane->heap, lane->closing, lane->closings);
+	lane->closings = 0;
 }
 
-void lane_open(struct lane *lane, const struct span_at *at)
+/* Makes room among them: those that were adopted again, else the older half. */
+static void closings_thin(struct lane *lane)
 {
-	if (!span_open(lane->heap, at))
+	unsigned ended = CLOSING_MAX / 2;
+
+	lane->closings = span_closings_left(lane->heap, lane->closing, lane->closings);
+	if (lane->closings <= ended)
 		return;
-	/* It has drained what was flushed before. */
-	while (lane->closings > 0)
-		span_close_end(&lane->closing[--lane->closings]);
+	span_close_end(lane->heap, lane->closing, ended);
+	lane->closings -= ended;
+	memmove(lane->closing, lane->closing + ended, lane->closings * sizeof(lane->closing[0]));
 }
 
 void lane_disown(struct lane *lane, const struct span_at *at)
 {
 	if (lane->closings == CLOSING_MAX)
-		lane_closings_end(lane);
+		closings_thin(lane);
 	if (span_close_begin(lane->heap, at, &lane->closing[lane->closings]))
 		lane->closings++;
 	span_release(lane->heap, at);
@@ -316,7 +317,7 @@ static bool adopt(struct lane *lane, unsigned class, uint64_t ref)
 		place_clear(lane, o);
 		return false;
 	}
-	lane_open(lane, &at);
+	span_open(lane->heap, &at);
 	heap_unhint(&at);
 	span_collect(lane->heap, &at);
 	owned_init(lane, o, &at);

@@ -68,8 +68,11 @@ static uint64_t record_word(const struct heap *heap, const struct heap_shelf *sh
 			    uint64_t end)
 {
 	const struct state_tail_df *tail = tail_at(heap, shelf, unit);
-	uint64_t word = media_load64(&tail->word);
+	uint64_t word;
 
+	if (!shelf_has(shelf, unit))
+		return 0;
+	word = media_load64(&tail->word);
 	if (media_load64(&tail->owner) == OWNER_NOT_HEAD || !state_sealed(tail, word, unit))
 		return 0;
 	return can_be_head(word, unit, end) ? word : 0;
@@ -80,7 +83,9 @@ static uint64_t next_head(struct heap *heap, struct heap_shelf *shelf, uint64_t 
 	for (uint64_t u = unit + 1; u < end; u++) {
 		uint64_t word = shelf_word(shelf, u);
 
-		if (can_be_head(word, u, shelf->units) &&
+		if (!shelf_has(shelf, u))
+			u |= GRANULE_UNITS - 1;
+		else if (can_be_head(word, u, shelf->units) &&
 		    record_word(heap, shelf, u, shelf->units) == word)
 			return u;
 	}
@@ -162,7 +167,8 @@ static void keep_all(struct repair *r, uint64_t unit, uint64_t word)
 /* Whether a state record, of which no word is known, claims to be a head's. */
 static bool claims_head(struct repair *r, uint64_t unit)
 {
-	return media_load64(&tail_at(r->heap, r->shelf, unit)->owner) != OWNER_NOT_HEAD;
+	return shelf_has(r->shelf, unit) &&
+	       media_load64(&tail_at(r->heap, r->shelf, unit)->owner) != OWNER_NOT_HEAD;
 }
 
 /*
@@ -265,6 +271,10 @@ static void mend_interior(struct repair *r, uint64_t from, uint64_t to)
 	for (uint64_t u = from; u < to; u++) {
 		struct state_tail_df *tail = tail_at(r->heap, r->shelf, u);
 
+		if (!shelf_has(r->shelf, u)) {
+			u |= GRANULE_UNITS - 1; /* a sparse heap's, without metadata */
+			continue;
+		}
 		if (media_load64(&tail->owner) == OWNER_NOT_HEAD)
 			continue;
 		media_store64(&tail->owner, OWNER_NOT_HEAD);
@@ -276,7 +286,7 @@ static void mend_interior(struct repair *r, uint64_t from, uint64_t to)
 /* Mends what stands at `unit`; returns its length, or 0: nothing does. */
 static uint64_t mend_unit(struct repair *r, uint64_t unit)
 {
-	struct span s = span_unpack(media_load64(&r->shelf->table[unit]));
+	struct span s = span_unpack(shelf_word(r->shelf, unit));
 	struct span_at at;
 
 	if (s.kind == SPAN_FREE && s.length > 0 && s.length <= r->shelf->units - unit)
@@ -292,7 +302,7 @@ static void mend_word(struct repair *r, uint64_t unit)
 	uint64_t word = record_word(r->heap, r->shelf, unit, r->shelf->units);
 	struct span s = span_unpack(word);
 
-	if (word == 0 || media_load64(&r->shelf->table[unit]) == word)
+	if (word == 0 || shelf_word(r->shelf, unit) == word)
 		return;
 	put_interior(r, unit, s);
 	put_word(r, unit, s);

@@ -261,7 +261,7 @@ const char *span_check(struct heap *heap, const struct span_at *at)
 	}
 	if (!state_sealed(state_tail(l, at->record), span_pack(at->span), ref_unit(at->ref)))
 		return "a state record and the span table do not speak of the same span";
-	if ((open & OPEN_TRUST) && !(open & OPEN_MARK))
+	if ((open & (OPEN_TRUST | OPEN_LEFT)) && !(open & OPEN_MARK))
 		return "a span is trusted to be open and has no mark";
 	if (owner == OWNER_NOT_HEAD)
 		return "a typed span's owner word says that it is no head";

@@ -131,4 +131,13 @@ breaks limbo -DBLOCKS=1 -DREMOTE_FIRST
 breaks limbo -DSTAYS -DODD_BLIND
 breaks limbo -DSTAYS -DODD_FIRST
 
+holds open
+breaks open -DCLEAR_EARLY
+breaks open -DNO_RELOOK
+breaks open -DTRUST_EARLY
+breaks open -DNO_VERSION
+breaks open -DEND_BLIND
+breaks open -DFLUSH_FIRST
+breaks open -DLIMBO_UNDRAINED
+
 exit $failed

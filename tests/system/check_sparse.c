@@ -334,6 +334,50 @@ START_TEST(refused)
 }
 END_TEST
 
+/* A picture of it: as text, as JSON, as a file. */
+START_TEST(pictured)
+{
+	const char *text[] = { "ctl/nvmmctl", "map", "1", NULL };
+	const char *json[] = { "ctl/nvmmctl", "map", "1", "--json", "--width", "4", NULL };
+	char path[256], out[65536], line[64] = "";
+	const char *svg[] = { "ctl/nvmmctl", "map", "1", "--svg", path, NULL };
+	const char *show[] = { "ctl/nvmmctl", "pool", "show", "1", NULL };
+	struct nvmm_heap_class classes[64];
+	struct nvmm_heap *heap;
+	struct nvmm *nvmm;
+	nvmm_pool_id id;
+	FILE *f;
+
+	harness_init(&h, NULL);
+	harness_start(&h);
+	nvmm = harness_connect(&h);
+	heap = sparse_heap(nvmm, &id, TIB);
+	ck_assert_uint_eq(id, 1);
+	for (unsigned i = 0; i < 2000; i++)
+		filled(nvmm, heap, i % 100 ? 1000 : 500000);
+	ck_assert_int_eq(harness_command(&h, out, sizeof(out), text), 0);
+	must(strstr(out, "large blocks") && strstr(out, "of 1.0 TiB allocated"), "%s", out);
+	ck_assert_int_eq(harness_command(&h, out, sizeof(out), json), 0);
+	must(strstr(out, "\"cells\"") && strstr(out, "\"large\""), "%s", out);
+	snprintf(path, sizeof(path), "%s/map.svg", h.dir);
+	ck_assert_int_eq(harness_command(&h, out, sizeof(out), svg), 0);
+	f = fopen(path, "re");
+	ck_assert_ptr_nonnull(f);
+	ck_assert_ptr_nonnull(fgets(line, sizeof(line), f));
+	fclose(f);
+	ck_assert_int_eq(strncmp(line, "<svg ", 5), 0);
+	ck_assert_int_eq(harness_command(&h, out, sizeof(out), show), 0);
+	must(strstr(out, "BLOCKS OF"), "%s", out);
+	ck_assert_int_eq(nvmm_heap_classes(heap, classes, 64), 2);
+	ck_assert_uint_eq(classes[0].used, 1980);
+	ck_assert_uint_eq(classes[1].block_size, 0);
+	ck_assert_uint_eq(classes[1].used, 20);
+	nvmm_heap_close(heap);
+	nvmm_disconnect(nvmm);
+	harness_stop(&h);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("sparse");
@@ -346,5 +390,6 @@ int main(void)
 	tcase_add_test(tcase, full_file_system);
 	tcase_add_test(tcase, resized);
 	tcase_add_test(tcase, refused);
+	tcase_add_test(tcase, pictured);
 	return harness_run(suite);
 }

@@ -8,6 +8,7 @@
 #include <pthread.h>
 
 #include "media/check.h"
+#include "media/count.h"
 #include "media/grant.h"
 #include "media/lane.h"
 

@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include "media/count.h"
 #include "media/grant.h"
 #include "media/lane.h"
 

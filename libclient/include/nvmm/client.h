@@ -243,10 +243,27 @@ struct nvmm_heap_info {
 	uint64_t largest;   /* the largest block that could be had at once, all going well */
 	uint64_t blocks;    /* allocated */
 	uint64_t spans;
+	uint64_t overhead;  /* bytes of spans that no block can have: used + free + overhead = bytes */
+	uint64_t suspects;  /* blocks that may have been free when power was cut; counted as used */
+	uint64_t suspect_bytes;
 };
 
-/* Counts the heap; beside running allocation it is a near figure, else exact. */
+/* Counts the heap; beside running allocation it is a near figure, else exact. Any thread. */
 int nvmm_heap_stat(struct nvmm_heap *heap, struct nvmm_heap_info *ret);
+
+/* What is in spans of one size class. */
+struct nvmm_heap_class {
+	uint64_t block_size; /* bytes; 0: large blocks, of whole units of 16 KiB */
+	uint64_t spans;
+	uint64_t bytes;  /* that the spans take */
+	uint64_t blocks; /* that they have, allocated or not */
+	uint64_t used;   /* blocks that are allocated, those in limbo included */
+	uint64_t limbo;  /* blocks in limbo */
+};
+
+/* Counts the heap by size classes, those that have spans, the smallest first, large blocks last: fills up
+ * to `n` of `classes`, and returns how many there are, at most 52, or an error. As nvmm_heap_stat(). */
+int nvmm_heap_classes(struct nvmm_heap *heap, struct nvmm_heap_class *classes, size_t n);
 
 /* Blocks */
 

@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Nothing is stuck and nothing hoarded: what a sleeping producer handed on, what idle processes hold, what
+ * thousands of threads left behind, can be had by others.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tests/system/harness.h"
+
+#define MIB (UINT64_C(1) << 20)
+#define HEAP (64 * MIB)
+#define SIZE 1000u
+#define BLOCKS (HEAP / SIZE)
+#define HOARDERS 4
+#define THREADS 5000
+
+static struct harness h;
+
+struct shared {
+	nvmm_pool_id id;
+	atomic_uint ready;
+	atomic_bool over;
+	uint64_t n;
+	nvmm_ptr block[BLOCKS];
+};
+
+static struct shared *s;
+
+static void start(void)
+{
+	harness_init(&h, NULL);
+	harness_start(&h);
+	s = harness_shared(sizeof(*s));
+}
+
+static void stop(void)
+{
+	harness_stop(&h);
+}
+
+static bool are_ready(void *arg)
+{
+	return atomic_load(&s->ready) == *(unsigned *)arg;
+}
+
+static void sleep_to_the_end(void)
+{
+	atomic_fetch_add(&s->ready, 1);
+	while (!atomic_load(&s->over))
+		harness_sleep_ms(10);
+}
+
+/* Bytes that can be had in blocks of `size`, all given back at once. */
+static uint64_t can_have(struct nvmm *nvmm, struct nvmm_heap *heap, size_t size)
+{
+	static nvmm_ptr ptr[BLOCKS];
+	uint64_t n = 0;
+
+	while (n < BLOCKS && (ptr[n] = nvmm_alloc(heap, size)) != NVMM_NULL)
+		n++;
+	must(errno == ENOSPC, "%s", nvmm_errmsg(nvmm));
+	for (uint64_t i = 0; i < n; i++)
+		must(nvmm_free(heap, ptr[i]) == 0, "%s", nvmm_errmsg(nvmm));
+	return n * size;
+}
+
+static void produce(void *arg)
+{
+	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_heap *heap = harness_open(nvmm, s->id);
+
+	(void)arg;
+	while (s->n < BLOCKS && (s->block[s->n] = nvmm_alloc(heap, SIZE)) != NVMM_NULL)
+		s->n++;
+	sleep_to_the_end();
+	nvmm_heap_close(heap);
+	nvmm_disconnect(nvmm);
+}
+
+static void consume(void *arg)
+{
+	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_heap *heap = harness_open(nvmm, s->id);
+
+	(void)arg;
+	for (uint64_t i = 0; i < s->n; i++)
+		must(nvmm_free(heap, s->block[i]) == 0, "%s", nvmm_errmsg(nvmm));
+	sleep_to_the_end();
+	nvmm_heap_close(heap);
+	nvmm_disconnect(nvmm);
+}
+
+START_TEST(producer_sleeps)
+{
+	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_heap *heap = harness_heap(nvmm, &s->id, HEAP, NULL, 0);
+	unsigned one = 1, two = 2;
+	pid_t producer, consumer;
+
+	producer = harness_fork(produce, NULL);
+	harness_until(are_ready, &one, 60000);
+	ck_assert_uint_ge(s->n * SIZE, HEAP / 100 * 90);
+	consumer = harness_fork(consume, NULL);
+	harness_until(are_ready, &two, 60000);
+	/* Of the size, of a smaller one, and in large blocks. */
+	ck_assert_uint_ge(can_have(nvmm, heap, 1024), HEAP / 100 * 95);
+	ck_assert_uint_ge(can_have(nvmm, heap, 4096), HEAP / 100 * 95);
+	ck_assert_uint_ge(can_have(nvmm, heap, MIB), HEAP / 100 * 95);
+	atomic_store(&s->over, true);
+	harness_join(producer);
+	harness_join(consumer);
+	nvmm_heap_close(heap);
+	nvmm_disconnect(nvmm);
+}
+END_TEST
+
+/* Holds an empty span of many classes and large blocks that are kept. */
+static void hoard(void *arg)
+{
+	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_heap *heap = harness_open(nvmm, s->id);
+	nvmm_ptr ptr[64];
+
+	(void)arg;
+	for (unsigned i = 0; i < 64; i++)
+		ptr[i] = nvmm_alloc(heap, i < 60 ? 16 + i * 500 : 300000);
+	for (unsigned i = 0; i < 64; i++)
+		must(nvmm_free(heap, ptr[i]) == 0, "%s", nvmm_errmsg(nvmm));
+	sleep_to_the_end();
+	nvmm_heap_close(heap);
+	nvmm_disconnect(nvmm);
+}
+
+START_TEST(idle_processes_hold_nothing_up)
+{
+	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_heap *heap = harness_heap(nvmm, &s->id, HEAP, NULL, 0);
+	unsigned all = HOARDERS;
+	pid_t pids[HOARDERS];
+	nvmm_ptr ptr;
+
+	for (int i = 0; i < HOARDERS; i++)
+		pids[i] = harness_fork(hoard, NULL);
+	harness_until(are_ready, &all, 60000);
+	ptr = nvmm_alloc(heap, HEAP);
+	ck_assert_msg(ptr != NVMM_NULL, "%s", nvmm_errmsg(nvmm));
+	ck_assert_int_eq(nvmm_free(heap, ptr), 0);
+	atomic_store(&s->over, true);
+	for (int i = 0; i < HOARDERS; i++)
+		harness_join(pids[i]);
+	nvmm_heap_close(heap);
+	nvmm_disconnect(nvmm);
+}
+END_TEST
+
+struct user {
+	struct nvmm *nvmm;
+	struct nvmm_heap *heap;
+};
+
+static void *use(void *arg)
+{
+	struct user *u = arg;
+	nvmm_ptr small = nvmm_alloc(u->heap, 100), large = nvmm_alloc(u->heap, 200000);
+
+	must(small && large, "%s", nvmm_errmsg(u->nvmm));
+	must(nvmm_free(u->heap, small) == 0 && nvmm_free(u->heap, large) == 0, "%s",
+	     nvmm_errmsg(u->nvmm));
+	return NULL;
+}
+
+static long resident_pages(void)
+{
+	long size = 0, resident = 0;
+	FILE *f = fopen("/proc/self/statm", "r");
+
+	ck_assert_ptr_nonnull(f);
+	ck_assert_int_eq(fscanf(f, "%ld %ld", &size, &resident), 2);
+	fclose(f);
+	return resident;
+}
+
+START_TEST(threads_come_and_go)
+{
+	struct user u = { .nvmm = harness_connect(&h) };
+	struct harness_usage before = { 0, 0 }, after;
+	struct nvmm_heap_info info = { .size = sizeof(info) };
+	long pages = 0;
+	nvmm_ptr ptr;
+
+	u.heap = harness_heap(u.nvmm, &s->id, HEAP, NULL, 0);
+	for (int i = 0; i < THREADS; i++) {
+		pthread_t thread;
+
+		if (i == 500) {
+			before = harness_usage(h.base);
+			pages = resident_pages();
+		}
+		ck_assert_int_eq(pthread_create(&thread, NULL, use, &u), 0);
+		pthread_join(thread, NULL);
+	}
+	after = harness_usage(h.base);
+	ck_assert_uint_eq(after.files, before.files);
+	ck_assert_uint_eq(after.bytes, before.bytes);
+	/* 4500 threads: a lane left behind by each would be hundreds of MiB. */
+	ck_assert_int_le(resident_pages(), pages + 1024);
+	ck_assert_int_eq(nvmm_heap_stat(u.heap, &info), 0);
+	ck_assert_uint_eq(info.blocks, 0);
+	ptr = nvmm_alloc(u.heap, HEAP);
+	ck_assert_msg(ptr != NVMM_NULL, "%s", nvmm_errmsg(u.nvmm));
+	ck_assert_int_eq(nvmm_free(u.heap, ptr), 0);
+	nvmm_heap_close(u.heap);
+	nvmm_disconnect(u.nvmm);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("stuck");
+	TCase *tcase = harness_case(suite, "stuck", 180);
+
+	tcase_add_checked_fixture(tcase, start, stop);
+	tcase_add_test(tcase, producer_sleeps);
+	tcase_add_test(tcase, idle_processes_hold_nothing_up);
+	tcase_add_test(tcase, threads_come_and_go);
+	return harness_run(suite);
+}
