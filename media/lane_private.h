@@ -10,6 +10,7 @@
 #pragma once
 
 #include "common/macro.h"
+#include "media/fault.h"
 #include "media/lane.h"
 #include "media/mark.h"
 
@@ -209,7 +210,7 @@ static inline void lane_freeing(struct lane *lane, uint64_t ref)
 {
 	/* ordering: release, and setting the bit is a full barrier: the settler of a lane whose bit was
 	 * set finds the span here and sets its hints. The entry stays: a hint promises nothing. */
-	if (media_load64(&lane->df->freeing) != ref)
+	if (media_load64(&lane->df->freeing) != ref && !FAULT(FREEING_MISSING))
 		media_store_release(&lane->df->freeing, ref);
 }
 

@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "media/debug.h"
+#include "media/fault.h"
 #include "media/lane_private.h"
 
 #define REMOTE_LOOKS 16 /* spans without room that are looked at for remote frees, a refill */
@@ -239,9 +240,12 @@ bool place_claim(struct lane *lane, struct owned *o, const struct span_at *at)
 
 	/* ordering: release, and the claim is a full barrier: the settler of a lane whose claim
 	 * succeeded finds the entry. */
-	media_store_release(&lane->df->owned[place], at->ref);
+	if (!FAULT(OWNED_AFTER_CLAIM))
+		media_store_release(&lane->df->owned[place], at->ref);
 	if (!span_claim(lane->heap, at, owner_lane(lane->heap->node, lane->number, place)))
 		return false;
+	if (FAULT(OWNED_AFTER_CLAIM))
+		media_store_release(&lane->df->owned[place], at->ref);
 	/* Retired and granted anew before the claim, it may be of another class now. */
 	if (heap_span(lane->heap, at->ref, &now) == 0 && now.span.kind == at->span.kind &&
 	    now.span.class == at->span.class && now.span.length == at->span.length)

@@ -13,6 +13,8 @@
  */
 #include "media/mark.h"
 
+#include "media/fault.h"
+
 void span_open_slow(struct heap *heap, const struct span_at *at)
 {
 	m64 *word = span_open_word(heap, at);
@@ -29,7 +31,8 @@ void span_open_slow(struct heap *heap, const struct span_at *at)
 			if (!(w & OPEN_MARK) && !media_cas(word, w, w | OPEN_MARK))
 				continue;
 			w |= OPEN_MARK;
-			media_persist(DURABILITY_POWER, word, sizeof(*word));
+			if (!FAULT(OPEN_UNDRAINED))
+				media_persist(DURABILITY_POWER, word, sizeof(*word));
 		}
 		/*
 		 * COMMIT: the span is open.
@@ -115,7 +118,7 @@ void span_close_end(struct heap *heap, struct closing *closing, unsigned n)
 {
 	unsigned left = span_closings_left(heap, closing, n);
 
-	for (unsigned i = 0; i < left; i++)
+	for (unsigned i = 0; i < left && !FAULT(CLOSE_UNFLUSHED); i++)
 		flush_maps(heap, closing[i].record, closing[i].words);
 	if (left > 0)
 		media_drain(DURABILITY_POWER);
