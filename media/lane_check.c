@@ -132,7 +132,12 @@ void lane_check_now(struct lane *lane)
 {
 	static _Thread_local unsigned turn;
 	uint64_t where;
-	const char *why = lane_check(lane, turn++, &where);
+	const char *why;
 
+	/* The next place that has a span, if any has. */
+	for (unsigned i = 0; i < LANE_OWNED; i++)
+		if (!place_isset(lane->unused, ++turn % LANE_OWNED))
+			break;
+	why = lane_check(lane, turn, &where);
 	debug_rule(why, where);
 }
