@@ -394,17 +394,19 @@ static bool run_once(enum durability durability, unsigned recovery, long k, long
 	return j >= 0 ? again : killed;
 }
 
-/* As in check_heap_kill.c: under a sanitizer a sample that thins out; so far behind as only full tables lead,
- * where one entry is like another, it does so in every build. With NVMMD_TEST_LONG=1 all are visited. */
+/*
+ * The point behind k that is visited next: with NVMMD_TEST_LONG=1 the next one. Else the first ones are visited,
+ * then a sample that thins out: far behind are fresh spans' and full tables' points, each like the one before.
+ */
 static long next_point(long k)
 {
-	if (ledger_whole())
-		return k + 1;
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-	return k + 1 + k / 16;
+	long from = 8; /* a fork takes many times as long */
 #else
-	return k + 1 + k / 256 * 7;
+	long from = 24;
 #endif
+
+	return ledger_whole() ? k + 1 : k + 1 + k / from;
 }
 
 /* Every point with one way to recover; of every so many one has its recovery killed, too. */
