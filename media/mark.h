@@ -9,7 +9,8 @@
  *   MARK     durable before TRUST is set; after a power cut: the bits of this span prove nothing
  *   TRUST    the mark is durable: bits may change and need not be drained
  *   SUSPECT  it was open when power was cut: all its allocated blocks may have been free before
- *   version  above: raised whenever TRUST or MARK goes, so that no value comes back
+ *   UNTOUCHED  of a large span, which is never open: nobody has had its block yet (media/untouched.h)
+ *   version  between: raised whenever TRUST or MARK goes, so that no value comes back
  *
  *   closed                   -> MARK -> MARK TRUST       span_open()
  *   MARK TRUST               -> MARK                     span_close_begin()
@@ -32,6 +33,7 @@
 #define OPEN_TRUST UINT64_C(2)
 #define OPEN_SUSPECT UINT64_C(4)
 #define OPEN_VERSION UINT64_C(8) /* one step of it */
+#define OPEN_UNTOUCHED (UINT64_C(1) << 63)
 
 static inline m64 *span_open_word(struct heap *heap, const struct span_at *at)
 {
