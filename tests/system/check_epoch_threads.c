@@ -117,6 +117,35 @@ START_TEST(forked_child_has_no_slot)
 }
 END_TEST
 
+/* The parent's slots are no mapping of its child: to end the inherited connection leaves alone what is
+ * mapped there since. */
+START_TEST(forked_child_connects_anew)
+{
+	struct view v = view_new();
+	int status;
+	pid_t pid;
+
+	ck_assert_int_eq(nvmm_epoch_enter(v.nvmm), 0);
+	pid = fork();
+	if (pid == 0) {
+		struct nvmm *own = harness_connect(&h);
+		int r = nvmm_epoch_enter(own);
+
+		nvmm_disconnect(v.nvmm);
+		nvmm_epoch_exit(own);
+		if (r == 0)
+			r = nvmm_epoch_enter(own);
+		nvmm_epoch_exit(own);
+		nvmm_disconnect(own);
+		_exit(r == 0 ? 0 : 1);
+	}
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert_int_eq(status, 0);
+	nvmm_epoch_exit(v.nvmm);
+	nvmm_disconnect(v.nvmm);
+}
+END_TEST
+
 START_TEST(two_connections)
 {
 	struct view a = view_new(), b = view_new();
@@ -344,6 +373,7 @@ int main(void)
 	tcase_add_test(tc, cancelled_thread_leaves);
 	tcase_add_test(tc, raw_exit_stays_until_the_process_ends);
 	tcase_add_test(tc, forked_child_has_no_slot);
+	tcase_add_test(tc, forked_child_connects_anew);
 	tcase_add_test(tc, two_connections);
 	tcase_add_test(tc, connections_come_and_go);
 	tcase_add_test(tc, nests_a_million_deep);
