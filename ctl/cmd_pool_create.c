@@ -76,6 +76,21 @@ static enum ctl_exit parse_sparse(struct ctl *ctl, struct request *request)
 	return CTL_DONE;
 }
 
+static enum ctl_exit parse_priority(struct ctl *ctl, struct request *request)
+{
+	const char *text = ctl_option(ctl, "priority");
+	uint64_t priority;
+
+	if (!text)
+		return CTL_DONE;
+	if (request->kind != NVMM_POOL_HEAP)
+		return ctl_usage(ctl, "a region is not recovered: --priority is for heaps");
+	if (text_parse_u64(&priority, text, UINT8_MAX) < 0)
+		return ctl_usage(ctl, "priority '%s', expected 0 to 255", text);
+	request->options.priority = (uint32_t)priority;
+	return CTL_DONE;
+}
+
 static enum ctl_exit parse_durability(struct ctl *ctl, struct request *request)
 {
 	const char *text = ctl_option(ctl, "durability");
@@ -118,6 +133,7 @@ static enum ctl_exit parse(struct ctl *ctl, struct request *request)
 	static enum ctl_exit (*const steps[])(struct ctl *, struct request *) = {
 		parse_name, parse_kind,  parse_size,       parse_id,
 		parse_mode, parse_block, parse_durability, parse_sparse,
+		parse_priority,
 	};
 	enum ctl_exit code = CTL_DONE;
 
@@ -176,6 +192,7 @@ const struct command command_pool_create = {
 		{ "id", "ID", "1 to 65535; else the daemon chooses" },
 		{ "mode", "MODE", "who may read and write, e.g. 0660; default 0600" },
 		{ "smallest-block", "BYTES", "16 (default), 32, 64, 128 or 256; heaps alone" },
+		{ "priority", "N", "of recovery after a crash: 0, or up to 255, which goes first" },
 		{ "sparse", NULL, "reserve space as it is granted; heaps alone" },
 		{ "durability", "WHAT", "process or power; default: as the daemon is configured" },
 	},

@@ -11,6 +11,12 @@ static void write_daemon(struct writer *w, const Nvmm__StatusReply *status)
 	writer_count(w, "pid", "pid", status->pid);
 	writer_time(w, "started", "started", status->started);
 	writer_flag(w, "clean_start", "last stop was clean", status->clean_start);
+	if (status->recovering_of > 0) {
+		writer_count(w, "recovering", "pools to recover", status->recovering);
+		writer_count(w, "recovering_of", "of pools", status->recovering_of);
+		writer_bytes(w, "recovered_bytes", "recovered", status->recovered_bytes);
+		writer_bytes(w, "recovering_bytes", "of", status->recovering_bytes);
+	}
 	writer_text(w, "shelf_base", "shelf base", status->shelf_base);
 	writer_text(w, "runtime", "runtime directory", status->runtime);
 	writer_text(w, "socket", "socket", status->socket);

@@ -32,6 +32,8 @@ static const struct command *const commands[] = {
 	&command_map,
 	&command_clients,
 	&command_epochs,
+	&command_check,
+	&command_recover,
 };
 
 static const struct ctl_option globals[] = {
@@ -334,6 +336,13 @@ static enum ctl_exit check_arg_count(struct ctl *ctl)
 
 /* Running */
 
+enum ctl_exit ctl_write(struct ctl *ctl)
+{
+	int r = writer_new(&ctl->writer, ctl->json ? WRITER_JSON : WRITER_TEXT, ctl->out);
+
+	return r < 0 ? ctl_fail(ctl, r) : CTL_DONE;
+}
+
 enum ctl_exit ctl_connect(struct ctl *ctl)
 {
 	struct nvmm_options options = {
@@ -341,11 +350,11 @@ enum ctl_exit ctl_connect(struct ctl *ctl)
 		.socket = ctl->socket,
 		.name = "nvmmctl",
 	};
+	enum ctl_exit code = ctl_write(ctl);
 	int r;
 
-	r = writer_new(&ctl->writer, ctl->json ? WRITER_JSON : WRITER_TEXT, ctl->out);
-	if (r < 0)
-		return ctl_fail(ctl, r);
+	if (code != CTL_DONE)
+		return code;
 	r = nvmm_connect(&ctl->nvmm, &options);
 	if (r == 0)
 		return CTL_DONE;

@@ -26,7 +26,7 @@ enum ctl_exit {
 	CTL_DAMAGED = 5,
 };
 
-#define CTL_OPTIONS_MAX 8u
+#define CTL_OPTIONS_MAX 12u
 
 /* An option of one command; `arg` NULL: it takes none. */
 struct ctl_option {
@@ -70,6 +70,9 @@ const char *ctl_option(const struct ctl *ctl, const char *name);
 /* Connects, and makes the writer. To be called when all arguments were found right. */
 enum ctl_exit ctl_connect(struct ctl *ctl);
 
+/* Makes the writer, for who needs no daemon. */
+enum ctl_exit ctl_write(struct ctl *ctl);
+
 /* Reports a failed call of the library (nvmm_errmsg() has its text); returns the exit code. */
 enum ctl_exit ctl_fail(struct ctl *ctl, int error);
 
@@ -91,3 +94,5 @@ extern const struct command command_pool_show;
 extern const struct command command_map;
 extern const struct command command_clients;
 extern const struct command command_epochs;
+extern const struct command command_check;
+extern const struct command command_recover;

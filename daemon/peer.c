@@ -14,6 +14,7 @@
  */
 #include "daemon/peer.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -61,6 +62,73 @@ bool process_ended(int pidfd)
 	struct pollfd p = { .fd = pidfd, .events = POLLIN };
 
 	return poll(&p, 1, 0) > 0;
+}
+
+/* Reads a file of a thread's directory in /proc; false: it cannot be read. */
+static bool read_task(char *buf, size_t size, int task, const char *name)
+{
+	ssize_t n = -1;
+	int fd = openat(task, name, O_RDONLY | O_CLOEXEC);
+
+	if (fd >= 0) {
+		n = read(fd, buf, size - 1);
+		close(fd);
+	}
+	buf[MAX(n, (ssize_t)0)] = '\0';
+	return n > 0;
+}
+
+/* Whether a line of a status file, signals pending, has SIGKILL. */
+static bool kill_pending(const char *status, const char *line)
+{
+	const char *p = strstr(status, line);
+
+	return p && (strtoull(p + strlen(line), NULL, 16) >> (SIGKILL - 1) & 1);
+}
+
+#define PF_EXITING 4u /* of the kernel's task flags */
+
+/* Whether a thread exits, or is about to; true if it is gone. */
+static bool task_dying(int task)
+{
+	char buf[4096], *p;
+	unsigned flags;
+
+	/* In this order: the signal is taken off before the flag is set. */
+	if (read_task(buf, sizeof(buf), task, "status") &&
+	    (kill_pending(buf, "\nSigPnd:") || kill_pending(buf, "\nShdPnd:")))
+		return true;
+	if (!read_task(buf, sizeof(buf), task, "stat"))
+		return true;
+	/* Behind the name: state, ppid, pgrp, session, tty, tpgid, flags. */
+	p = strrchr(buf, ')');
+	return p && sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %u", &flags) == 1 &&
+	       (flags & PF_EXITING);
+}
+
+bool process_dying(pid_t pid)
+{
+	const struct dirent *entry;
+	bool dying = true;
+	char path[64];
+	DIR *dir;
+	int task;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+	dir = opendir(path);
+	if (!dir)
+		return false;
+	/* One thread that lives is enough: the first may have left the others. */
+	while (dying && (entry = readdir(dir))) {
+		if (entry->d_name[0] == '.')
+			continue;
+		task = openat(dirfd(dir), entry->d_name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		dying = task < 0 || task_dying(task);
+		if (task >= 0)
+			close(task);
+	}
+	closedir(dir);
+	return dying;
 }
 
 int process_parse_start(uint64_t *ret, const char *stat)

@@ -102,6 +102,12 @@ void pool_unref(struct pool *pool)
 	free(pool);
 }
 
+void pool_take_name(struct pool *pool)
+{
+	if (pool->record.name[0])
+		RB_INSERT(pool_names, &pool->nvmmd->pools.by_name, pool);
+}
+
 void pool_drop_name(struct pool *pool)
 {
 	struct pool_names *names = &pool->nvmmd->pools.by_name;

@@ -109,6 +109,8 @@ struct pool *pool_find(struct nvmmd *nvmmd, uint32_t id);
 struct pool *pool_find_name(struct nvmmd *nvmmd, const char *name);
 /* Whoever has the name, also while it is created. */
 struct pool *pool_by_name(struct nvmmd *nvmmd, const char *name);
+/* Enters a pool under a name that nobody has. */
+void pool_take_name(struct pool *pool);
 void pool_drop_name(struct pool *pool);
 
 /* Reads shelves and lanes of a LIVE record from the pool's files, marking it damaged if they are. */

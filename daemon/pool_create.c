@@ -306,6 +306,8 @@ static int check_shape(struct request *request, struct pool_record *record,
 				    "a region cannot be sparse: it is mapped as it is");
 	if (record->kind == POOL_REGION)
 		return 0;
+	if (m->priority > UINT8_MAX)
+		return request_fail(request, -EINVAL, "a priority of %u: 0 to 255", m->priority);
 	record->priority = (uint8_t)m->priority;
 	record->flags = m->sparse ? POOL_SPARSE : 0;
 	record->min_block = m->min_block ? m->min_block : MIN_BLOCK_DEFAULT;

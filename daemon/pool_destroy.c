@@ -139,6 +139,32 @@ static int check_openers(struct request *request, const struct pool *pool)
 	return 0;
 }
 
+/* Gives a pool whose record is rotten a record that is as good as any for what is to go. */
+static int destroy_rotten(struct request *request, struct pool *pool)
+{
+	/* Higher than any count of creations. */
+	struct pool_record record = { .incarnation = (uint64_t)nvmmd_now() };
+	int r;
+
+	if (!access_is_admin(&request->nvmmd->admin, request_peer(request)) ||
+	    !request->msg->pool_destroy->force)
+		return request_fail(request, -EUCLEAN,
+				    "pool %u: its record is damaged, so that nobody can "
+				    "tell whose it is: %s; an administrator may have it repaired, "
+				    "or destroy it by force",
+				    pool->id, pool->damage);
+	r = registry_mend(request->nvmmd->registry, pool->id, &record);
+	if (r < 0)
+		return request_fail(request, r, "pool %u: its record cannot be mended", pool->id);
+	record.pool = pool->id;
+	record.kind = record.kind ? record.kind : POOL_REGION;
+	record.home = record.home ? record.home : request->nvmmd->node.node;
+	record.size = record.size ? record.size : MEDIA_PAGE;
+	memset(record.name, 0, sizeof(record.name));
+	pool->record = record;
+	return 0;
+}
+
 int op_pool_destroy(struct request *request)
 {
 	const Nvmm__PoolDestroy *m = request->msg->pool_destroy;
@@ -152,11 +178,11 @@ int op_pool_destroy(struct request *request)
 		return 0;
 	if (r < 0)
 		return r;
-	if (pool->record.kind == 0)
-		return request_fail(request, -EUCLEAN,
-				    "pool %u: its record is damaged, so that nobody can "
-				    "tell whose it is: %s",
-				    m->id, pool->damage);
+	if (pool->record.kind == 0) {
+		r = destroy_rotten(request, pool);
+		if (r < 0)
+			return r;
+	}
 	if (m->kind != 0 && m->kind != pool->record.kind)
 		return request_fail(request, -EINVAL, "pool %u is a %s", m->id,
 				    pool->record.kind == POOL_HEAP ? "heap" : "region");

@@ -141,7 +141,7 @@ int op_recover(struct request *request)
 		pool_park(pool, request);
 		return REQUEST_PENDING;
 	}
-	if (m->repair && pool->damage) {
+	if (m->repair) {
 		r = recovery_mend(pool);
 		if (r < 0)
 			return request_fail(request, r, "pool %u cannot be repaired: %s", pool->id,

@@ -76,8 +76,7 @@ _public void nvmm_heap_close(struct nvmm_heap *heap)
 	free(heap);
 }
 
-/* Maps all shelves that there are by now. */
-static int map_all(struct pool *pool)
+int heap_map_all(struct pool *pool)
 {
 	_gate *locked = NULL;
 	struct nvmm_pool_info info;
@@ -94,7 +93,7 @@ static int map_all(struct pool *pool)
 
 static int count(struct nvmm_heap *heap, struct heap_totals *ret)
 {
-	int r = map_all(heap->handle.pool);
+	int r = heap_map_all(heap->handle.pool);
 
 	if (r < 0)
 		return r;
@@ -144,7 +143,7 @@ _public int nvmm_heap_shelves(struct nvmm_heap *heap, struct nvmm_shelf *shelves
 
 	r = enter(&entry, heap->handle.nvmm);
 	if (r == 0)
-		r = map_all(pool);
+		r = heap_map_all(pool);
 	if (r == 0)
 		r = pool_lock(pool->nvmm, &locked);
 	if (r < 0)

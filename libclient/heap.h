@@ -7,6 +7,9 @@
 #include "libclient/lanes.h"
 #include "libclient/pool.h"
 
+/* Maps all shelves that there are by now. Entered. Text set. */
+int heap_map_all(struct pool *pool);
+
 struct nvmm_heap {
 	struct handle handle; /* first */
 	struct lanes_key lanes;

@@ -39,8 +39,9 @@ static inline void lanes_key_init(struct lanes_key *key, uint64_t id)
 
 static inline struct lane *lanes_find(const struct lanes_key *key)
 {
-#ifdef __SEG_FS
-	/* Two instructions: the segment's base is the thread's pointer. */
+#if defined(__SEG_FS) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+	/* Two instructions: the segment's base is the thread's pointer. Sanitizers take the offset for
+	 * an address. */
 	const __seg_fs struct lane_ref *c = (const __seg_fs struct lane_ref *)key->where;
 #else
 	const struct lane_ref *c = &lane_cache[key->id % LANE_CACHE];

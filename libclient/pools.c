@@ -231,6 +231,7 @@ int pools_create(struct nvmm *nvmm, nvmm_pool_id *id, enum nvmm_pool_kind kind, 
 	op.min_block = kind == NVMM_POOL_HEAP ? o.smallest_block : 0;
 	op.durability = o.durability;
 	op.sparse = o.sparse;
+	op.priority = o.priority;
 	r = call_info(nvmm, &request, &info);
 	if (r < 0)
 		return r;

@@ -6,6 +6,7 @@
  * cleared: what media/publish.c needs so that a settler may repeat them.
  */
 #include <errno.h>
+#include <time.h>
 
 #include "libclient/block.h"
 #include "libclient/epochs.h"
@@ -163,16 +164,30 @@ _public int nvmm_cancel(struct nvmm_heap *heap, nvmm_ptr ptr)
 
 /* The dead */
 
-_public int nvmm_wait_settled(struct nvmm_heap *heap)
+static int ask_settled(struct nvmm_heap *heap)
 {
 	_reply reply = NVMM_REPLY_INIT;
 	Nvmm__SettleWait op = NVMM__SETTLE_WAIT__INIT;
 	Nvmm__Request request = NVMM_REQUEST(SETTLE_WAIT, settle_wait, &op);
+
+	op.id = heap->handle.pool->id;
+	return call_daemon(heap->handle.nvmm, &request, NVMM__REPLY__RESULT__NOT_SET, 0, &reply);
+}
+
+_public int nvmm_wait_settled(struct nvmm_heap *heap)
+{
+	static const struct timespec step = { .tv_nsec = 500000 };
 	_entry entry = ENTRY_NONE;
 	int r = enter(&entry, heap->handle.nvmm);
 
 	if (r < 0)
 		return r;
-	op.id = heap->handle.pool->id;
-	return call_daemon(heap->handle.nvmm, &request, NVMM__REPLY__RESULT__NOT_SET, 0, &reply);
+	while ((r = ask_settled(heap)) == -EINPROGRESS) {
+		if (time_now() >= deadline())
+			return nvmm_fail(heap->handle.nvmm, -ETIMEDOUT,
+					 "heap %u: a process that has it open is dying and does not end",
+					 heap->handle.pool->id);
+		nanosleep(&step, NULL);
+	}
+	return r;
 }

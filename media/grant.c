@@ -19,6 +19,7 @@
 #include <stdlib.h>
 
 #include "common/macro.h"
+#include "media/fault.h"
 #include "media/grant_private.h"
 #include "media/guard.h"
 #include "media/mark.h"
@@ -106,7 +107,9 @@ static int type_span(void *arg)
 	char *record = shelf->state + (uint64_t)unit * l->stride;
 	struct span_at at;
 
-	if (!covers(shelf, &t->run, n))
+	if (FAULT(GRANT_WORD_FIRST))
+		put_word(g, shelf, unit, t->span);
+	if (!covers(shelf, &t->run, n) && !FAULT(GRANT_WITHOUT_COVER))
 		cover(g, shelf, &t->run);
 	if (t->run.length > n) {
 		put_word(g, shelf, unit + n,
@@ -252,6 +255,8 @@ static bool retire(struct grant *g, const struct span_at *at)
 		span_disown(g->heap, at);
 		return false;
 	}
+	if (FAULT(RETIRE_WORD_FIRST))
+		put_word(g, shelf, unit, (struct span){ .kind = SPAN_FREE, .length = at->span.length });
 	/* ordering: release; after it no claim of an unowned span can succeed. */
 	media_store_release(owner_word(g, at), OWNER_NOT_HEAD);
 	media_persist(g->heap->durability, owner_word(g, at), sizeof(m64));

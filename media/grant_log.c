@@ -6,7 +6,8 @@
  * A log of one lane may commit what another lane has reserved; and a reservation may name a block whose alloc
  * bit was not set yet, which others could get as soon as its span is given up. Each log and each entry is
  * cleared after what it says is done, so that a death in between does it again; and all of it is done
- * before the session's pins fall: so a block that is in limbo by an earlier attempt is still in limbo.
+ * before the session's pins fall and before the daemon reclaims anything in this heap, also if it died in
+ * between: so a block that is in limbo by an earlier attempt is still in limbo.
  *
  * Logs and entries are clients' to write: a log is read once, and each address in it is looked up in the
  * daemon's own tables. Words stand in blocks, which the daemon maps for this alone.

@@ -310,6 +310,23 @@ static inline int foreign_block(struct lane *lane, uint64_t ptr, const struct sp
 	return i < f->at.blocks && i * f->at.block_size == offset ? 0 : -EINVAL;
 }
 
+/* It may be the lane's own after all, its guess lost to another span's: then it is collected as from others. */
+int lane_free_other(struct lane *lane, uint64_t ptr, lane_rest rest, void *ctx)
+{
+	struct foreign *f = &lane->foreign[(ptr >> UNIT_SHIFT) % FOREIGN_UNITS];
+	uint64_t offset = ptr - f->base, i = (offset * f->recip) >> 40;
+
+	/* ordering: acquire; as in heap_span(). */
+	if (_unlikely(f->unit != ptr >> UNIT_SHIFT || media_load_acquire(f->head) != f->word ||
+		      f->recip == 0 || i >= f->at.blocks || i * f->at.block_size != offset))
+		return free_refused(lane, ptr, rest, ctx);
+	lane_freeing(lane, f->at.ref);
+	if (_unlikely(span_free_remote(lane->heap, &f->at, (uint32_t)i) < 0))
+		return free_refused(lane, ptr, rest, ctx);
+	lane_leave(lane);
+	return 0;
+}
+
 int lane_block(struct lane *lane, uint64_t ptr, const struct span_at **ret, uint32_t *index)
 {
 	const struct owned *o = &lane->owned[lane->near[(ptr >> UNIT_SHIFT) % NEAR_UNITS]];

@@ -10,6 +10,7 @@
 #pragma once
 
 #include "common/macro.h"
+#include "media/fault.h"
 #include "media/lane.h"
 #include "media/mark.h"
 
@@ -18,7 +19,7 @@
 #define CLAIM_TRIES 64     /* grants that others may snatch away before a request gives up */
 #define NEAR_UNITS 4096u   /* units whose owned span is found without the span table */
 #define FOREIGN_UNITS 64u  /* units of others whose span is remembered */
-#define CLOSING_MAX 8u     /* spans given up whose marks wait for the next drain */
+#define CLOSING_MAX 128u   /* spans given up whose marks stand for a while, that adopting them be cheap */
 #define QUICK_SIZE 1024u   /* sizes whose class is looked up */
 #define PLACE_WORDS (LANE_OWNED / 64)
 _Static_assert(PLACE_WORDS == 2, "place_get()");
@@ -164,11 +165,9 @@ int lane_find_block(struct lane *lane, uint64_t ptr, struct span_at *at, uint32_
 /* The thread made limbo bits: whether the daemon is to be woken; if not, lane_deferred() is done. */
 void lane_defer_done(struct lane *lane, bool *wake, uint64_t *watch);
 
-/* Power: opens a span that the lane owns. It takes the marks of spans given up before away. */
-void lane_open(struct lane *lane, const struct span_at *at);
-/* Gives a span up, as span_disown(); its mark goes at the lane's next drain. */
+/* Gives a span up, as span_disown(); it may be adopted again before its mark goes. */
 void lane_disown(struct lane *lane, const struct span_at *at);
-/* Drains, and no mark waits any more. */
+/* Ends closing the spans that were given up. */
 void lane_closings_end(struct lane *lane);
 
 /* Makes every place empty, without touching media: what they named is nobody's or another's. */
@@ -203,7 +202,7 @@ static inline void lane_freeing(struct lane *lane, uint64_t ref)
 {
 	/* ordering: release, and setting the bit is a full barrier: the settler of a lane whose bit was
 	 * set finds the span here and sets its hints. The entry stays: a hint promises nothing. */
-	if (media_load64(&lane->df->freeing) != ref)
+	if (media_load64(&lane->df->freeing) != ref && !FAULT(FREEING_MISSING))
 		media_store_release(&lane->df->freeing, ref);
 }
 

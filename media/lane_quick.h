@@ -82,6 +82,10 @@ static inline bool lane_alloc_quick(struct lane *lane, size_t size, uint64_t *re
 /* Does what a fast path leaves over; its last step. */
 typedef int (*lane_rest)(void *ctx, struct lane *lane, uint64_t ptr);
 
+/* The lane is entered, the block of no span that it is known to own: frees it if its unit is remembered, and
+ * leaves. */
+int lane_free_other(struct lane *lane, uint64_t ptr, lane_rest rest, void *ctx);
+
 static inline int free_refused(struct lane *lane, uint64_t ptr, lane_rest rest, void *ctx)
 {
 	/* ordering: release; as in lane_leave(). */
@@ -105,6 +109,8 @@ static inline int free_owned_quick(struct lane *lane, uint64_t ptr, lane_rest re
 	struct current *c;
 	struct place p;
 
+	if (ptr - o->base >= o->bytes)
+		return lane_free_other(lane, ptr, rest, ctx);
 	if (_unlikely(!find_place(o, ptr, &p) || !place_allocated(lane, &p)))
 		return free_refused(lane, ptr, rest, ctx);
 	c = o->current;

@@ -22,6 +22,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "media/fault.h"
 #include "media/lane_private.h"
 
 /* Spans that are kept */
@@ -73,7 +74,8 @@ static void bit_store(struct lane *lane, const struct span_at *at, uint64_t bit)
 	 *   durable:      drained before the caller knows.
 	 */
 	media_store_release(word, bit);
-	media_persist(lane->heap->durability, word, sizeof(*word));
+	if (!FAULT(LARGE_UNDRAINED))
+		media_persist(lane->heap->durability, word, sizeof(*word));
 }
 
 /* Gives the block of a span that the lane owns to the caller; the span is nobody's then. */

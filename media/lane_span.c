@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "media/fault.h"
 #include "media/lane_private.h"
 
 #define REMOTE_LOOKS 16 /* spans without room that are looked at for remote frees, a refill */
@@ -25,26 +26,27 @@
 
 void lane_closings_end(struct lane *lane)
 {
-	if (lane->closings == 0)
-		return;
-	media_drain(lane->heap->durability);
-	while (lane->closings > 0)
-		span_close_end(&lane->closing[--lane->closings]);
+	span_close_end(lane->heap, lane->closing, lane->closings);
+	lane->closings = 0;
 }
 
-void lane_open(struct lane *lane, const struct span_at *at)
+/* Makes room among them: those that were adopted again, else the older half. */
+static void closings_thin(struct lane *lane)
 {
-	if (!span_open(lane->heap, at))
+	unsigned ended = CLOSING_MAX / 2;
+
+	lane->closings = span_closings_left(lane->heap, lane->closing, lane->closings);
+	if (lane->closings <= ended)
 		return;
-	/* It has drained what was flushed before. */
-	while (lane->closings > 0)
-		span_close_end(&lane->closing[--lane->closings]);
+	span_close_end(lane->heap, lane->closing, ended);
+	lane->closings -= ended;
+	memmove(lane->closing, lane->closing + ended, lane->closings * sizeof(lane->closing[0]));
 }
 
 void lane_disown(struct lane *lane, const struct span_at *at)
 {
 	if (lane->closings == CLOSING_MAX)
-		lane_closings_end(lane);
+		closings_thin(lane);
 	if (span_close_begin(lane->heap, at, &lane->closing[lane->closings]))
 		lane->closings++;
 	span_release(lane->heap, at);
@@ -237,9 +239,12 @@ bool place_claim(struct lane *lane, struct owned *o, const struct span_at *at)
 
 	/* ordering: release, and the claim is a full barrier: the settler of a lane whose claim
 	 * succeeded finds the entry. */
-	media_store_release(&lane->df->owned[place], at->ref);
+	if (!FAULT(OWNED_AFTER_CLAIM))
+		media_store_release(&lane->df->owned[place], at->ref);
 	if (!span_claim(lane->heap, at, owner_lane(lane->heap->node, lane->number, place)))
 		return false;
+	if (FAULT(OWNED_AFTER_CLAIM))
+		media_store_release(&lane->df->owned[place], at->ref);
 	/* Retired and granted anew before the claim, it may be of another class now. */
 	if (heap_span(lane->heap, at->ref, &now) == 0 && now.span.kind == at->span.kind &&
 	    now.span.class == at->span.class && now.span.length == at->span.length)
@@ -312,7 +317,7 @@ static bool adopt(struct lane *lane, unsigned class, uint64_t ref)
 		place_clear(lane, o);
 		return false;
 	}
-	lane_open(lane, &at);
+	span_open(lane->heap, &at);
 	heap_unhint(&at);
 	span_collect(lane->heap, &at);
 	owned_init(lane, o, &at);

@@ -3,9 +3,9 @@
  * Open marks and suspects.
  *
  * Opening drains once; then owner and freers change bits by plain stores and ORs, without a flush.
- * Closing is in two steps, so that the drain between them may be any that the closer does anyway: a
- * lane ends what it closed lately when it opens the next span. In between, and for as long as
- * the closer likes, the mark stands: that is conservative. Its value at the first step decides the
+ * Closing is in two steps, which may be far apart: a lane ends many closings by one drain, and a
+ * span that somebody opens in between costs neither a flush nor a drain. In between, and for as long as
+ * the closer likes, the mark stands: that is conservative. The word's value at the first step decides the
  * last one: if it is unchanged, nobody has opened the span since, so each change since then was
  * drained by its maker.
  *
@@ -13,24 +13,27 @@
  */
 #include "media/mark.h"
 
-bool span_open_slow(struct heap *heap, const struct span_at *at)
+#include "media/fault.h"
+
+void span_open_slow(struct heap *heap, const struct span_at *at)
 {
 	m64 *word = span_open_word(heap, at);
-	bool drained = false;
+	uint64_t w;
 
 	if (at->span.kind != SPAN_SMALL)
-		return false;
-	for (;;) {
-		uint64_t w = media_load64(word);
-
+		return;
+	do {
+		w = media_load64(word);
 		if (w & (OPEN_TRUST | OPEN_SUSPECT))
-			return drained;
-		/* ordering: full barrier; the flush comes after it. */
-		if (!(w & OPEN_MARK) && !media_cas(word, w, w | OPEN_MARK))
-			continue;
-		w |= OPEN_MARK;
-		media_persist(DURABILITY_POWER, word, sizeof(*word));
-		drained = true;
+			return;
+		if (!(w & OPEN_LEFT)) {
+			/* ordering: full barrier; the flush comes after it. */
+			if (!(w & OPEN_MARK) && !media_cas(word, w, w | OPEN_MARK))
+				continue;
+			w |= OPEN_MARK;
+			if (!FAULT(OPEN_UNDRAINED))
+				media_persist(DURABILITY_POWER, word, sizeof(*word));
+		}
 		/*
 		 * COMMIT: the span is open.
 		 *   crash before: a mark that nobody relied on: the span's blocks become suspect.
@@ -39,22 +42,21 @@ bool span_open_slow(struct heap *heap, const struct span_at *at)
 		 *                 it. It fails if a closer ended in between and cleared the mark.
 		 *   durable:      TRUST itself means nothing on the medium.
 		 */
-		if (media_cas(word, w, w | OPEN_TRUST))
-			return true;
-	}
+	} while (!media_cas(word, w, (w & ~OPEN_LEFT) | OPEN_TRUST));
 }
 
-static void flush_maps(struct heap *heap, const struct span_at *at)
+/* Flushes `words` words of each map of a state record. */
+static void flush_maps(struct heap *heap, char *record, uint32_t words)
 {
-	size_t len = span_words(at) * sizeof(m64);
+	size_t len = words * sizeof(m64);
 
 	if (heap->layout.limbo <= MEDIA_LINE / 2) {
-		media_flush(DURABILITY_POWER, at->record, heap->layout.limbo + len);
+		media_flush(DURABILITY_POWER, record, heap->layout.limbo + len);
 	} else {
-		media_flush(DURABILITY_POWER, at->record, len);
-		media_flush(DURABILITY_POWER, at->record + heap->layout.limbo, len);
+		media_flush(DURABILITY_POWER, record, len);
+		media_flush(DURABILITY_POWER, record + heap->layout.limbo, len);
 	}
-	media_flush(DURABILITY_POWER, at->record + heap->layout.remote, len);
+	media_flush(DURABILITY_POWER, record + heap->layout.remote, len);
 }
 
 bool span_close_begin(struct heap *heap, const struct span_at *at, struct closing *ret)
@@ -69,17 +71,25 @@ bool span_close_begin(struct heap *heap, const struct span_at *at, struct closin
 		if (!(w & OPEN_MARK) || (w & OPEN_SUSPECT))
 			return false;
 		closed = (w & ~OPEN_TRUST) + OPEN_VERSION;
-		/* ordering: full barrier; pairs with the OR before span_changed(): either the flush
-		 * below has the freer's bit, or the freer finds TRUST gone. */
+		/* The mark was durable before anybody trusted it. */
+		if (w & OPEN_TRUST)
+			closed |= OPEN_LEFT;
+		/* ordering: full barrier; pairs with the OR before span_changed(): either the flush of
+		 * span_close_end() has the freer's bit, or the freer finds TRUST gone. */
 	} while (!media_cas(word, w, closed));
-	flush_maps(heap, at);
-	*ret = (struct closing){ .word = word, .as = closed };
+	*ret = (struct closing){ .record = at->record, .words = span_words(at), .as = closed };
 	return true;
 }
 
-void span_close_end(const struct closing *closing)
+static m64 *closing_word(struct heap *heap, const struct closing *c)
 {
-	uint64_t w = closing->as;
+	return &state_tail(&heap->layout, c->record)->open;
+}
+
+/* The bits are drained. */
+static void close_one(struct heap *heap, const struct closing *c)
+{
+	m64 *word = closing_word(heap, c);
 
 	/*
 	 * COMMIT: the span is closed; its bits are exact.
@@ -90,18 +100,38 @@ void span_close_end(const struct closing *closing)
 	 *   ordering:     full barrier; fails if the span was opened, closed or granted anew since.
 	 *   durable:      whenever it likes: the caller need not wait.
 	 */
-	if (media_cas(closing->word, w, (w & ~OPEN_MARK) + OPEN_VERSION))
-		media_flush(DURABILITY_POWER, closing->word, sizeof(*closing->word));
+	if (media_cas(word, c->as, (c->as & ~(OPEN_MARK | OPEN_LEFT)) + OPEN_VERSION))
+		media_flush(DURABILITY_POWER, word, sizeof(*word));
+}
+
+unsigned span_closings_left(struct heap *heap, struct closing *closing, unsigned n)
+{
+	unsigned left = 0;
+
+	for (unsigned i = 0; i < n; i++)
+		if (media_load64(closing_word(heap, &closing[i])) == closing[i].as)
+			closing[left++] = closing[i];
+	return left;
+}
+
+void span_close_end(struct heap *heap, struct closing *closing, unsigned n)
+{
+	unsigned left = span_closings_left(heap, closing, n);
+
+	for (unsigned i = 0; i < left && !FAULT(CLOSE_UNFLUSHED); i++)
+		flush_maps(heap, closing[i].record, closing[i].words);
+	if (left > 0)
+		media_drain(DURABILITY_POWER);
+	for (unsigned i = 0; i < left; i++)
+		close_one(heap, &closing[i]);
 }
 
 void span_close(struct heap *heap, const struct span_at *at)
 {
 	struct closing closing;
 
-	if (!span_close_begin(heap, at, &closing))
-		return;
-	media_drain(DURABILITY_POWER);
-	span_close_end(&closing);
+	if (span_close_begin(heap, at, &closing))
+		span_close_end(heap, &closing, 1);
 }
 
 uint64_t span_open_fresh(uint64_t before)
@@ -136,7 +166,7 @@ bool span_suspect_load(struct heap *heap, const struct span_at *at)
 		media_store64(&alloc[w], valid);
 		media_store64(&remote[w], media_load64(&limbo[w]) & valid);
 	}
-	flush_maps(heap, at);
+	flush_maps(heap, at->record, span_words(at));
 	media_drain(DURABILITY_POWER);
 	/*
 	 * COMMIT: the span's bits are exact again; which of its blocks were free is not known.

@@ -8,12 +8,14 @@
  *
  *   MARK     durable before TRUST is set; after a power cut: the bits of this span prove nothing
  *   TRUST    the mark is durable: bits may change and need not be drained
+ *   LEFT     its closer is not done; the mark is durable: who opens the span need not drain
  *   SUSPECT  it was open when power was cut: all its allocated blocks may have been free before
- *   version  above: raised whenever TRUST or MARK goes, so that no value comes back
+ *   version  above: raised whenever TRUST or MARK is taken away, so that no value comes back
  *
  *   closed                   -> MARK -> MARK TRUST       span_open()
- *   MARK TRUST               -> MARK                     span_close_begin()
- *   MARK, since that moment  -> closed                   span_close_end(), after a drain
+ *   MARK TRUST               -> MARK LEFT                span_close_begin()
+ *   MARK LEFT                -> MARK TRUST               span_open(), without a drain
+ *   MARK LEFT, unchanged     -> closed                   span_close_end(), after flush and drain
  *
  *   operation      who may                          runs beside
  *   open           who owns the span or frees into  all
@@ -31,7 +33,8 @@
 #define OPEN_MARK UINT64_C(1)
 #define OPEN_TRUST UINT64_C(2)
 #define OPEN_SUSPECT UINT64_C(4)
-#define OPEN_VERSION UINT64_C(8) /* one step of it */
+#define OPEN_LEFT UINT64_C(8)
+#define OPEN_VERSION UINT64_C(16) /* one step of it */
 
 static inline m64 *span_open_word(struct heap *heap, const struct span_at *at)
 {
@@ -51,14 +54,14 @@ static inline bool span_suspect(struct heap *heap, const struct span_at *at)
 	       (media_load64(span_open_word(heap, at)) & OPEN_SUSPECT);
 }
 
-/* What span_open() does when the span is not open yet; whether it drained. */
-bool span_open_slow(struct heap *heap, const struct span_at *at);
+/* What span_open() does when the span is not open yet. */
+void span_open_slow(struct heap *heap, const struct span_at *at);
 
-/* Opens a span, before its first change that is not drained. Whether it drained, for once. */
-static inline bool span_open(struct heap *heap, const struct span_at *at)
+/* Opens a span, before its first change that is not drained. */
+static inline void span_open(struct heap *heap, const struct span_at *at)
 {
-	return heap->durability == DURABILITY_POWER && !span_trusted(heap, at) &&
-	       span_open_slow(heap, at);
+	if (heap->durability == DURABILITY_POWER && !span_trusted(heap, at))
+		span_open_slow(heap, at);
 }
 
 /*
@@ -74,15 +77,18 @@ static inline void span_changed(struct heap *heap, const struct span_at *at, con
 
 /* A span that is being closed. */
 struct closing {
-	m64 *word; /* NULL: none */
+	char *record; /* its state record */
+	uint32_t words; /* of each map */
 	uint64_t as;
 };
 
-/* Begins to close a span and flushes its bits; whether there is anything to close. */
+/* Begins to close a span; whether there is anything to close. */
 bool span_close_begin(struct heap *heap, const struct span_at *at, struct closing *ret);
-/* The caller has drained since: takes the mark away, unless the span was opened again. It need not
- * be the caller's any more, nor be the same span. */
-void span_close_end(const struct closing *closing);
+/* Forgets, of several, those that were opened since; how many are left, in their order. */
+unsigned span_closings_left(struct heap *heap, struct closing *closing, unsigned n);
+/* Ends it: drains the bits of those that were not opened since, once for all, then takes their marks
+ * away. They need not be the caller's any more, nor the same spans. */
+void span_close_end(struct heap *heap, struct closing *closing, unsigned n);
 /* All of it. */
 void span_close(struct heap *heap, const struct span_at *at);
 

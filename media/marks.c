@@ -45,9 +45,8 @@ static int pass_shelf(struct pass *p, uint32_t index)
 
 static void closings_end(struct pass *p)
 {
-	media_drain(DURABILITY_POWER);
-	while (p->closings > 0)
-		span_close_end(&p->closing[--p->closings]);
+	span_close_end(p->heap, p->closing, p->closings);
+	p->closings = 0;
 }
 
 /* Guarded. */
@@ -59,7 +58,7 @@ static int pass_run(void *arg)
 	for (uint32_t i = 0; i < POOL_SHELVES_MAX && r == 0; i++)
 		r = pass_shelf(p, i);
 	closings_end(p);
-	/* The marks are gone from the medium too when this returns. */
+	/* What is flushed is drained: the marks are gone from the medium too when this returns. */
 	media_drain(DURABILITY_POWER);
 	return r;
 }

@@ -11,7 +11,8 @@
  * block that the first attempt freed is still in limbo when a settler repeats it; freed at once, it might be
  * another's by then. A dead session's pins fall after its logs are settled.
  *
- * In durability `power` four drains: actions, commit word, what was applied, cleared commit word.
+ * In durability `power` four drains: actions and the words' old values, commit word, what was applied, cleared
+ * commit word.
  */
 #include "media/publish.h"
 
@@ -173,6 +174,17 @@ static void log_fill(struct log_copy *copy, const struct publish *p)
 	}
 }
 
+/*
+ * A settler knows a word by the value that it had, so the medium must have that one before the log is valid:
+ * the program may have stored it without a drain. Waits for nothing.
+ */
+static void flush_words(const struct publish *p, enum durability d)
+{
+	for (size_t i = 0; i < p->n; i++)
+		if (p->action[i].kind == LOG_STORE)
+			media_flush(d, p->action[i].word, sizeof(m64));
+}
+
 static void log_write(struct log_df *log, enum durability d, const struct log_copy *copy)
 {
 	media_copy(log->action, copy->action, copy->n * sizeof(copy->action[0]));
@@ -256,6 +268,7 @@ static void publish_entered(struct publish *p, bool *wake, uint64_t *watch)
 	bool freed;
 
 	log_fill(&copy, p);
+	flush_words(p, heap->durability);
 	log_write(log, heap->durability, &copy);
 	store_words(p, heap->durability);
 	clear_entries(p, heap->durability);

@@ -339,3 +339,22 @@ int registry_put(struct registry *registry, const struct pool_record *record)
 	return slot_put(registry->file.durability, entry_of(registry, record->pool), &copy,
 			sizeof(copy));
 }
+
+int registry_mend(struct registry *registry, uint16_t id, struct pool_record *ret)
+{
+	const char *why;
+	int r;
+
+	if (id == 0 || !registry->used[chunk_of(id)])
+		return 0;
+	slot_mend(registry->file.durability, entry_of(registry, id),
+		  sizeof(struct pool_record_df));
+	r = registry_get(registry, id, ret, &why);
+	if (r != -EUCLEAN)
+		return r;
+	/* A good checksum of what is no record: nothing of it can be used. */
+	media_zero(entry_of(registry, id), sizeof(struct registry_entry_df));
+	media_sync(registry->file.durability, entry_of(registry, id),
+		   sizeof(struct registry_entry_df));
+	return 0;
+}

@@ -58,6 +58,12 @@ uint16_t registry_last(struct registry *registry);
  */
 int registry_put(struct registry *registry, const struct pool_record *record);
 
+/*
+ * For repair: takes the rotten slots of a record away. 1: *ret is what is left, perhaps the older
+ * record; 0: nothing is left; -EUCLEAN: what is left is no record.
+ */
+int registry_mend(struct registry *registry, uint16_t id, struct pool_record *ret);
+
 /* Whether `name` may name a pool: 1..63 bytes, UTF-8 or ASCII without '/' or control bytes, not "."
  * or "..". */
 bool registry_name_ok(const char *name, size_t len);

@@ -248,12 +248,37 @@ static bool mend_bits(struct repair *r, const struct span_at *at)
 	return mended;
 }
 
+/*
+ * A page that is rotten may begin or end within a record, and leave its tail whole. So with a rotten
+ * record those that share a page with it are kept as well, before it is made anew: a death in
+ * between does the same again.
+ */
+static void keep_neighbours(struct repair *r, uint64_t unit)
+{
+	uint64_t stride = r->heap->layout.stride;
+	uint64_t from = unit * stride / MEDIA_PAGE * MEDIA_PAGE / stride;
+	uint64_t to = ALIGN_UP((unit + 1) * stride, (uint64_t)MEDIA_PAGE) / stride;
+
+	for (uint64_t u = from; u <= MIN(to, r->shelf->units - 1); u++) {
+		uint64_t word = media_load64(&r->shelf->table[u]);
+
+		if (u == unit || record_word(r->heap, r->shelf, u, r->shelf->units) != word ||
+		    !can_be_head(word, u, r->shelf->units))
+			continue;
+		keep_all(r, u, word);
+		note(r, u, true,
+		     "a record beside this span's is rotten: all its blocks are allocated",
+		     "blocks that were free are lost until a sweep frees them");
+	}
+}
+
 static void mend_span(struct repair *r, const struct span_at *at)
 {
 	uint64_t unit = ref_unit(at->ref), word = span_pack(at->span);
 
 	/* Without an owner it is a grant that was interrupted: loading completes it. */
 	if (!state_sealed(state_tail(&r->heap->layout, at->record), word, unit)) {
+		keep_neighbours(r, unit);
 		keep_all(r, unit, word);
 		note(r, unit, true, "the state of this span was rotten: all its blocks are allocated",
 		     "blocks that were free are lost until a sweep frees them");

@@ -190,3 +190,21 @@ int slot_put(enum durability d, void *slots, const void *record, size_t size)
 		media_store64(&((struct slot_head_df *)(void *)target)->commit, 0);
 	return r;
 }
+
+bool slot_mend(enum durability d, void *slots, size_t size)
+{
+	struct slot_copy pair[2];
+	bool mended = false;
+
+	if (slot_load_pair(pair, slots, size) != SLOT_ROTTEN)
+		return false;
+	for (unsigned i = 0; i < 2; i++) {
+		char *slot = (char *)slots + i * size;
+
+		if (slot_load(&pair[i], slot, size) != SLOT_BAD)
+			continue;
+		slot_blank(d, slot);
+		mended = true;
+	}
+	return mended;
+}

@@ -37,3 +37,9 @@ enum slot_state slot_read(void *ret, const void *slots, size_t size);
  * slot has: -EINVAL. Other errors, of a medium that did not take it, leave the old record.
  */
 int slot_put(enum durability d, void *slots, const void *record, size_t size);
+
+/*
+ * For an administrator who asked for repair: blanks the slots that are neither blank, torn nor valid, so
+ * that a valid one, perhaps the older, is the record; else it is blank. Whether there was any.
+ */
+bool slot_mend(enum durability d, void *slots, size_t size);

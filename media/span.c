@@ -13,6 +13,7 @@
 #include <errno.h>
 
 #include "common/macro.h"
+#include "media/fault.h"
 #include "media/heap.h"
 #include "media/mark.h"
 
@@ -108,7 +109,7 @@ static void collect_word(struct heap *heap, const struct span_at *at, uint32_t w
 	m64 *limbo = &state_limbo(&heap->layout, at->record)[w];
 	m64 *remote = &state_remote(&heap->layout, at->record)[w];
 
-	if (media_load64(limbo) & freed) {
+	if ((media_load64(limbo) & freed) && !FAULT(COLLECT_LIMBO_KEPT)) {
 		/* The daemon does not drain what it makes remote. */
 		if (exact)
 			media_persist(DURABILITY_POWER, remote, sizeof(*remote));
@@ -125,9 +126,12 @@ static void collect_word(struct heap *heap, const struct span_at *at, uint32_t w
 	 *   durable:      alloc and limbo are drained before remote is cleared, and that before any
 	 *                 of the blocks is given again. In an open span: limbo before any is given.
 	 */
+	if (FAULT(COLLECT_REMOTE_FIRST))
+		media_and(remote, ~freed);
 	media_store_release(alloc, media_load64(alloc) & ~freed);
 	if (exact)
 		media_persist(DURABILITY_POWER, alloc, heap->layout.limbo + sizeof(*alloc));
+	/* ordering: full barrier, after all else, as above. */
 	media_and(remote, ~freed);
 	if (exact)
 		media_persist(DURABILITY_POWER, remote, sizeof(*remote));
@@ -165,7 +169,7 @@ uint32_t span_collect(struct heap *heap, const struct span_at *at)
 	}
 	/* A limbo bit that is durable proves that the block is free: it must be gone before the block
 	 * is given again. */
-	if (undrained)
+	if (undrained && !FAULT(LIMBO_UNDRAINED))
 		media_drain(DURABILITY_POWER);
 	return collected;
 }
@@ -202,7 +206,7 @@ void span_release(struct heap *heap, const struct span_at *at)
 	 *                 while it was ours is either seen here or hinted by its freer.
 	 */
 	media_swap(word, OWNER_NONE);
-	if (span_has_room(heap, at))
+	if (span_has_room(heap, at) && !FAULT(DISOWN_WITHOUT_HINT))
 		heap_hint(heap, at);
 }
 
@@ -257,7 +261,7 @@ const char *span_check(struct heap *heap, const struct span_at *at)
 	}
 	if (!state_sealed(state_tail(l, at->record), span_pack(at->span), ref_unit(at->ref)))
 		return "a state record and the span table do not speak of the same span";
-	if ((open & OPEN_TRUST) && !(open & OPEN_MARK))
+	if ((open & (OPEN_TRUST | OPEN_LEFT)) && !(open & OPEN_MARK))
 		return "a span is trusted to be open and has no mark";
 	if (owner == OWNER_NOT_HEAD)
 		return "a typed span's owner word says that it is no head";

@@ -22,6 +22,8 @@
 #include "media/mark.h"
 #include "media/marks.h"
 #include "tests/crash/cut.h"
+#include "tests/crash/faults.h"
+#include "tests/crash/ledger.h"
 #include "tests/unit/heap_fixture.h"
 
 #define UNITS 48u
@@ -517,7 +519,7 @@ static void load(struct scene *s)
 }
 
 /* Loads once in a child that is cut at j, then each image of that. */
-static bool cut_loading(const char *name, long k, long j, unsigned open, unsigned long *images)
+static bool cut_loading(const char *name, long k, long j, unsigned open, uint64_t *images)
 {
 	bool stopped = stopped_at(j, load);
 	struct cut_images *m = cut_images_new(scene.cut, (uint64_t)(k * 1000 + j), INNER_IMAGES);
@@ -538,12 +540,8 @@ static bool whole(void)
 	return text && strcmp(text, "1") == 0;
 }
 
-struct covered {
-	unsigned long points, images, inner;
-};
-
 /* Cuts the operation at its k-th point; false: it got through. */
-static bool cut_at(const struct operation *op, long k, struct covered *covered)
+static bool cut_at(const struct operation *op, long k, struct ledger *l)
 {
 	struct cut_images *m;
 	bool stopped;
@@ -554,10 +552,10 @@ static bool cut_at(const struct operation *op, long k, struct covered *covered)
 	for (unsigned i = 0; cut_images_next(m); i++) {
 		unsigned open = count_open();
 
-		covered->images++;
+		l->images++;
 		if (k % 7 == 0 && i % 13 == 0) {
 			/* Its loading is cut at a few points too. */
-			if (!cut_loading(op->name, k, (k + i) % 41, open, &covered->inner))
+			if (!cut_loading(op->name, k, (k + i) % 41, open, &l->inner))
 				continue;
 		} else {
 			fixture_reload_cut(&scene.fix);
@@ -566,7 +564,7 @@ static bool cut_at(const struct operation *op, long k, struct covered *covered)
 	}
 	cut_images_free(m);
 	scene_deinit();
-	covered->points++;
+	l->points = (uint64_t)k; /* visited or not */
 	return stopped;
 }
 
@@ -584,16 +582,16 @@ static long step(const struct operation *op, long k)
 START_TEST(every_point)
 {
 	const struct operation *op = &operations[_i];
-	struct covered covered = { 0 };
-	const char *only = getenv("NVMMD_TEST_ONLY");
+	struct ledger l = { .suite = "power cut", .operation = op->name, .durability = "power" };
+	const char *only = getenv("NVMMD_TEST_OPERATION");
 
 	if (only && !strstr(op->name, only))
 		return;
 
-	for (long k = 0; cut_at(op, k, &covered); k += step(op, k))
+	ledger_begin(&l);
+	for (long k = 0; cut_at(op, k, &l); k += step(op, k))
 		;
-	printf("%s: %lu points, %lu images, %lu inside recovery, 0 failures\n", op->name,
-	       covered.points, covered.images, covered.inner);
+	ledger_end(&l);
 }
 END_TEST
 
@@ -608,7 +606,8 @@ int main(void)
 			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (scene.claims == MAP_FAILED)
 		return EXIT_FAILURE;
-	tcase_set_timeout(t, 300);
+	fault_plant();
+	tcase_set_timeout(t, whole() ? 3600 : 300);
 	tcase_add_loop_test(t, every_point, 0, (int)ARRAY_SIZE(operations));
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);

@@ -9,14 +9,15 @@
  * told so; no file, id or byte is lost; the other pools know nothing of it; and the next creation
  * and destruction go well.
  *
- * NVMMD_TEST_OPERATION=TEXT: those alone whose name has this text. NVMMD_TEST_LONG=1 visits every point; else about PER_OPERATION of each operation, the first and the
- * last among them.
+ * NVMMD_TEST_OPERATION=TEXT: those alone whose name has this text. NVMMD_TEST_LONG=1 visits every point;
+ * else about PER_OPERATION of each operation, the first and the last among them.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/macro.h"
+#include "tests/crash/ledger.h"
 #include "tests/crash/operations.h"
 
 #ifdef __SANITIZE_ADDRESS__ /* it is for what the daemon does, not for when it dies */
@@ -29,22 +30,9 @@
 
 /* The sweep */
 
-struct ledger {
-	uint64_t points;
-	unsigned kills;
-	unsigned recoveries;
-};
-
-static bool is_long(void)
-{
-	const char *text = getenv("NVMMD_TEST_LONG");
-
-	return text && strcmp(text, "0") != 0;
-}
-
 static uint64_t stride(uint64_t points, unsigned visits)
 {
-	return is_long() ? 1 : DIV_UP(points + !points, visits);
+	return ledger_whole() ? 1 : DIV_UP(points + !points, visits);
 }
 
 static bool run(struct arena *a, const struct operation *op, struct ledger *l, uint64_t k,
@@ -58,8 +46,9 @@ static bool run(struct arena *a, const struct operation *op, struct ledger *l, u
 		  (long long)k, fates[fate], n,
 		  n ? (long long)starts[0] : 0);
 	died = arena_run(a, op, k, fate, starts, n, &deaths);
-	l->kills += died;
-	l->recoveries += deaths;
+	l->images += died;
+	l->inner += deaths;
+	l->images += deaths;
 	return died;
 }
 
@@ -109,20 +98,23 @@ static bool is_asked_for(const char *name)
 	return !only || strstr(name, only) != NULL;
 }
 
-static void ledger_print(const char *name, const struct ledger *l)
+static struct ledger begin(const char *name)
 {
-	printf("%s: %llu points, %u deaths, %u more at the start, 0 failures\n", name,
-	       (unsigned long long)l->points, l->kills, l->recoveries);
+	struct ledger l = { .suite = "daemon", .operation = name, .durability = "process" };
+
+	ledger_begin(&l);
+	return l;
 }
 
 START_TEST(every_point)
 {
 	const struct operation *op = &operations[_i];
-	struct ledger l = { .points = 0 };
+	struct ledger l;
 	struct arena a;
 
 	if (!is_asked_for(op->name))
 		return;
+	l = begin(op->name);
 	arena_init(&a);
 	run(&a, op, &l, POINTS_NEVER, FATE_REPEATS, NULL, 0);
 	l.points = a.passed;
@@ -134,50 +126,52 @@ START_TEST(every_point)
 	for (unsigned i = 1; i <= 3; i++)
 		sweep_starts(&a, op, &l, i * l.points / 4);
 	arena_deinit(&a);
-	ledger_print(op->name, &l);
+	ledger_end(&l);
 }
 END_TEST
 
 /* A base that no daemon has served yet: whatever the first one leaves, the next one serves. */
 START_TEST(first_start)
 {
-	struct ledger l = { .points = 0 };
+	struct ledger l;
 	struct arena a;
 
 	if (!is_asked_for("first start"))
 		return;
+	l = begin("first start");
 	arena_init_empty(&a);
 	for (uint64_t k = 0; arena_first_start(&a, k); k += stride(l.points, 2 * PER_OPERATION)) {
-		l.kills++;
+		l.images++;
 		l.points = k + 1;
 	}
-	ck_assert_uint_gt(l.kills, 0);
-	ledger_print("first start", &l);
+	ck_assert_uint_gt(l.images, 0);
+	ledger_end(&l);
 }
 END_TEST
 
 /* An orderly stop that is none after all: the next start knows, and finds all of it. */
 START_TEST(every_stop)
 {
-	struct ledger l = { .points = 0 };
+	struct ledger l;
 	struct arena a;
 
 	if (!is_asked_for("orderly stop"))
 		return;
+	l = begin("orderly stop");
 	arena_init(&a);
 	for (uint64_t k = 0; arena_stop_dying(&a, k); k++)
-		l.kills++;
+		l.images++;
 	l.points = a.passed;
-	ck_assert_uint_gt(l.kills, 0);
+	ck_assert_uint_gt(l.images, 0);
 	arena_deinit(&a);
-	ledger_print("orderly stop", &l);
+	ledger_end(&l);
 }
 END_TEST
 
 int main(void)
 {
 	Suite *s = suite_create("pool kill");
-	TCase *t = harness_case(s, "operations", is_long() ? 3600 : 600);
+	TCase *t = harness_case(s, "operations", ledger_whole() ? 3600 : 600);
 
 	tcase_add_test(t, first_start);
 	tcase_add_test(t, every_stop);

@@ -19,6 +19,7 @@
 #include "common/macro.h"
 #include "media/limbo.h"
 #include "media/publish.h"
+#include "tests/crash/ledger.h"
 #include "tests/unit/heap_fixture.h"
 
 #define UNITS 96u
@@ -394,9 +395,11 @@ static bool run_once(enum durability durability, unsigned recovery, long k, long
 }
 
 /* As in check_heap_kill.c: under a sanitizer a sample that thins out; so far behind as only full tables lead,
- * where one entry is like another, it does so in every build. */
+ * where one entry is like another, it does so in every build. With NVMMD_TEST_LONG=1 all are visited. */
 static long next_point(long k)
 {
+	if (ledger_whole())
+		return k + 1;
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 	return k + 1 + k / 16;
 #else
@@ -404,27 +407,36 @@ static long next_point(long k)
 #endif
 }
 
-START_TEST(every_point)
+/* Every point with one way to recover; of every so many one has its recovery killed, too. */
+static void sweep(enum durability durability, unsigned recovery, struct ledger *l)
 {
-	long points = 0, inner = 0;
+	long every = ledger_whole() ? 1 : durability == DURABILITY_POWER ? 8 : 4;
+	bool killed = true;
 
-	op = &operations[_i / 2];
-	for (unsigned r = 0; r < ARRAY_SIZE(recoveries); r++) {
-		long every = _i % 2 ? 8 : 4; /* operation points whose recovery is killed, too */
-		enum durability d = _i % 2 ? DURABILITY_POWER : DURABILITY_PROCESS;
-
-		for (long k = 0, n = 0;; k = next_point(k), n++) {
-			bool killed = run_once(d, r, k, -1);
-
-			points += killed;
-			for (long j = 0; n % every == 0 && run_once(d, r, k, j); j = next_point(j))
-				inner++;
-			if (!killed)
-				break;
+	for (long k = 0, n = 0; killed; k = next_point(k), n++) {
+		killed = run_once(durability, recovery, k, -1);
+		l->images++;
+		l->points = MAX(l->points, (uint64_t)k);
+		for (long j = 0; n % every == 0 && run_once(durability, recovery, k, j);
+		     j = next_point(j)) {
+			l->images++;
+			l->inner++;
 		}
 	}
-	printf("%s, %s: %ld points, %ld inside recovery, 0 failures\n", op->name,
-	       _i % 2 ? "power" : "process", points, inner);
+}
+
+START_TEST(every_point)
+{
+	enum durability durability = _i % 2 ? DURABILITY_POWER : DURABILITY_PROCESS;
+	struct ledger l = { .suite = "publish" };
+
+	op = &operations[_i / 2];
+	l.operation = op->name;
+	l.durability = _i % 2 ? "power" : "process";
+	ledger_begin(&l);
+	for (unsigned r = 0; r < ARRAY_SIZE(recoveries); r++)
+		sweep(durability, r, &l);
+	ledger_end(&l);
 }
 END_TEST
 
@@ -435,7 +447,7 @@ int main(void)
 	SRunner *r = srunner_create(s);
 	int failed;
 
-	tcase_set_timeout(t, 300);
+	tcase_set_timeout(t, ledger_whole() ? 7200 : 300);
 	tcase_add_loop_test(t, every_point, 0, 2 * (int)ARRAY_SIZE(operations));
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);

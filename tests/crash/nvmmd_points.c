@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * nvmmd that dies at a chosen point: just before a store to media, a flush, a drain, or a system
- * call that changes files. Without POINTS_ENV in its environment it is nvmmd.
+ * call that changes files. Without POINTS_ENV in its environment it is nvmmd; with POINTS_BOOT_ENV, in another boot.
  *
  * It kills itself as a whole, so that no other thread goes on; nothing of the process runs after
  * the point, as after a kill from outside.
@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "daemon/nvmmd.h"
+#include "daemon/session_file.h"
 #include "media/store.h"
 #include "tests/crash/points.h"
 
@@ -45,9 +46,11 @@ static int points_map(const char *path)
 
 int main(int argc, char **argv)
 {
-	const char *path = getenv(POINTS_ENV);
+	const char *path = getenv(POINTS_ENV), *boot = getenv(POINTS_BOOT_ENV);
 	struct media_backend killer = media_backend_pmem;
 
+	if (boot)
+		boot_id_path = boot;
 	if (path) {
 		if (points_map(path) < 0)
 			return 125;

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #define POINTS_ENV "NVMMD_POINTS"
+#define POINTS_BOOT_ENV "NVMMD_BOOT_ID" /* a file that tells nvmmd-points the boot, not the kernel's */
 #define POINTS_NEVER (INT64_MAX - 1)
 
 /*

@@ -131,4 +131,26 @@ breaks limbo -DBLOCKS=1 -DREMOTE_FIRST
 breaks limbo -DSTAYS -DODD_BLIND
 breaks limbo -DSTAYS -DODD_FIRST
 
+holds publish
+breaks publish -DPINS_FIRST
+breaks publish -DUNPINNED
+breaks publish -DFREE_AT_ONCE
+breaks publish -DSPANS_FIRST
+breaks publish -DRESERVATIONS_FIRST
+breaks publish -DENTRY_FIRST
+breaks publish -DALLOC_FIRST
+breaks publish -DLOG_LATE
+breaks publish -DCLEAR_FIRST
+breaks publish -DLEAVE_FIRST
+breaks publish -DRECLAIM_FIRST
+
+holds open
+breaks open -DCLEAR_EARLY
+breaks open -DNO_RELOOK
+breaks open -DTRUST_EARLY
+breaks open -DNO_VERSION
+breaks open -DEND_BLIND
+breaks open -DFLUSH_FIRST
+breaks open -DLIMBO_UNDRAINED
+
 exit $failed

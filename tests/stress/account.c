@@ -24,6 +24,7 @@
 #include "tests/stress/stamp.h"
 
 #define POOLS_MAX 64u
+#define BOARD 1u /* as a size: it has no stamp */
 
 struct block {
 	nvmm_ptr ptr;
@@ -109,8 +110,12 @@ static struct list known_blocks(struct desk *d)
 		for (unsigned k = 0; k < RINGS; k++)
 			list_ring(&l, &d->exchange->ring[s][t][k]);
 		for (unsigned k = 0; k < 2; k++)
-			if (journal_root_apart(j, k))
+			if (journal_apart(j, j->root[k]))
 				list_add_some(&l, j->root[k]);
+		for (unsigned k = 0; k < POSTS; k++)
+			list_add_some(&l, j->posted[k]);
+		if (j->board != NVMM_NULL && journal_apart(j, j->board))
+			list_add(&l, j->board, BOARD);
 	}
 	list_sort(&l);
 	for (size_t i = 1; i < l.n; i++)
@@ -122,8 +127,20 @@ static struct list known_blocks(struct desk *d)
 static void check_stamps(struct desk *d, const struct list *known)
 {
 	for (size_t i = 0; i < known->n; i++)
-		must(stamp_whole(nvmm_local(d->nvmm, known->block[i].ptr)),
-		     "0x%llx holds another's bytes", (unsigned long long)known->block[i].ptr);
+		must(known->block[i].size == BOARD ||
+		     stamp_whole(nvmm_local(d->nvmm, known->block[i].ptr)), "0x%llx holds another's bytes", (unsigned long long)known->block[i].ptr);
+}
+
+static void check_boards(struct desk *d)
+{
+	for (unsigned i = 0; i < SEATS * THREADS; i++) {
+		struct journal *j = journal_at(d->c, i);
+		const uint64_t *word = j->board_ready ? nvmm_local(d->nvmm, j->board) : NULL;
+
+		for (unsigned k = 0; word && k < POSTS; k++)
+			must(word[k] == j->posted[k], "a published word is 0x%llx, not 0x%llx",
+			     (unsigned long long)word[k], (unsigned long long)j->posted[k]);
+	}
 }
 
 /* Pools and roots */
@@ -290,8 +307,10 @@ static struct list settle_all(struct campaign *c, struct nvmm_pool_info info[HEA
 	for (unsigned i = 0; i < HEAPS; i++) {
 		info[i] = (struct nvmm_pool_info){ .size = sizeof(info[i]) };
 		must(nvmm_pool_stat(d.nvmm, c->heap[i], &info[i]) == 0, "%s", nvmm_errmsg(d.nvmm));
+		must(nvmm_wait_settled(d.heap[i]) == 0, "%s", nvmm_errmsg(d.nvmm));
 		must(nvmm_heap_stat(d.heap[i], &figures) == 0, "%s", nvmm_errmsg(d.nvmm));
 	}
+	check_boards(&d);
 	check_pools(&d);
 	check_roots(&d);
 	known = known_blocks(&d);

@@ -287,11 +287,75 @@ static void step_swap(struct worker *w)
 		drop_block(w, cell);
 }
 
+/* A block in a word of the thread's board, in place of the one that is there, which is freed. */
+static void publish(struct worker *w, nvmm_ptr ptr, unsigned which)
+{
+	struct journal *j = w->j;
+	nvmm_ptr old = j->posted[which];
+	struct nvmm_action action[3] = { NVMM_STORE(j->board + which * sizeof(uint64_t), ptr) };
+	unsigned n = 1;
+	int r;
+
+	if (ptr != NVMM_NULL)
+		action[n++] = (struct nvmm_action)NVMM_COMMIT(ptr);
+	if (old != NVMM_NULL)
+		action[n++] = (struct nvmm_action)NVMM_FREE(old);
+	j->ptr = ptr;
+	j->old = old;
+	j->mark = which;
+	journal_begin(j, INTENT_PUBLISH);
+	r = nvmm_publish(desk_heap(w->d, j->board), action, n);
+	client_must(w->d->c, r == 0, "publish: %d: %s", r, nvmm_errmsg(w->d->nvmm));
+	j->posted[which] = ptr;
+	journal_end(j);
+}
+
+/* A reserved block is nobody's until it is published: no intent says that it may be there. */
+static void step_publish(struct worker *w)
+{
+	struct journal *j = w->j;
+	unsigned which = dice(w, POSTS), fate = dice(w, 8);
+	nvmm_ptr ptr = NVMM_NULL;
+	size_t size = random_size(w);
+	int r;
+
+	if (!j->board_ready)
+		return;
+	if (fate > 0) {
+		ptr = nvmm_reserve(desk_heap(w->d, j->board), size);
+		client_must(w->d->c, ptr != NVMM_NULL || errno == ENOSPC, "reserve of %zu: %s: %s", size,
+			    strerror(errno), nvmm_errmsg(w->d->nvmm));
+		if (ptr == NVMM_NULL)
+			return;
+		stamp_write(local(w, ptr), size, ++j->serial);
+	}
+	if (fate != 1) {
+		publish(w, ptr, which);
+		return;
+	}
+	r = nvmm_free(desk_heap(w->d, ptr), ptr);
+	client_must(w->d->c, r == -EBUSY, "free of a reserved block: %d", r);
+	r = nvmm_cancel(desk_heap(w->d, ptr), ptr);
+	client_must(w->d->c, r == 0, "cancel: %d: %s", r, nvmm_errmsg(w->d->nvmm));
+}
+
+/* A word that another thread changes, its block in it: one of the exchange, or of a board. */
+static _Atomic nvmm_ptr *random_word(struct worker *w)
+{
+	unsigned seat = dice(w, SEATS), thread = dice(w, THREADS);
+	struct journal *j = &w->d->c->shadow->seat[seat].journal[thread];
+	nvmm_ptr *words;
+
+	if (dice(w, 2) || !j->board_ready)
+		return &w->d->exchange->word[seat][thread][dice(w, WORDS)];
+	words = local(w, j->board);
+	return (_Atomic nvmm_ptr *)&words[dice(w, POSTS)];
+}
+
 /* What is found in an epoch stays as it is until its end. */
 static void step_read(struct worker *w)
 {
-	struct exchange *x = w->d->exchange;
-	_Atomic nvmm_ptr *word = &x->word[dice(w, SEATS)][dice(w, THREADS)][dice(w, WORDS)];
+	_Atomic nvmm_ptr *word = random_word(w);
 	uint64_t serial;
 	nvmm_ptr ptr;
 	int r = nvmm_epoch_enter(w->d->nvmm);
@@ -416,6 +480,8 @@ static void step(struct worker *w)
 		step_take(w);
 	else if (n < 3500)
 		step_swap(w);
+	else if (n < 3600)
+		step_publish(w);
 	else if (n < 4092)
 		step_read(w);
 	else if (n < 4094)
@@ -424,22 +490,32 @@ static void step(struct worker *w)
 		step_pool(w);
 }
 
-/* The two blocks that the root goes between; they are the thread's for ever. */
-static void roots_take(struct worker *w)
+/* The two blocks that the root goes between, and the board; they are the thread's for ever. */
+static void own_take(struct worker *w, _Atomic nvmm_ptr *own, unsigned heap)
 {
-	unsigned cell;
+	unsigned cell = journal_cell(w->j, 0, false);
 
-	/* Who was killed between the two stores below has one twice. */
-	for (unsigned i = 0; i < 2 * CELLS; i++)
-		if (w->j->held[i / 2] == w->j->root[i % 2])
-			w->j->held[i / 2] = NVMM_NULL;
-	for (unsigned i = 0; i < 2; i++) {
-		cell = journal_cell(w->j, 0, false);
-		if (w->j->root[i] != NVMM_NULL || cell == NO_CELL || !take_block(w, cell, 64, 0))
-			continue;
-		w->j->root[i] = w->j->ptr;
-		w->j->held[cell] = NVMM_NULL;
-	}
+	/* Who was killed between the two stores below has it twice. */
+	for (unsigned i = 0; *own != NVMM_NULL && i < CELLS; i++)
+		if (w->j->held[i] == *own)
+			w->j->held[i] = NVMM_NULL;
+	if (*own != NVMM_NULL || cell == NO_CELL || !take_block(w, cell, 64, heap))
+		return;
+	*own = w->j->ptr;
+	w->j->held[cell] = NVMM_NULL;
+}
+
+static void owns_take(struct worker *w)
+{
+	struct journal *j = w->j;
+
+	own_take(w, &j->root[0], 0);
+	own_take(w, &j->root[1], 0);
+	own_take(w, &j->board, w->place.thread % HEAPS);
+	if (j->board == NVMM_NULL || j->board_ready)
+		return;
+	memset(local(w, j->board), 0, POSTS * sizeof(uint64_t));
+	j->board_ready = true;
 }
 
 static void *worker_run(void *arg)
@@ -447,7 +523,7 @@ static void *worker_run(void *arg)
 	struct worker *w = arg;
 	struct shadow *shadow = w->d->c->shadow;
 
-	roots_take(w);
+	owns_take(w);
 	/* ordering: relaxed; it alone says something. */
 	while (!atomic_load_explicit(&shadow->stop, memory_order_relaxed)) {
 		step(w);

@@ -29,10 +29,10 @@ unsigned journal_cell(const struct journal *j, unsigned from, bool full)
 	return NO_CELL;
 }
 
-bool journal_root_apart(const struct journal *j, unsigned k)
+bool journal_apart(const struct journal *j, nvmm_ptr ptr)
 {
 	for (unsigned i = 0; i < CELLS; i++)
-		if (j->held[i] == j->root[k])
+		if (j->held[i] == ptr)
 			return false;
 	return true;
 }
@@ -97,6 +97,21 @@ static void settle_swap(struct place *p)
 	j->held[j->cell] = j->old;
 }
 
+/* All or nothing, once the daemon has settled the dead one. */
+static void settle_publish(struct place *p)
+{
+	struct journal *j = p->j;
+	struct desk *d = p->desk;
+	int r = nvmm_wait_settled(desk_heap(d, j->board));
+	nvmm_ptr is;
+
+	client_must(d->c, r == 0, "wait_settled: %d: %s", r, nvmm_errmsg(d->nvmm));
+	is = ((const uint64_t *)nvmm_local(d->nvmm, j->board))[j->mark];
+	client_must(d->c, is == j->ptr || is == j->old, "a word is 0x%llx, not 0x%llx or 0x%llx",
+		    (unsigned long long)is, (unsigned long long)j->ptr, (unsigned long long)j->old);
+	j->posted[j->mark] = is;
+}
+
 void journal_settle(struct place *p)
 {
 	struct exchange *x = p->desk->exchange;
@@ -117,6 +132,9 @@ void journal_settle(struct place *p)
 		break;
 	case INTENT_SWAP:
 		settle_swap(p);
+		break;
+	case INTENT_PUBLISH:
+		settle_publish(p);
 		break;
 	default:
 		break;

@@ -21,6 +21,7 @@
 #define CELLS 48u
 #define DOUBTS 192u
 #define NO_CELL CELLS
+#define POSTS 7u /* words of a board */
 
 enum intent {
 	INTENT_NONE,
@@ -29,6 +30,7 @@ enum intent {
 	INTENT_PUT,   /* from `cell` into `ring`, whose tail is `mark` */
 	INTENT_TAKE,  /* `ptr` into `cell` from `ring`, whose head is `mark` */
 	INTENT_SWAP,  /* `ptr` in `cell` against the word `mark`, which is `old` */
+	INTENT_PUBLISH, /* `ptr` (or nothing) in the board's word `mark`, which is `old` */
 };
 
 /* What nobody can know who was not there. */
@@ -56,8 +58,13 @@ struct journal {
 	_Atomic bool seen[CELLS];
 
 	/* Its root is one of these, or not there; bit i: it may be i - 1, bit 0: none. */
-	nvmm_ptr root[2];
+	_Atomic nvmm_ptr root[2];
 	_Atomic unsigned root_may;
+
+	/* A block of words that are changed by publishing alone, and what they were last. */
+	_Atomic nvmm_ptr board;
+	_Atomic bool board_ready;
+	_Atomic nvmm_ptr posted[POSTS];
 
 	/* A pool of its own, known by `pool` in its name. */
 	uint64_t pool;
@@ -91,5 +98,5 @@ unsigned journal_cell(const struct journal *j, unsigned from, bool full);
 /* The ring that a thread takes from: 0: of the process before, 1: of the thread before. */
 struct ring *journal_source(struct exchange *x, unsigned seat, unsigned thread, unsigned which);
 
-/* Whether root[k] is held as the thread's root alone, not in a cell besides: so it is for a moment. */
-bool journal_root_apart(const struct journal *j, unsigned k);
+/* Whether a block of the thread's own (a root's, the board) is in no cell besides, as it is for a moment. */
+bool journal_apart(const struct journal *j, nvmm_ptr ptr);

@@ -10,6 +10,7 @@
 #include "media/limbo.h"
 #include "media/mark.h"
 #include "media/marks.h"
+#include "media/publish.h"
 #include "tests/unit/heap_fixture.h"
 
 static struct counts {
@@ -153,7 +154,7 @@ START_TEST(grant_and_adopt)
 }
 END_TEST
 
-/* To give a span up is to flush its three maps, and later its mark; its drain is the next one. */
+/* To give a span up is to flush its maps and its mark, with one drain for many, unless it is open again. */
 START_TEST(give_up)
 {
 	struct span_at at;
@@ -162,16 +163,15 @@ START_TEST(give_up)
 	at = span_of(get(lane, 64));
 	counts = (struct counts){ 0 };
 	ck_assert(span_close_begin(&fix.heap, &at, &closing));
-	expect(2, 0);
-	span_close_end(&closing);
-	expect(1, 0);
-	/* Opened by another in between, it stays open. */
-	ck_assert(span_open(&fix.heap, &at));
+	expect(0, 0);
+	span_close_end(&fix.heap, &closing, 1);
+	expect(3, 1);
+	span_open(&fix.heap, &at);
 	expect(1, 1);
+	/* Opened by another in between. */
 	ck_assert(span_close_begin(&fix.heap, &at, &closing));
-	ck_assert(span_open(&fix.heap, &at));
-	counts = (struct counts){ 0 };
-	span_close_end(&closing);
+	span_open(&fix.heap, &at);
+	span_close_end(&fix.heap, &closing, 1);
 	expect(0, 0);
 	ck_assert(span_trusted(&fix.heap, &at));
 }
@@ -255,7 +255,68 @@ START_TEST(heap_closed)
 	ck_assert_int_eq(marks_close(&fix.heap), 0);
 	expect(3, 2);
 	ck_assert_int_eq(marks_close(&fix.heap), 0);
-	expect(0, 2);
+	expect(0, 1);
+}
+END_TEST
+
+/* Reserving: the entry. Cancelling: the limbo bit, then the entry. */
+START_TEST(reserving)
+{
+	struct reservations *res;
+	uint64_t ptr, watch;
+	bool wake;
+
+	ck_assert_int_eq(reservations_new(&res), 0);
+	(void)get(lane, 64);
+	counts = (struct counts){ 0 };
+	ck_assert_int_eq(lane_reserve(lane, res, 64, &ptr), 0);
+	expect(1, 1);
+	ck_assert_int_eq(lane_cancel(lane, res, ptr, &wake, &watch), 0);
+	if (wake)
+		lane_deferred(lane);
+	expect(2, 2);
+	reservations_free(res);
+}
+END_TEST
+
+/* Four drains: the words' old values and the log; its commit; words, entry and limbo bit; the end. */
+START_TEST(publishing)
+{
+	uint64_t root = get(lane, 64), old = get(lane, 64), fresh, watch;
+	struct reservations *res;
+	size_t bad;
+	bool wake;
+
+	ck_assert_int_eq(reservations_new(&res), 0);
+	ck_assert_int_eq(lane_reserve(lane, res, 64, &fresh), 0);
+	counts = (struct counts){ 0 };
+	const struct publish_action actions[] = {
+		{ .kind = LOG_COMMIT_BLOCK, .where = fresh },
+		{ .kind = LOG_STORE, .where = root, .value = 1, .word = fixture_at(&fix, root) },
+		{ .kind = LOG_STORE, .where = root + 8, .value = 2,
+		  .word = fixture_at(&fix, root + 8) },
+		{ .kind = LOG_FREE_BLOCK, .where = old },
+	};
+	ck_assert_int_eq(lane_publish(lane, res, actions, ARRAY_SIZE(actions), &bad, &wake, &watch),
+			 0);
+	if (wake)
+		lane_deferred(lane);
+	expect(2 + 1 + 1 + 4 + 1, 4);
+	reservations_free(res);
+}
+END_TEST
+
+/* Each span that the dead owned is closed by its own drain; and one drain after its reservations. */
+START_TEST(settling)
+{
+	for (size_t size = 64; size <= 256; size *= 2)
+		(void)get(lane, size);
+	counts = (struct counts){ 0 };
+	fix.alive[1] = false;
+	ck_assert_int_eq(grant_settle(fix.grant, 1), 0);
+	expect(9, 4);
+	lane_forget(lane);
+	lane = fixture_lane(&fix, 3);
 }
 END_TEST
 
@@ -297,6 +358,9 @@ int main(void)
 	tcase_add_test(t, large);
 	tcase_add_test(t, retire);
 	tcase_add_test(t, heap_closed);
+	tcase_add_test(t, reserving);
+	tcase_add_test(t, publishing);
+	tcase_add_test(t, settling);
 	tcase_add_test(t, in_process);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);

@@ -189,6 +189,54 @@ START_TEST(freed_by_another)
 }
 END_TEST
 
+/* What is remembered of another's units is of no use any more once they are of another class. */
+START_TEST(units_change_their_class)
+{
+	static const size_t sizes[] = { 64, 1000, 64, 70000, 48 };
+	struct lane *producer = fixture_lane(&fix, 1), *consumer = fixture_lane(&fix, 2);
+
+	for (unsigned i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+		uint64_t *ptrs;
+		size_t n = fill(producer, sizes[i], &ptrs);
+
+		for (size_t k = 0; k < n; k++) {
+			ck_assert_int_eq(lane_dealloc(consumer, ptrs[k] + 8), -EINVAL);
+			ck_assert_int_eq(lane_dealloc(consumer, ptrs[k]), 0);
+			ck_assert_int_eq(lane_dealloc(consumer, ptrs[k]), -EALREADY);
+		}
+		fixture_expect_used(&fix, 0);
+		fixture_check(&fix);
+		free(ptrs);
+	}
+	lane_free(consumer);
+	lane_free(producer);
+}
+END_TEST
+
+/* Of full spans: the word that is freed into is the one that is allocated from. */
+START_TEST(what_was_freed_is_given_next)
+{
+	struct lane *lane = fixture_lane(&fix, 1);
+	uint64_t *ptrs;
+	size_t n = fill(lane, 64, &ptrs);
+
+	for (size_t k = 0; k < n; k += 61) {
+		ck_assert_int_eq(lane_dealloc(lane, ptrs[k]), 0);
+		ck_assert_int_eq(lane_dealloc(lane, ptrs[k]), -EALREADY);
+		ck_assert_uint_eq(must_alloc(lane, 64), ptrs[k]);
+	}
+	/* The same of several at a time: none is lost from sight. */
+	for (size_t k = 0; k < n; k += 61)
+		ck_assert_int_eq(lane_dealloc(lane, ptrs[k]), 0);
+	for (size_t k = 0; k < n; k += 61)
+		ck_assert_uint_ne(lane_alloc(lane, 64), 0);
+	ck_assert_uint_eq(lane_alloc(lane, 64), 0);
+	fixture_check(&fix);
+	free(ptrs);
+	lane_free(lane);
+}
+END_TEST
+
 START_TEST(death_gives_spans_back)
 {
 	struct lane *dead = fixture_lane(&fix, 9), *other = fixture_lane(&fix, 10);
@@ -440,6 +488,8 @@ int main(void)
 	tcase_add_test(t, full_then_free_then_full);
 	tcase_add_test(t, whole_heap_comes_back);
 	tcase_add_test(t, freed_by_another);
+	tcase_add_test(t, units_change_their_class);
+	tcase_add_test(t, what_was_freed_is_given_next);
 	tcase_add_test(t, death_gives_spans_back);
 	tcase_add_test(t, a_run_is_as_long_as_asked);
 	tcase_add_test(t, large_blocks_are_kept);

@@ -115,6 +115,7 @@ struct nvmm_pool_options {
 	 * owner's share that is used up; what was allocated never lacks it later.
 	 */
 	bool sparse;
+	uint32_t priority; /* heaps: 0..255; the higher, the earlier recovered after a crash */
 };
 
 struct nvmm_pool_info {
@@ -264,6 +265,81 @@ struct nvmm_heap_class {
 /* Counts the heap by size classes, those that have spans, the smallest first, large blocks last: fills up
  * to `n` of `classes`, and returns how many there are, at most 52, or an error. As nvmm_heap_stat(). */
 int nvmm_heap_classes(struct nvmm_heap *heap, struct nvmm_heap_class *classes, size_t n);
+
+/* Recovery of heaps. The daemon recovers by itself what a crash left; these look, and decide the rest. */
+
+enum nvmm_block_state {
+	NVMM_BLOCK_ALLOCATED = 1,
+	NVMM_BLOCK_LIMBO = 2,   /* freed with delay, not yet free */
+	NVMM_BLOCK_SUSPECT = 3, /* allocated, or free before power was cut: nobody else can tell */
+};
+
+/*
+ * Calls fn for each allocated block, with the bytes that it can hold. Beside others' allocation, what
+ * they allocate and free meanwhile may be met or not; no block is met twice. fn may use the heap,
+ * and free. Stops at the first value that is not 0 and returns it. -EUCLEAN: the heap is damaged.
+ */
+int nvmm_heap_walk(struct nvmm_heap *heap,
+		   int (*fn)(nvmm_ptr ptr, size_t size, enum nvmm_block_state state, void *arg),
+		   void *arg);
+
+struct nvmm_finding {
+	const char *file;  /* in the pool's directory; all strings are valid during the call */
+	uint64_t offset;   /* bytes, in it */
+	const char *what;  /* which rule is broken */
+	const char *so;    /* what follows from it */
+};
+
+struct nvmm_heap_report {
+	size_t size; /* sizeof(struct nvmm_heap_report): set it before the call */
+	void (*found)(const struct nvmm_finding *finding, void *arg); /* NULL: nobody; set it */
+	void *arg;           /* of `found`; set it */
+	uint64_t blocks;     /* allocated */
+	uint64_t used;       /* bytes of them */
+	uint64_t limbo;      /* of `used` */
+	uint64_t suspects;   /* of `blocks` */
+	uint64_t violations; /* rules that were found broken; `found` has heard of the first 64 */
+};
+
+/*
+ * Has the daemon read all metadata of the heap, and says what is wrong with them; changes nothing. 0: it
+ * was read, whatever was found. Beside others' allocation the counts are near.
+ */
+int nvmm_heap_check(struct nvmm_heap *heap, struct nvmm_heap_report *report);
+
+enum nvmm_recover_mode {
+	NVMM_RECOVER_ONLINE = 0,  /* beside others: what is empty is given back, the rest verified */
+	NVMM_RECOVER_OFFLINE = 1, /* alone: what was interrupted is completed, all of it is verified */
+};
+
+/*
+ * Recovers the heap, and waits for it; `progress` (may be NULL) is told now and then how many bytes of how
+ * many are done. The heap stays open. -EBUSY: OFFLINE, and others have it open (opens meanwhile
+ * wait); -EUCLEAN: damage was found; -EROFS: opened read-only; -EACCES. With OFFLINE no other thread
+ * may be using the heap.
+ */
+int nvmm_heap_recover(struct nvmm_heap *heap, enum nvmm_recover_mode mode,
+		      void (*progress)(uint64_t done, uint64_t total, void *arg), void *arg);
+
+#define NVMM_SWEEP_SUSPECTS 0u /* blocks of which nobody knows since power was cut */
+#define NVMM_SWEEP_ALL 1u      /* every block: -EBUSY while others have the heap open */
+
+struct nvmm_sweep_info {
+	size_t size;    /* sizeof(struct nvmm_sweep_info): set it before the call */
+	uint64_t asked; /* blocks */
+	uint64_t freed;
+	uint64_t bytes; /* of those freed */
+};
+
+/*
+ * Asks is_live about blocks, and frees those that the program says it does not reach. A crash in between
+ * leaves each block as it was or free: sweep again. The caller vouches for it that nobody takes
+ * one of these blocks into use meanwhile. `ret` may be NULL. -EROFS: opened read-only; -EUCLEAN:
+ * the heap is damaged.
+ */
+int nvmm_heap_sweep(struct nvmm_heap *heap, unsigned flags,
+		    bool (*is_live)(nvmm_ptr ptr, size_t size, void *arg), void *arg,
+		    struct nvmm_sweep_info *ret);
 
 /* Blocks */
 

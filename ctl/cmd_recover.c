@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * nvmmctl recover: has heaps recovered, or shows how far it is. Recoveries go on in the daemon: who
+ * only watches, or stops watching, changes nothing.
+ */
+#include <time.h>
+#include <unistd.h>
+
+#include "ctl/poolview.h"
+#include "libclient/call.h"
+
+#define POOLS_AT_ONCE 64u
+
+static const char *state_name(uint32_t state)
+{
+	static const char *const names[] = { "none", "waits", "runs", "held", "done", "failed" };
+
+	return state < ARRAY_SIZE(names) ? names[state] : "unknown";
+}
+
+static bool goes_on(const Nvmm__RecoverPool *pool)
+{
+	return pool->state == 1 || pool->state == 2;
+}
+
+static int ask(struct ctl *ctl, uint32_t id, uint32_t after, struct nvmm_reply *reply)
+{
+	Nvmm__RecoverStatus op = NVMM__RECOVER_STATUS__INIT;
+	Nvmm__Request request = NVMM_REQUEST(RECOVER_STATUS, recover_status, &op);
+
+	op.id = id;
+	op.after = after;
+	return nvmm_call(ctl->nvmm, &request, NVMM__REPLY__RESULT_RECOVER_STATUS, 0, reply);
+}
+
+static int begin(struct ctl *ctl, uint32_t id)
+{
+	_cleanup(nvmm_reply_deinit) struct nvmm_reply reply = NVMM_REPLY_INIT;
+	Nvmm__Recover op = NVMM__RECOVER__INIT;
+	Nvmm__Request request = NVMM_REQUEST(RECOVER, recover, &op);
+
+	op.id = id;
+	op.offline = ctl_option(ctl, "offline") != NULL;
+	op.repair = ctl_option(ctl, "repair") != NULL;
+	return nvmm_call(ctl->nvmm, &request, NVMM__REPLY__RESULT__NOT_SET, 0, &reply);
+}
+
+/* One line on the terminal, written over; nothing elsewhere. */
+static void show_progress(struct ctl *ctl, uint64_t done, uint64_t total)
+{
+	if (!ctl_option(ctl, "watch") || ctl->json || !isatty(fileno(ctl->err)))
+		return;
+	fprintf(ctl->err, "\r%5.1f %% of %.1f GiB", total ? 100.0 * (double)done / (double)total : 100.0,
+		(double)total / (1 << 30));
+	fflush(ctl->err);
+}
+
+static void wait_a_little(void)
+{
+	nanosleep(&(struct timespec){ .tv_nsec = 20000000 }, NULL);
+}
+
+static void write_pool(struct ctl *ctl, const Nvmm__RecoverPool *pool)
+{
+	struct writer *w = ctl->writer;
+
+	writer_item(w);
+	writer_count(w, "id", "pool", pool->id);
+	writer_text(w, "name", "name", pool->name);
+	writer_text(w, "state", "state", state_name(pool->state));
+	writer_count(w, "priority", "priority", pool->priority);
+	writer_bytes(w, "bytes", "size", pool->bytes);
+	writer_bytes(w, "bytes_done", "done", pool->bytes_done);
+	writer_count(w, "ms", "ms", pool->ms);
+	writer_text(w, "text", "what", pool->text);
+}
+
+/* Waits for one pool's recovery and writes what became of it. */
+static enum ctl_exit finish_pool(struct ctl *ctl, uint32_t id)
+{
+	for (;; wait_a_little()) {
+		_cleanup(nvmm_reply_deinit) struct nvmm_reply reply = NVMM_REPLY_INIT;
+		const Nvmm__RecoverPool *pool;
+		int r = ask(ctl, id, 0, &reply);
+
+		if (r < 0)
+			return ctl_fail(ctl, r);
+		if (reply.msg->recover_status->n_pools != 1)
+			return ctl_fail(ctl, -EPROTO);
+		pool = reply.msg->recover_status->pools[0];
+		show_progress(ctl, pool->bytes_done, pool->bytes);
+		if (goes_on(pool))
+			continue;
+		write_pool(ctl, pool);
+		return pool->state == 5 ? CTL_DAMAGED : CTL_DONE;
+	}
+}
+
+static enum ctl_exit recover_one(struct ctl *ctl, uint32_t id)
+{
+	int r = begin(ctl, id);
+
+	return r < 0 ? ctl_fail(ctl, r) : finish_pool(ctl, id);
+}
+
+static enum ctl_exit recover_named(struct ctl *ctl)
+{
+	enum ctl_exit worst = CTL_DONE;
+
+	for (size_t i = 0; i < ctl->n_args; i++) {
+		nvmm_pool_id id;
+		enum ctl_exit code = poolview_find(ctl, ctl->args[i], &id);
+
+		if (code == CTL_DONE)
+			code = recover_one(ctl, id);
+		if (code != CTL_DONE && code != CTL_DAMAGED)
+			return code;
+		worst = code == CTL_DAMAGED ? code : worst;
+	}
+	return worst;
+}
+
+static enum ctl_exit recover_all(struct ctl *ctl)
+{
+	enum ctl_exit worst = CTL_DONE;
+	nvmm_pool_id after = 0;
+
+	for (;;) {
+		struct nvmm_pool_info infos[POOLS_AT_ONCE];
+		int n = nvmm_pool_list(ctl->nvmm, after, infos, POOLS_AT_ONCE);
+
+		if (n <= 0)
+			return n < 0 ? ctl_fail(ctl, n) : worst;
+		for (int i = 0; i < n; i++) {
+			enum ctl_exit code = CTL_DONE;
+
+			after = infos[i].id;
+			if (infos[i].kind == NVMM_POOL_HEAP || infos[i].damaged)
+				code = recover_one(ctl, after);
+			if (code != CTL_DONE && code != CTL_DAMAGED)
+				return code;
+			worst = code == CTL_DAMAGED ? code : worst;
+		}
+	}
+}
+
+/* Writes the pools of one answer; where the next one begins, 0: it was all. */
+static uint32_t write_some(struct ctl *ctl, const Nvmm__RecoverStatusReply *status,
+			   enum ctl_exit *worst)
+{
+	uint32_t last = 0;
+
+	for (size_t i = 0; i < status->n_pools; i++) {
+		write_pool(ctl, status->pools[i]);
+		last = status->pools[i]->id;
+		if (status->pools[i]->state == 5)
+			*worst = CTL_DAMAGED;
+	}
+	return status->more ? last : 0;
+}
+
+static enum ctl_exit write_status(struct ctl *ctl)
+{
+	enum ctl_exit worst = CTL_DONE;
+	uint32_t after = 0;
+
+	do {
+		_cleanup(nvmm_reply_deinit) struct nvmm_reply reply = NVMM_REPLY_INIT;
+		int r = ask(ctl, 0, after, &reply);
+
+		if (r < 0)
+			return ctl_fail(ctl, r);
+		after = write_some(ctl, reply.msg->recover_status, &worst);
+	} while (after > 0);
+	return worst;
+}
+
+/* Until the pools of an unclean start are done; those that are held wait for a command. */
+static enum ctl_exit watch(struct ctl *ctl)
+{
+	for (bool on = true; on; wait_a_little()) {
+		_cleanup(nvmm_reply_deinit) struct nvmm_reply reply = NVMM_REPLY_INIT;
+		const Nvmm__RecoverStatusReply *status;
+		int r = ask(ctl, 0, 0, &reply);
+
+		if (r < 0)
+			return ctl_fail(ctl, r);
+		status = reply.msg->recover_status;
+		show_progress(ctl, status->bytes_done, status->bytes);
+		on = false;
+		for (size_t i = 0; i < status->n_pools; i++)
+			on |= goes_on(status->pools[i]);
+	}
+	return CTL_DONE;
+}
+
+static enum ctl_exit run(struct ctl *ctl)
+{
+	bool all = ctl_option(ctl, "all") != NULL;
+	enum ctl_exit code;
+
+	if (all && ctl->n_args > 0)
+		return ctl_usage(ctl, "--all and pools");
+	if (!all && ctl->n_args == 0 && (ctl_option(ctl, "offline") || ctl_option(ctl, "repair")))
+		return ctl_usage(ctl, "which pools? --all recovers each");
+	code = ctl_connect(ctl);
+	if (code != CTL_DONE)
+		return code;
+	if (!all && ctl->n_args == 0 && ctl_option(ctl, "watch"))
+		code = watch(ctl);
+	if (code != CTL_DONE)
+		return code;
+	writer_list(ctl->writer, "pools");
+	if (all)
+		code = recover_all(ctl);
+	else
+		code = ctl->n_args > 0 ? recover_named(ctl) : write_status(ctl);
+	if (!ctl->failed)
+		writer_list_end(ctl->writer, "Nothing was to be recovered.");
+	return code;
+}
+
+static const char help[] =
+	"Has heaps recovered and waits for it: what is empty is given back, everything is verified.\n"
+	"The daemon does so by itself when it was not stopped in order. With --offline nobody\n"
+	"else may have the heap open, and opens wait; what was interrupted is completed. With\n"
+	"--repair, which is offline, what is rotten is mended: what is provably good is kept, what\n"
+	"cannot be told is kept as allocated, and `nvmmctl check` before says what that is.\n"
+	"Without pools it shows those that were or are being recovered; with --watch it waits for\n"
+	"them. The exit status is 5 if a pool is found damaged.\n"
+	"\n"
+	"Examples:\n"
+	"  nvmmctl recover --watch\n"
+	"  nvmmctl recover words --offline\n"
+	"  nvmmctl recover words --repair\n";
+
+const struct command command_recover = {
+	.name = "recover",
+	.args = "[POOL...|--all] [--offline] [--repair] [--watch]",
+	.summary = "Has heaps recovered, or shows how far it is",
+	.help = help,
+	.max_args = 1024,
+	.options = {
+		{ "all", NULL, "every heap" },
+		{ "offline", NULL, "while nobody else has it open" },
+		{ "repair", NULL, "mend what is rotten first" },
+		{ "watch", NULL, "show progress on the terminal until it is done" },
+	},
+	.run = run,
+};

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Opening and locking.
+ *
+ * The root block is made by whoever comes first: allocated, zeroed, and put under its name by compare-and-swap. Who
+ * loses that race frees its block again.
+ *
+ * The lock is the kernel's (flock(2) on a file in /dev/shm or $TMPDIR), so that it is released whoever dies. The word
+ * `holder` tells the next one that its predecessor died with it.
+ */
+#include "shared.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define HEAP_BYTES (UINT64_C(64) << 20)
+#define ROOT "root"
+
+int shared_failed(struct shared *s, const char *what)
+{
+	fprintf(stderr, "%s: %s\n", what, nvmm_errmsg(s->nvmm));
+	return -1;
+}
+
+static int open_heap(struct shared *s, const char *name)
+{
+	struct nvmm_pool_options options = { .size = sizeof(options), .name = name };
+	nvmm_pool_id id = 0;
+
+	if (nvmm_pool_lookup(s->nvmm, name, &id) == -ENOENT &&
+	    nvmm_heap_create(s->nvmm, &id, HEAP_BYTES, &options) == -EEXIST)
+		nvmm_pool_lookup(s->nvmm, name, &id); /* another process was faster */
+	return nvmm_heap_open(&s->heap, s->nvmm, id, O_RDWR);
+}
+
+static int open_root(struct shared *s, size_t size)
+{
+	nvmm_ptr expected = NVMM_NULL, block;
+	int r = nvmm_root_get(s->heap, ROOT, &s->at);
+
+	if (r == -ENOENT) {
+		block = nvmm_zalloc(s->heap, size);
+		if (block == NVMM_NULL)
+			return -errno;
+		s->at = block;
+		r = nvmm_root_cas(s->heap, ROOT, &expected, block);
+		if (r == -EAGAIN) {
+			s->at = expected;
+			r = nvmm_free(s->heap, block);
+		}
+	}
+	if (r < 0)
+		return r;
+	s->root = nvmm_local(s->nvmm, s->at);
+	return s->root ? 0 : -errno;
+}
+
+static int open_lock(const char *name)
+{
+	const char *dir = getenv("TMPDIR");
+	char path[256];
+
+	snprintf(path, sizeof(path), "%s/nvmm-example-%s.lock", dir ? dir : "/dev/shm", name);
+	return open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+}
+
+int shared_open(struct shared *s, const char *name, size_t size)
+{
+	*s = (struct shared){ .lock = -1 };
+	if (nvmm_connect(&s->nvmm, NULL) < 0)
+		return shared_failed(s, "connect");
+	if (open_heap(s, name) < 0)
+		return shared_failed(s, name);
+	if (open_root(s, size) < 0)
+		return shared_failed(s, "root");
+	s->lock = open_lock(name);
+	if (s->lock < 0) {
+		perror("lock file");
+		return -1;
+	}
+	return 0;
+}
+
+void shared_close(struct shared *s)
+{
+	if (s->lock >= 0)
+		close(s->lock);
+	nvmm_heap_close(s->heap);
+	nvmm_disconnect(s->nvmm);
+}
+
+int shared_lock(struct shared *s)
+{
+	struct shared_root *root = s->root;
+
+	while (flock(s->lock, LOCK_EX) < 0)
+		if (errno != EINTR)
+			return -1;
+	if (root->holder != 0 && nvmm_wait_settled(s->heap) < 0)
+		return shared_failed(s, "waiting for a dead process to be settled");
+	root->holder = (uint64_t)getpid();
+	return 0;
+}
+
+void shared_unlock(struct shared *s)
+{
+	((struct shared_root *)s->root)->holder = 0;
+	flock(s->lock, LOCK_UN);
+}
