@@ -401,7 +401,7 @@ static int acquire(struct nvmm *nvmm, struct my_slot **ret)
 	_entry entry = ENTRY_NONE;
 	struct my_slot *s;
 	struct epochs *e;
-	uint32_t number;
+	uint32_t number = 0;
 	int r;
 
 	r = enter(&entry, nvmm);
