@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "common/macro.h"
+#include "media/untouched.h"
 #include "tests/unit/heap_fixture.h"
 
 #define UNITS 128u
@@ -84,9 +85,17 @@ static void free_all(struct lane *lane)
 
 START_TEST(only_once)
 {
+	struct span_at at;
+	uint32_t index;
+
 	start();
 	ck_assert(taken_clear(lanes[0], LARGE));
 	ck_assert(taken_clear(lanes[1], 2 * LARGE));
+	/* Nor are they for who would claim the same span, however he came by it. */
+	for (unsigned i = 0; i < n_blocks; i++) {
+		ck_assert_int_eq(heap_block(&fix.heap, blocks[i], &at, &index), 0);
+		ck_assert(!untouched_take(&fix.heap, &at));
+	}
 	free_all(lanes[0]);
 	for (unsigned i = 0; i < LANES; i++)
 		lane_release(lanes[i]);
