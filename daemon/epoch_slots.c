@@ -104,8 +104,11 @@ void session_epochs_restore(struct session *session)
 	int fd, r;
 
 	r = epoch_slots_file(&fd, session);
-	if (r == -ENOENT)
+	if (r == -ENOENT) {
+		/* Without descriptors the kernel does not even say whether there is one. */
+		session->epochs.unread = false;
 		return;
+	}
 	if (r == 0) {
 		r = fstat(fd, &st) < 0 ? -errno : map_slots(session, fd);
 		close(fd);
@@ -213,9 +216,9 @@ static struct epoch_age *age_of(struct session_epochs *e, uint32_t slot)
 static void warn_of(struct session *session, const struct epoch_reading *r, uint64_t ms)
 {
 	session->nvmmd->counters.readers_stalled++;
-	log_warning("thread %u of process %d (%s) has been in epoch %" PRIu64 " for %" PRIu64 " ms: what "
-		    "is freed with delay in the pools that it has open waits for it", r->tid,
-		    session->peer.process.pid, session->name, r->epoch, ms);
+	nvmmd_complain(session->nvmmd, "thread %u of process %d (%s) has been in epoch %" PRIu64 " for %"
+		       PRIu64 " ms: what is freed with delay in the pools that it has open waits for it",
+		       r->tid, session->peer.process.pid, session->name, r->epoch, ms);
 }
 
 static void note_reading(struct session *session, const struct epoch_reading *r, uint64_t now)

@@ -44,7 +44,8 @@
 #define URGENT_MS 1u       /* between ticks while an allocation waits */
 #define ROUNDS_MAX 4u      /* that an allocation runs at once, */
 #define PATIENCE_TICKS 5u  /* and waits for readers, */
-#define PATIENCE_MIN_MS UINT64_C(50) /* or this long if that is more */
+#define PATIENCE_MIN_MS UINT64_C(50) /* or this long if that is more, */
+#define PATIENCE_MAX_MS UINT64_C(1000) /* but no longer than this */
 
 static void tick(struct nvmmd *nvmmd);
 
@@ -53,17 +54,20 @@ static void tick(struct nvmmd *nvmmd);
 static int map_page(struct epochs *e)
 {
 	int fd = openat(e->dir, PAGE, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-	void *addr = MAP_FAILED;
+	void *addr;
+	int r;
 
 	if (fd < 0)
 		return -errno;
-	if (ftruncate(fd, sizeof(struct epoch_page)) == 0)
-		addr = mmap(NULL, sizeof(struct epoch_page), PROT_READ | PROT_WRITE,
-			    MAP_SHARED | MAP_POPULATE, fd, 0);
-	if (addr != MAP_FAILED)
-		e->page = addr;
+	/* The page itself too: a store to one that the file system has no room for is SIGBUS. */
+	r = -posix_fallocate(fd, 0, sizeof(struct epoch_page));
+	if (r == 0) {
+		addr = mmap(NULL, sizeof(struct epoch_page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		r = addr == MAP_FAILED ? -errno : 0;
+		e->page = r < 0 ? NULL : addr;
+	}
 	close(fd);
-	return addr == MAP_FAILED ? -errno : 0;
+	return r;
 }
 
 int epochs_init(struct nvmmd *nvmmd)
@@ -323,7 +327,8 @@ static void finish_pool(struct pool *pool, bool *more)
 		resume_waiting(pool);
 	else if (!TAILQ_EMPTY(&pool->epochs.waiting) && now >= pool->epochs.deadline)
 		resume_waiting(pool);
-	if (before == EPOCH_SNAPSHOT)
+	/* A request that could not be answered may have ended the last session that had it open. */
+	if (before == EPOCH_SNAPSHOT && pool->heap)
 		look_away(pool);
 }
 
@@ -367,6 +372,7 @@ static enum epoch_relief wait_for_readers(struct request *request, struct pool *
 
 	if (!pool->epochs.active || pool->damage)
 		return RELIEF_NONE;
+	patience = MIN(patience, PATIENCE_MAX_MS);
 	if (TAILQ_EMPTY(&pool->epochs.waiting))
 		pool->epochs.deadline = uv_now(&nvmmd->loop) + patience;
 	request->waited = true;

@@ -1,43 +1,79 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Mapping of single words. The engine has checked that the place is in a block, and touches the word inside
- * of its guard: a client may have cut the file short.
+ * Mapping of shelves for words. A dead client may have left a log in each of thousands of lanes, each with
+ * words all over the heap: so a shelf is mapped once a settlement, as long as it is, and not once a word. The
+ * engine has checked that the place is in a block, and touches the word inside of its guard: a client may cut
+ * the file short at any time.
  */
 #include "daemon/heap_words.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/macro.h"
 #include "daemon/pool_files.h"
 #include "media/format.h"
 
-static int word_map(void *ctx, uint64_t place, m64 **ret)
+static int window_map(struct heap_window *window, int fd)
 {
-	const struct heap_words *words = ctx;
-	uint64_t offset = place & ((UINT64_C(1) << 40) - 1);
-	char *page;
-	int fd, r;
+	struct stat st;
+	void *base;
 
-	r = pool_files_open(&fd, words->dir, words->home, POOL_FILE_SHELF, (uint32_t)(place >> 40) & 255,
-			    O_RDWR);
-	if (r < 0)
-		return r;
-	page = mmap(NULL, MEDIA_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
-		    (off_t)(offset & ~(uint64_t)(MEDIA_PAGE - 1)));
-	r = page == MAP_FAILED ? -errno : 0;
-	close(fd);
-	if (r < 0)
-		return r;
-	*ret = (m64 *)(void *)(page + offset % MEDIA_PAGE);
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	/* A client may have made it any length; none is mapped that no place can lie in. */
+	window->len = MIN((uint64_t)st.st_size, SHELF_SIZE_MAX) & ~(uint64_t)(MEDIA_PAGE - 1);
+	if (window->len == 0)
+		return -EIO;
+	base = mmap(NULL, window->len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (base == MAP_FAILED)
+		return -errno;
+	window->base = base;
 	return 0;
 }
 
-static void word_unmap(void *ctx, m64 *word)
+static int window_open(struct heap_words *words, uint32_t shelf)
 {
-	(void)ctx;
-	munmap((void *)((uintptr_t)word & ~(uintptr_t)(MEDIA_PAGE - 1)), MEDIA_PAGE);
+	int fd, r;
+
+	r = pool_files_open(&fd, words->dir, words->home, POOL_FILE_SHELF, shelf, O_RDWR);
+	if (r < 0)
+		return r;
+	r = window_map(&words->window[shelf], fd);
+	close(fd);
+	return r;
+}
+
+static int word_map(void *ctx, uint64_t place, m64 **ret)
+{
+	struct heap_words *words = ctx;
+	uint32_t shelf = (uint32_t)(place >> 40) & (POOL_SHELVES_MAX - 1);
+	uint64_t offset = place & ((UINT64_C(1) << 40) - 1);
+	const struct heap_window *window = &words->window[shelf];
+	int r = window->base ? 0 : window_open(words, shelf);
+
+	if (r < 0)
+		return r;
+	if (offset >= window->len)
+		return -EIO; /* cut short */
+	*ret = (m64 *)(void *)(window->base + offset);
+	return 0;
+}
+
+static void words_done(void *ctx)
+{
+	struct heap_words *words = ctx;
+
+	for (unsigned i = 0; i < POOL_SHELVES_MAX; i++) {
+		struct heap_window *window = &words->window[i];
+
+		if (window->base)
+			munmap(window->base, window->len);
+		*window = (struct heap_window){ .base = NULL };
+	}
 }
 
 int heap_words_init(struct heap_words *words, int pool_fd, uint16_t home)
@@ -48,7 +84,7 @@ int heap_words_init(struct heap_words *words, int pool_fd, uint16_t home)
 		return -errno;
 	words->dir = dir;
 	words->home = home;
-	words->words = (struct grant_words){ .map = word_map, .unmap = word_unmap, .ctx = words };
+	words->words = (struct grant_words){ .map = word_map, .done = words_done, .ctx = words };
 	return 0;
 }
 

@@ -1,15 +1,21 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Words in a heap's blocks, for settling what a dead process had begun to publish. The daemon maps no data
- * shelf but for the moment in which it completes such a word: a page of it.
+ * shelf but while it settles logs that have such words.
  */
 #pragma once
 
 #include "media/grant.h"
 
+struct heap_window {
+	char *base; /* NULL: the shelf is not mapped */
+	uint64_t len;
+};
+
 struct heap_words {
 	int dir; /* of the pool */
 	uint16_t home;
+	struct heap_window window[POOL_SHELVES_MAX];
 	struct grant_words words; /* ctx is the struct itself */
 };
 

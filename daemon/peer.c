@@ -86,7 +86,9 @@ static bool kill_pending(const char *status, const char *line)
 	return p && (strtoull(p + strlen(line), NULL, 16) >> (SIGKILL - 1) & 1);
 }
 
-#define PF_EXITING 4u /* of the kernel's task flags */
+/* Of the kernel's task flags. */
+#define PF_EXITING 0x4u
+#define PF_SIGNALED 0x400u /* it has taken a signal that ends it; it may be dumped yet, before it exits */
 
 /* Whether a thread exits, or is about to; true if it is gone. */
 static bool task_dying(int task)
@@ -94,7 +96,8 @@ static bool task_dying(int task)
 	char buf[4096], *p;
 	unsigned flags;
 
-	/* In this order: the signal is taken off before the flag is set. */
+	/* In this order: the signal is taken off before the flag is set, a few instructions later. A thread
+	 * that is caught between them and kept there, while we read both files, is taken for alive. */
 	if (read_task(buf, sizeof(buf), task, "status") &&
 	    (kill_pending(buf, "\nSigPnd:") || kill_pending(buf, "\nShdPnd:")))
 		return true;
@@ -103,7 +106,7 @@ static bool task_dying(int task)
 	/* Behind the name: state, ppid, pgrp, session, tty, tpgid, flags. */
 	p = strrchr(buf, ')');
 	return p && sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %u", &flags) == 1 &&
-	       (flags & PF_EXITING);
+	       (flags & (PF_EXITING | PF_SIGNALED));
 }
 
 bool process_dying(pid_t pid)

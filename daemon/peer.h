@@ -46,6 +46,9 @@ int process_parse_start(uint64_t *ret, const char *stat);
 
 /* Whether the process of a pidfd has ended. */
 bool process_ended(int pidfd);
-/* Whether a process that has not is about to: it exits, or SIGKILL is on its way to it. The kernel releases what it had
- * locked before its pidfd says that it has ended. False if /proc does not say. */
+/*
+ * Whether a process that has not is about to: it exits, SIGKILL is on its way to it, or it took another signal that
+ * ends it, and may be having its core dumped. The kernel releases what it had locked before its pidfd says that
+ * it has ended. False if /proc does not say.
+ */
 bool process_dying(pid_t pid);

@@ -105,6 +105,14 @@ _public nvmm_ptr nvmm_alloc(struct nvmm_heap *heap, size_t size)
 	return alloc_slow(heap, lane, size);
 }
 
+/* Whether a block that was just allocated is known to read zero: one of units that nobody ever had. */
+static bool is_clear(struct nvmm_heap *heap, nvmm_ptr ptr, size_t size)
+{
+	const struct lane *lane = size > CLASS_SIZE_MAX ? lanes_find(&heap->lanes) : NULL;
+
+	return lane && lane_gave_clear(lane, ptr);
+}
+
 _public nvmm_ptr nvmm_zalloc(struct nvmm_heap *heap, size_t size)
 {
 	nvmm_ptr ptr = nvmm_alloc(heap, size);
@@ -120,7 +128,8 @@ _public nvmm_ptr nvmm_zalloc(struct nvmm_heap *heap, size_t size)
 		errno = error;
 		return NVMM_NULL;
 	}
-	memset(p, 0, size);
+	if (!is_clear(heap, ptr, size))
+		memset(p, 0, size);
 	return ptr;
 }
 

@@ -127,6 +127,8 @@ void epochs_fork_child(void)
 
 		if (fd >= 0)
 			close(fd);
+		/* Whatever is mapped there from now on is the child's, and not to be unmapped. */
+		e->slots = NULL;
 	}
 }
 
@@ -351,10 +353,14 @@ static int idle_room(struct epochs *e)
 static int slot_room(const struct epochs *e)
 {
 	off_t at = offsetof(struct epoch_slots, slot) + e->used * sizeof(struct epoch_slot);
+	int r;
 
-	if (at % EPOCH_PAGE_SIZE != 0 || fallocate(e->fd, FALLOC_FL_KEEP_SIZE, at, EPOCH_PAGE_SIZE) == 0)
+	if (at % EPOCH_PAGE_SIZE != 0)
 		return 0;
-	return errno == EOPNOTSUPP || errno == ENOSYS ? 0 : -errno;
+	do
+		r = fallocate(e->fd, FALLOC_FL_KEEP_SIZE, at, EPOCH_PAGE_SIZE);
+	while (r < 0 && errno == EINTR);
+	return r == 0 || errno == EOPNOTSUPP || errno == ENOSYS ? 0 : -errno;
 }
 
 /* Takes a slot for the calling thread. Process lock held. */
@@ -395,7 +401,7 @@ static int acquire(struct nvmm *nvmm, struct my_slot **ret)
 	_entry entry = ENTRY_NONE;
 	struct my_slot *s;
 	struct epochs *e;
-	uint32_t number;
+	uint32_t number = 0;
 	int r;
 
 	r = enter(&entry, nvmm);

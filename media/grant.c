@@ -24,6 +24,7 @@
 #include "media/grant_private.h"
 #include "media/guard.h"
 #include "media/mark.h"
+#include "media/untouched.h"
 
 #define SCAN_BUDGET 64u  /* hint words that a request looks at before it takes fresh units */
 
@@ -51,18 +52,33 @@ static uint32_t next_generation(const struct heap_shelf *shelf, uint64_t unit)
 struct typing {
 	struct grant *grant;
 	struct run run; /* the free run that it is cut from */
+	uint64_t untouched; /* its units from here on were never granted */
 	struct span span;
 };
+
+/* The word of a free run that is made of [unit, unit + length) of the run. */
+static void put_free(const struct typing *t, uint64_t unit, uint64_t length, uint32_t generation)
+{
+	struct heap_shelf *shelf = t->grant->heap->shelf[t->run.shelf];
+
+	put_word(t->grant, shelf, unit,
+		 (struct span){ .kind = SPAN_FREE,
+				.class = unit >= t->untouched ? FREE_UNTOUCHED : 0,
+				.length = (uint32_t)length,
+				.generation = generation });
+	persist_words(t->grant, shelf, unit, 1);
+}
 
 /*
  * The free run of a grant may be several in the table, joined in the index alone: its head's word is
  * made to cover all of it before words behind it cease to be heads.
  */
-static void cover(struct grant *g, struct heap_shelf *shelf, const struct run *run)
+static void cover(const struct typing *t)
 {
-	struct span head = span_unpack(media_load64(&shelf->table[run->unit]));
+	const struct heap_shelf *shelf = t->grant->heap->shelf[t->run.shelf];
+	struct span head = span_unpack(media_load64(&shelf->table[t->run.unit]));
 
-	if (head.length >= run->length)
+	if (head.length >= t->run.length)
 		return;
 	/*
 	 * COMMIT: the runs are one.
@@ -71,10 +87,7 @@ static void cover(struct grant *g, struct heap_shelf *shelf, const struct run *r
 	 *   ordering:     release; nobody but the daemon acts on a free run's length.
 	 *   durable:      drained before the words inside change.
 	 */
-	put_word(g, shelf, run->unit, (struct span){ .kind = SPAN_FREE,
-						     .length = (uint32_t)run->length,
-						     .generation = head.generation });
-	persist_words(g, shelf, run->unit, 1);
+	put_free(t, t->run.unit, t->run.length, head.generation);
 }
 
 static bool covers(struct heap_shelf *shelf, const struct run *run, uint64_t units)
@@ -84,14 +97,15 @@ static bool covers(struct heap_shelf *shelf, const struct run *run, uint64_t uni
 
 /* An empty state record of a span. The word `open` goes on: who closed the last span here may still
  * look at it. */
-static void clear_record(const struct state_layout *l, char *record, uint64_t word, uint32_t unit)
+static void clear_record(const struct state_layout *l, char *record, uint64_t word, uint32_t unit,
+			 bool untouched)
 {
 	m64 *open = &state_tail(l, record)->open;
 	uint64_t fresh = span_open_fresh(media_load64(open));
 	size_t before = (size_t)((char *)open - record);
 
 	media_zero(record, before);
-	media_store64(open, fresh);
+	media_store64(open, fresh | (untouched ? OPEN_UNTOUCHED : 0));
 	media_zero(open + 1, l->stride - before - sizeof(*open));
 	media_store64(&state_tail(l, record)->word, word);
 	media_store64(&state_tail(l, record)->seal, state_seal(word, unit));
@@ -111,18 +125,15 @@ static int type_span(void *arg)
 	if (FAULT(GRANT_WORD_FIRST))
 		put_word(g, shelf, unit, t->span);
 	if (!covers(shelf, &t->run, n) && !FAULT(GRANT_WITHOUT_COVER))
-		cover(g, shelf, &t->run);
-	if (t->run.length > n) {
-		put_word(g, shelf, unit + n,
-			 (struct span){ .kind = SPAN_FREE, .length = (uint32_t)t->run.length - n,
-					.generation = next_generation(shelf, unit + n) });
-		persist_words(g, shelf, unit + n, 1);
-	}
+		cover(t);
+	if (t->run.length > n)
+		put_free(t, unit + n, t->run.length - n, next_generation(shelf, unit + n));
 	for (uint32_t i = 1; i < n && t->span.kind == SPAN_SMALL; i++)
 		put_word(g, shelf, unit + i, (struct span){ .kind = SPAN_INTERIOR, .length = i });
 	t->span.node = g->heap->node;
 	t->span.generation = next_generation(shelf, unit);
-	clear_record(l, record, span_pack(t->span), unit);
+	clear_record(l, record, span_pack(t->span), unit,
+		     t->span.kind == SPAN_LARGE && unit >= t->untouched);
 	media_flush(g->heap->durability, record, l->stride);
 	persist_words(g, shelf, unit, t->span.kind == SPAN_SMALL ? n : 1);
 	/*
@@ -191,19 +202,17 @@ static int untake(struct grant *g, const struct run *run, uint64_t unit, uint64_
  * Leaves the first `lead` units of a run that was taken from the index to the table as a run of their own.
  * Span tables are the daemon's alone: no guard.
  */
-static void cut_lead(struct grant *g, struct run *run, uint64_t lead)
+static void cut_lead(struct typing *t, uint64_t lead)
 {
-	struct heap_shelf *shelf = g->heap->shelf[run->shelf];
+	struct run *run = &t->run;
+	const struct heap_shelf *shelf = t->grant->heap->shelf[run->shelf];
 	struct span head = span_unpack(media_load64(&shelf->table[run->unit]));
 	uint64_t at = run->unit + lead;
 
 	if (lead == 0)
 		return;
-	cover(g, shelf, run);
-	put_word(g, shelf, at,
-		 (struct span){ .kind = SPAN_FREE, .length = (uint32_t)(run->length - lead),
-				.generation = next_generation(shelf, at) });
-	persist_words(g, shelf, at, 1);
+	cover(t);
+	put_free(t, at, run->length - lead, next_generation(shelf, at));
 	/*
 	 * COMMIT: the run is two.
 	 *   crash before: one free run; the second's word lies inside of it, where a walk does not look.
@@ -211,9 +220,7 @@ static void cut_lead(struct grant *g, struct run *run, uint64_t lead)
 	 *   ordering:     release; nobody but the daemon acts on a free run's length.
 	 *   durable:      drained before the second is made a span.
 	 */
-	put_word(g, shelf, run->unit, (struct span){ .kind = SPAN_FREE, .length = (uint32_t)lead,
-						     .generation = head.generation });
-	persist_words(g, shelf, run->unit, 1);
+	put_free(t, run->unit, lead, head.generation);
 	run->unit += (uint32_t)lead;
 	run->length -= lead;
 }
@@ -231,7 +238,11 @@ static int grant_fresh(struct grant *g, struct span span, uint64_t align, uint64
 	r = space_reserve(g, &t.run, at, span);
 	if (r < 0)
 		return untake(g, &t.run, at, span.length, r);
-	cut_lead(g, &t.run, at - t.run.unit);
+	t.untouched = untouched_from(g->heap->shelf[t.run.shelf], &t.run);
+	/* What is untouched behind the span keeps words of its own. */
+	if (t.untouched >= at + span.length)
+		t.run.length = t.untouched - t.run.unit;
+	cut_lead(&t, at - t.run.unit);
 	r = guard_run(type_span, &t, NULL);
 	if (r < 0)
 		return r;
@@ -533,10 +544,11 @@ int grant_grow(struct grant *g, uint32_t shelf, uint64_t from, uint64_t to)
 		return r;
 	/*
 	 * Before the COMMIT, which is the shelf record: units behind the shelf's size are walked by
-	 * nobody.
+	 * nobody. They are new to the file and read zero.
 	 */
 	put_word(g, g->heap->shelf[shelf], from,
-		 (struct span){ .kind = SPAN_FREE, .length = (uint32_t)run.length });
+		 (struct span){ .kind = SPAN_FREE, .class = FREE_UNTOUCHED,
+				.length = (uint32_t)run.length });
 	persist_words(g, g->heap->shelf[shelf], from, 1);
 	return runs_add(g->runs, run);
 }

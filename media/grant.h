@@ -19,10 +19,10 @@ struct grant;
 #define GRANT_ALIGN_MAX 128u /* units: 2 MiB, to which shelves are mapped everywhere */
 
 /* How a word in a block is had, of which the daemon maps none otherwise: by its place in the heap, which
- * is within a shelf and aligned. 0 or -errno. */
+ * is within a shelf and aligned. 0 or -errno. What was mapped stays until all logs are settled. */
 struct grant_words {
 	int (*map)(void *ctx, uint64_t place, m64 **ret);
-	void (*unmap)(void *ctx, m64 *word);
+	void (*done)(void *ctx);
 	void *ctx;
 };
 

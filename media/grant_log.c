@@ -104,9 +104,7 @@ static int redo_word(struct redo *redo, unsigned i)
 	/* The shelf is gone with its pool, and the word with it. */
 	if (r < 0)
 		return r == -ENOENT ? 0 : r;
-	r = guard_run(word_store, redo, NULL);
-	words->unmap(words->ctx, redo->word);
-	return r;
+	return guard_run(word_store, redo, NULL);
 }
 
 static int redo_words(struct redo *redo)
@@ -218,10 +216,13 @@ static int unreserve(void *arg)
 
 int grant_settle_logs(struct grant *g, const uint32_t *lanes, uint32_t n)
 {
+	const struct grant_words *words = g->lanes.words;
 	int r = 0;
 
 	for (uint32_t i = 0; i < n && r == 0; i++)
 		r = log_redo(g, lanes[i]);
+	if (words)
+		words->done(words->ctx);
 	for (uint32_t i = 0; i < n && r == 0; i++) {
 		struct unreserve u = { .grant = g, .lane = lanes[i] };
 

@@ -85,6 +85,7 @@ struct kept_runs {
 	unsigned n;
 	uint64_t bytes;
 	uint64_t bytes_max;
+	uint64_t clear; /* the run given last, if it reads zero */
 };
 
 struct lane {

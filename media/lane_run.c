@@ -25,6 +25,7 @@
 #include "media/debug.h"
 #include "media/fault.h"
 #include "media/lane_private.h"
+#include "media/untouched.h"
 
 /* Spans that are kept */
 
@@ -151,6 +152,7 @@ int lane_free_run(struct lane *lane, const struct span_at *at)
 static int claim_run(struct lane *lane, uint64_t ref, uint64_t units, uint64_t *ret)
 {
 	struct kept_run run;
+	bool clear;
 	int r = lane_find_span(lane, ref, &run.at);
 
 	if (r < 0 || run.at.span.kind != SPAN_LARGE || run.at.span.length != units)
@@ -167,14 +169,22 @@ static int claim_run(struct lane *lane, uint64_t ref, uint64_t units, uint64_t *
 		place_clear(lane, run.place);
 		return -EAGAIN;
 	}
+	clear = untouched_take(lane->heap, &run.at);
 	*ret = run_give(lane, &run);
+	lane->runs.clear = clear ? *ret : 0;
 	return 0;
+}
+
+bool lane_gave_clear(const struct lane *lane, uint64_t ptr)
+{
+	return lane->runs.clear == ptr;
 }
 
 int lane_take_run(struct lane *lane, uint64_t units, uint64_t align, uint64_t *ret)
 {
 	int r = -EAGAIN;
 
+	lane->runs.clear = 0;
 	*ret = alloc_kept(lane, units, align);
 	if (*ret)
 		return 0;

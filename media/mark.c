@@ -136,7 +136,7 @@ void span_close(struct heap *heap, const struct span_at *at)
 
 uint64_t span_open_fresh(uint64_t before)
 {
-	return (before & ~(OPEN_VERSION - 1)) + 2 * OPEN_VERSION;
+	return ((before & ~(OPEN_VERSION - 1)) + 2 * OPEN_VERSION) & ~OPEN_UNTOUCHED;
 }
 
 /* Suspects */

@@ -10,7 +10,8 @@
  *   TRUST    the mark is durable: bits may change and need not be drained
  *   LEFT     its closer is not done; the mark is durable: who opens the span need not drain
  *   SUSPECT  it was open when power was cut: all its allocated blocks may have been free before
- *   version  above: raised whenever TRUST or MARK is taken away, so that no value comes back
+ *   UNTOUCHED  of a large span, which is never open: nobody has had its block yet (media/untouched.h)
+ *   version  between: raised whenever TRUST or MARK is taken away, so that no value comes back
  *
  *   closed                   -> MARK -> MARK TRUST       span_open()
  *   MARK TRUST               -> MARK LEFT                span_close_begin()
@@ -35,6 +36,7 @@
 #define OPEN_SUSPECT UINT64_C(4)
 #define OPEN_LEFT UINT64_C(8)
 #define OPEN_VERSION UINT64_C(16) /* one step of it */
+#define OPEN_UNTOUCHED (UINT64_C(1) << 63)
 
 static inline m64 *span_open_word(struct heap *heap, const struct span_at *at)
 {

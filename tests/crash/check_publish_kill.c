@@ -33,6 +33,7 @@ struct scene {
 	struct lane *actor, *second, *taker;
 	struct reservations *res;
 	uint64_t root;        /* a block of two words */
+	uint64_t before;      /* what the first is until it happened */
 	uint64_t fresh[2];    /* reserved blocks, reached by the words afterwards */
 	uint64_t old[2];      /* blocks that are freed */
 	uint64_t taken[TAKEN_MAX];
@@ -166,6 +167,32 @@ static void act_publish(struct scene *s)
 		abort();
 }
 
+/* As nvmm_realloc_in(): the block that a word names moves, with its content. */
+static void prepare_realloc(struct scene *s)
+{
+	s->root = get(s->actor, 64);
+	s->before = s->old[0] = get(s->actor, op->size);
+	memset(fixture_at(&s->fix, s->before), 0x5a, op->size);
+	media_store64(fixture_at(&s->fix, s->root), s->before);
+}
+
+static void act_realloc(struct scene *s)
+{
+	uint64_t ptr = reserve(s, s->actor, op->size);
+	struct publish_action actions[] = {
+		{ .kind = LOG_COMMIT_BLOCK, .where = ptr },
+		store(s, s->root, ptr),
+		{ .kind = LOG_FREE_BLOCK, .where = s->before },
+	};
+	uint64_t watch;
+	size_t bad;
+	bool wake;
+
+	memcpy(fixture_at(&s->fix, ptr), fixture_at(&s->fix, s->before), op->size);
+	if (lane_publish(s->actor, s->res, actions, ARRAY_SIZE(actions), &bad, &wake, &watch) < 0)
+		abort();
+}
+
 static void prepare_cancel(struct scene *s)
 {
 	s->fresh[0] = reserve(s, s->actor, op->size);
@@ -206,6 +233,8 @@ static const struct operation operations[] = {
 	{ "reserve, large", prepare_nothing, act_reserve, 20 * UNIT_SIZE },
 	{ "publish", prepare_publish, act_publish, 64 },
 	{ "publish, large", prepare_publish, act_publish, 10 * UNIT_SIZE },
+	{ "realloc", prepare_realloc, act_realloc, 256 },
+	{ "realloc, large", prepare_realloc, act_realloc, 20 * UNIT_SIZE },
 	{ "cancel", prepare_cancel, act_cancel, 64 },
 	{ "cancel, another lane's", prepare_cancel_other, act_cancel, 64 },
 	{ "cancel, large", prepare_cancel, act_cancel, 20 * UNIT_SIZE },
@@ -303,15 +332,32 @@ static uint64_t word(uint64_t ptr)
 	return media_load64(fixture_at(&scene.fix, ptr));
 }
 
+/* The word names a block with the content; which it is now, only the dead one knew. */
+static void verify_moved(long k)
+{
+	const unsigned char *p = fixture_at(&scene.fix, word(scene.root));
+
+	if (word(scene.root) != scene.before)
+		scene.fresh[0] = word(scene.root);
+	for (uint64_t i = 0; i < op->size; i++)
+		if (p[i] != 0x5a)
+			ck_abort_msg("%s, point %ld: byte %llu was lost", op->name, k,
+				     (unsigned long long)i);
+}
+
 /* All or nothing; returns the bytes that are in use by it. */
 static uint64_t verify_blocks(long k)
 {
 	uint64_t used = 0;
-	bool happened = scene.root && word(scene.root) != 0;
+	bool happened = scene.root && word(scene.root) != scene.before;
 
+	if (op->act == act_realloc)
+		verify_moved(k);
 	for (unsigned i = 0; i < 2; i++) {
+		uint64_t before = i == 0 ? scene.before : 0;
+
 		if (scene.root)
-			ck_assert_msg(word(scene.root + 8 * i) == (happened ? scene.fresh[i] : 0),
+			ck_assert_msg(word(scene.root + 8 * i) == (happened ? scene.fresh[i] : before),
 				      "%s, point %ld: word %u is torn from the rest", op->name, k, i);
 		if (scene.fresh[i])
 			ck_assert_msg(block_live(scene.fresh[i]) == happened,
@@ -394,17 +440,19 @@ static bool run_once(enum durability durability, unsigned recovery, long k, long
 	return j >= 0 ? again : killed;
 }
 
-/* As in check_heap_kill.c: under a sanitizer a sample that thins out; so far behind as only full tables lead,
- * where one entry is like another, it does so in every build. With NVMMD_TEST_LONG=1 all are visited. */
+/*
+ * The point behind k that is visited next: with NVMMD_TEST_LONG=1 the next one. Else the first ones are visited,
+ * then a sample that thins out: far behind are fresh spans' and full tables' points, each like the one before.
+ */
 static long next_point(long k)
 {
-	if (ledger_whole())
-		return k + 1;
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-	return k + 1 + k / 16;
+	long from = 8; /* a fork takes many times as long */
 #else
-	return k + 1 + k / 256 * 7;
+	long from = 24;
 #endif
+
+	return ledger_whole() ? k + 1 : k + 1 + k / from;
 }
 
 /* Every point with one way to recover; of every so many one has its recovery killed, too. */

@@ -62,10 +62,9 @@ static int word_map(void *ctx, uint64_t place, m64 **ret)
 	return 0;
 }
 
-static void word_unmap(void *ctx, m64 *word)
+static void words_done(void *ctx)
 {
 	(void)ctx;
-	(void)word;
 }
 
 /* Operations */
@@ -134,7 +133,7 @@ static uint64_t get(struct lane *lane, size_t size)
 static void scene_init(const struct operation *op)
 {
 	fixture_init_power(&scene.fix, UNITS, 16, watch);
-	scene.fix.words = (struct grant_words){ .map = word_map, .unmap = word_unmap, .ctx = &scene };
+	scene.fix.words = (struct grant_words){ .map = word_map, .done = words_done, .ctx = &scene };
 	scene.actor = fixture_lane(&scene.fix, ACTOR);
 	scene.other = fixture_lane(&scene.fix, OTHER);
 	ck_assert_int_eq(reservations_new(&scene.res), 0);

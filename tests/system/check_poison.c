@@ -32,7 +32,13 @@
 #define WRITERS 3u
 #define ACTORS (READERS + WRITERS)
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifdef __has_feature /* clang's way to tell */
+#define FEATURE(name) __has_feature(name)
+#else
+#define FEATURE(name) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || FEATURE(address_sanitizer) || \
+	FEATURE(thread_sanitizer)
 #define SANITIZED 1
 #else
 #define SANITIZED 0

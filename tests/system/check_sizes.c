@@ -6,8 +6,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 
 #include "tests/system/harness.h"
 
@@ -52,6 +54,15 @@ static void expect(nvmm_ptr ptr, size_t size, unsigned char first)
 
 	for (size_t i = 0; i < size; i++)
 		must(p[i] == (unsigned char)(first + i % 251), "byte %zu is %u", i, p[i]);
+}
+
+static bool no_limbo(void *arg)
+{
+	struct nvmm_heap_info info = { .size = sizeof(info) };
+
+	(void)arg;
+	ck_assert_int_eq(nvmm_heap_stat(heap, &info), 0);
+	return info.limbo == 0;
 }
 
 START_TEST(aligned)
@@ -129,6 +140,184 @@ START_TEST(realloc_errors)
 	ck_assert_int_eq(errno, EINVAL);
 	ck_assert_uint_eq(nvmm_realloc(heap, NVMM_NULL, 0), NVMM_NULL);
 	ck_assert_int_eq(errno, EINVAL);
+}
+END_TEST
+
+START_TEST(realloc_in)
+{
+	nvmm_ptr root = nvmm_zalloc(heap, 64);
+	nvmm_ptr *word = nvmm_local(nvmm, root), before;
+	size_t old = 1;
+
+	ck_assert_uint_ne(nvmm_realloc_in(heap, root, 1), NVMM_NULL);
+	fill(*word, 1, 1);
+	for (size_t size = 2; size < 8 * MIB; size += 1 + size / 5) {
+		nvmm_ptr ptr = nvmm_realloc_in(heap, root, size);
+
+		must(ptr != NVMM_NULL && ptr == *word, "%zu: %s", size, nvmm_errmsg(nvmm));
+		expect(ptr, old, 1);
+		fill(ptr, size, 1);
+		old = size;
+	}
+	ck_assert_uint_ne(nvmm_realloc_in(heap, root, 1000), NVMM_NULL);
+	expect(*word, 1000, 1);
+	before = *word;
+	ck_assert_uint_eq(nvmm_realloc_in(heap, root, 990), before);
+	ck_assert_int_eq(nvmm_free(heap, before), 0);
+	ck_assert_int_eq(nvmm_free(heap, root), 0);
+	harness_until(no_limbo, NULL, 20000);
+}
+END_TEST
+
+static void expect_refused(nvmm_ptr where, size_t size, int error)
+{
+	ck_assert_uint_eq(nvmm_realloc_in(heap, where, size), NVMM_NULL);
+	ck_assert_int_eq(errno, error);
+	ck_assert_str_ne(nvmm_errmsg(nvmm), "");
+}
+
+START_TEST(realloc_in_errors)
+{
+	nvmm_ptr root = nvmm_zalloc(heap, 64), block = nvmm_alloc(heap, 1000);
+	nvmm_ptr *word = nvmm_local(nvmm, root);
+
+	fill(block, 1000, 3);
+	*word = block;
+	expect_refused(root, 0, EINVAL);
+	expect_refused(root, SIZE_MAX, EINVAL);
+	expect_refused(root, 300 * MIB, ENOSPC);
+	expect_refused(root + 1, 5000, EINVAL);
+	expect_refused(NVMM_NULL, 5000, EINVAL);
+	*word = block + 16;
+	expect_refused(root, 5000, EINVAL);
+	*word = root;
+	expect_refused(root, 5000, EINVAL);
+	*word = nvmm_reserve(heap, 1000);
+	expect_refused(root, 5000, EBUSY);
+	ck_assert_int_eq(nvmm_cancel(heap, *word), 0);
+	*word = block;
+	expect(block, 1000, 3);
+	ck_assert_int_eq(nvmm_free(heap, block), 0);
+	expect_refused(root, 5000, EINVAL);
+	ck_assert_int_eq(nvmm_free(heap, root), 0);
+	expect_refused(root, 5000, EINVAL);
+	harness_until(no_limbo, NULL, 20000);
+}
+END_TEST
+
+struct mover {
+	nvmm_pool_id id;
+	nvmm_ptr root;
+	uint64_t moves; /* atomic */
+};
+
+/* Makes its block larger and smaller until it is killed; all bytes of it that are filled are 7. */
+static void move_for_ever(void *arg)
+{
+	struct mover *m = arg;
+	struct nvmm *mine = harness_connect(&h);
+	struct nvmm_heap *opened = harness_open(mine, m->id);
+
+	for (unsigned i = 0;; i++) {
+		size_t size = i % 7 == 0 ? 300000 : 100 + i * 997 % 20000;
+		nvmm_ptr ptr = nvmm_realloc_in(opened, m->root, size);
+
+		must(ptr != NVMM_NULL, "%zu: %s", size, nvmm_errmsg(mine));
+		must(*(char *)nvmm_local(mine, ptr) == 7, "lost at %zu", size);
+		memset(nvmm_local(mine, ptr), 7, 100);
+		/* ordering: relaxed; a count for the eye. */
+		__atomic_fetch_add(&m->moves, 1, __ATOMIC_RELAXED);
+	}
+}
+
+static bool has_moved(void *arg)
+{
+	/* ordering: relaxed; as above. */
+	return __atomic_load_n(&((struct mover *)arg)->moves, __ATOMIC_RELAXED) > 20;
+}
+
+static bool two_blocks(void *arg)
+{
+	struct nvmm_heap_info info = { .size = sizeof(info) };
+
+	(void)arg;
+	ck_assert_int_eq(nvmm_heap_stat(heap, &info), 0);
+	return info.limbo == 0 && info.blocks == 2;
+}
+
+START_TEST(realloc_in_killed)
+{
+	struct mover *m = harness_shared(sizeof(*m));
+	nvmm_ptr *word;
+
+	m->root = nvmm_zalloc(heap, 64);
+	m->id = nvmm_ptr_pool(m->root);
+	word = nvmm_local(nvmm, m->root);
+	memset(nvmm_local(nvmm, nvmm_realloc_in(heap, m->root, 100)), 7, 100);
+	for (unsigned round = 0; round < 40; round++) {
+		pid_t pid = harness_fork(move_for_ever, m);
+
+		harness_until(has_moved, m, 20000);
+		for (volatile unsigned i = 0; i < round * 977 % 5000; i++)
+			;
+		kill(pid, SIGKILL);
+		ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+		ck_assert_int_eq(nvmm_wait_settled(heap), 0);
+		ck_assert_uint_ge(nvmm_usable_size(heap, *word), 100);
+		for (unsigned i = 0; i < 100; i++)
+			ck_assert_int_eq(((char *)nvmm_local(nvmm, *word))[i], 7);
+		harness_until(two_blocks, NULL, 20000);
+		m->moves = 0;
+	}
+	ck_assert_int_eq(nvmm_free(heap, *word), 0);
+	ck_assert_int_eq(nvmm_free(heap, m->root), 0);
+}
+END_TEST
+
+/* Pages of shared memory that this process has touched, in bytes. */
+static uint64_t touched_bytes(void)
+{
+	unsigned long long kib = 0;
+	char line[256];
+	FILE *f = fopen("/proc/self/status", "r");
+
+	ck_assert_ptr_nonnull(f);
+	while (fgets(line, sizeof(line), f) && sscanf(line, "RssShmem: %llu kB", &kib) != 1)
+		;
+	fclose(f);
+	return kib << 10;
+}
+
+static void expect_zero(nvmm_ptr ptr, size_t size)
+{
+	const unsigned char *p = nvmm_local(nvmm, ptr);
+
+	for (size_t i = 0; i < size; i++)
+		must(p[i] == 0, "byte %zu is %u", i, p[i]);
+}
+
+/* Fresh memory is not written; used memory is. */
+START_TEST(zeroed)
+{
+	static const size_t sizes[] = { 1, 1000, 100000, 131073, MIB, 64 * MIB };
+	uint64_t before = touched_bytes();
+	nvmm_ptr ptr = nvmm_zalloc(heap, 64 * MIB);
+
+	ck_assert_uint_ne(ptr, NVMM_NULL);
+	ck_assert_uint_lt(touched_bytes() - before, 16 * MIB);
+	expect_zero(ptr, 64 * MIB);
+	fill(ptr, 64 * MIB, 1);
+	ck_assert_int_eq(nvmm_free(heap, ptr), 0);
+	for (unsigned round = 0; round < 4; round++)
+		for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+			ptr = nvmm_zalloc(heap, sizes[i]);
+			must(ptr != NVMM_NULL, "%zu: %s", sizes[i], nvmm_errmsg(nvmm));
+			expect_zero(ptr, sizes[i]);
+			fill(ptr, sizes[i], 1);
+			ck_assert_int_eq(nvmm_free(heap, ptr), 0);
+			if (round % 2)
+				ck_assert_int_ge(nvmm_heap_trim(heap), 0);
+		}
 }
 END_TEST
 
@@ -227,6 +416,10 @@ int main(void)
 	tcase_add_test(tcase, aligned);
 	tcase_add_test(tcase, realloc_sizes);
 	tcase_add_test(tcase, realloc_errors);
+	tcase_add_test(tcase, realloc_in);
+	tcase_add_test(tcase, realloc_in_errors);
+	tcase_add_test(tcase, realloc_in_killed);
+	tcase_add_test(tcase, zeroed);
 	tcase_add_test(tcase, trim);
 	tcase_add_test(tcase, shelves);
 	tcase_add_test(tcase, destroyed_by_force);

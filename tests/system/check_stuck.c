@@ -206,8 +206,9 @@ START_TEST(threads_come_and_go)
 	after = harness_usage(h.base);
 	ck_assert_uint_eq(after.files, before.files);
 	ck_assert_uint_eq(after.bytes, before.bytes);
-	/* 4500 threads: a lane left behind by each would be hundreds of MiB. */
-	ck_assert_int_le(resident_pages(), pages + 1024);
+	/* 4500 threads: a lane left behind by each would be hundreds of MiB, more than a sanitizer holds
+	 * back. */
+	ck_assert_int_le(resident_pages(), pages + 16384);
 	ck_assert_int_eq(nvmm_heap_stat(u.heap, &info), 0);
 	ck_assert_uint_eq(info.blocks, 0);
 	ptr = nvmm_alloc(u.heap, HEAP);

@@ -4,9 +4,13 @@
  */
 #include <errno.h>
 #include <grp.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -109,6 +113,100 @@ START_TEST(death_is_seen)
 }
 END_TEST
 
+/* Deaths of a process of several threads, one of which holds a lock that the kernel gives to another. */
+#define ROUNDS 40u
+#define THREADS 4u
+
+enum how { HOW_KILLED, HOW_CRASHES, HOW_EXITS, N_HOW };
+
+struct locked {
+	pthread_mutex_t mutex;
+	int held; /* atomic */
+};
+
+static void *sleep_for_ever(void *arg)
+{
+	for (;;)
+		pause();
+	return arg;
+}
+
+static _Noreturn void hold_and_die(struct locked *locked, enum how how)
+{
+	pthread_t thread;
+
+	setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 0 });
+	signal(SIGSEGV, SIG_DFL);
+	for (unsigned i = 0; i < THREADS; i++)
+		pthread_create(&thread, NULL, sleep_for_ever, NULL);
+	pthread_mutex_lock(&locked->mutex);
+	/* ordering: release; the lock is held. */
+	__atomic_store_n(&locked->held, 1, __ATOMIC_RELEASE);
+	usleep(500);
+	if (how == HOW_CRASHES)
+		raise(SIGSEGV);
+	if (how == HOW_EXITS)
+		_exit(0);
+	for (;;)
+		pause();
+}
+
+static void locked_init(struct locked *locked)
+{
+	pthread_mutexattr_t attr;
+
+	pthread_mutexattr_init(&attr);
+	pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
+	pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
+	ck_assert_int_eq(pthread_mutex_init(&locked->mutex, &attr), 0);
+	locked->held = 0;
+}
+
+/* Who gets the lock knows that its holder is dead; so must who is asked next. */
+START_TEST(dying_when_its_locks_are_given)
+{
+	struct locked *locked = mmap(NULL, sizeof(*locked), PROT_READ | PROT_WRITE,
+				     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	ck_assert_ptr_ne(locked, MAP_FAILED);
+	for (unsigned i = 0; i < ROUNDS; i++) {
+		struct process_id id;
+		bool dying;
+		int pidfd;
+
+		locked_init(locked);
+		id.pid = fork();
+		ck_assert_int_ge(id.pid, 0);
+		if (id.pid == 0)
+			hold_and_die(locked, (enum how)_i);
+		ck_assert_int_eq(process_start(&id.start, id.pid), 0);
+		pidfd = -1;
+		(void)process_open(&pidfd, id);
+		/* ordering: acquire; pairs with the holder's release. */
+		while (__atomic_load_n(&locked->held, __ATOMIC_ACQUIRE) == 0)
+			usleep(100);
+		if (_i == HOW_KILLED)
+			kill(id.pid, SIGKILL);
+		ck_assert_int_eq(pthread_mutex_lock(&locked->mutex), EOWNERDEAD);
+		dying = process_dying(id.pid);
+		ck_assert_msg(dying || pidfd < 0 || process_ended(pidfd), "round %u: it seems to live", i);
+		pthread_mutex_consistent(&locked->mutex);
+		pthread_mutex_unlock(&locked->mutex);
+		ck_assert_int_eq(waitpid(id.pid, NULL, 0), id.pid);
+		close(pidfd);
+	}
+	munmap(locked, sizeof(*locked));
+}
+END_TEST
+
+START_TEST(who_lives_is_not_dying)
+{
+	ck_assert(!process_dying(getpid()));
+	ck_assert(!process_dying(getppid()));
+	ck_assert(!process_dying(0x3fffffff));
+}
+END_TEST
+
 /* The number is another's now: told by the start time. */
 START_TEST(other_start_is_other_process)
 {
@@ -170,6 +268,8 @@ int main(void)
 	tcase_add_test(tc, own_socket);
 	tcase_add_test(tc, dead_before_accept);
 	tcase_add_test(tc, death_is_seen);
+	tcase_add_loop_test(tc, dying_when_its_locks_are_given, 0, N_HOW);
+	tcase_add_test(tc, who_lives_is_not_dying);
 	tcase_add_test(tc, other_start_is_other_process);
 	tcase_add_test(tc, start_time_of_odd_names);
 	tcase_add_test(tc, many_groups);

@@ -33,10 +33,9 @@ static int word_map(void *ctx, uint64_t place, m64 **ret)
 	return 0;
 }
 
-static void word_unmap(void *ctx, m64 *word)
+static void words_done(void *ctx)
 {
 	(void)ctx;
-	(void)word;
 }
 
 static void make_grant(struct fixture *f, bool power_cut)
@@ -74,7 +73,7 @@ static void init(struct fixture *f, uint64_t units, uint32_t min_block, enum dur
 		f->memory[i] = map_shared(units << UNIT_SHIFT);
 	}
 	f->heap.lanes = (struct lanes_file_df *)(void *)at;
-	f->words = (struct grant_words){ .map = word_map, .unmap = word_unmap, .ctx = f };
+	f->words = (struct grant_words){ .map = word_map, .done = words_done, .ctx = f };
 	pthread_mutex_init(&f->lock, NULL);
 	heap_shelf_add(&f->heap, 0, &f->shelf[0]);
 	make_grant(f, false);

@@ -354,7 +354,7 @@ int nvmm_heap_sweep(struct nvmm_heap *heap, unsigned flags,
  */
 nvmm_ptr nvmm_alloc(struct nvmm_heap *heap, size_t size);
 
-/* The same, zeroed. */
+/* The same, zeroed. A block above 128 KiB in memory that nobody was given before is not written to. */
 nvmm_ptr nvmm_zalloc(struct nvmm_heap *heap, size_t size);
 
 /*
@@ -370,7 +370,7 @@ nvmm_ptr nvmm_alloc_aligned(struct nvmm_heap *heap, size_t align, size_t size);
  * NVMM_NULL with errno, and the block is as it was: as nvmm_alloc(); EINVAL also: not the start of an
  * allocated block. NVMM_NULL: nvmm_alloc(). A new block has nvmm_alloc()'s alignment. The caller alone uses
  * the block meanwhile. Not crash-atomic: of a caller that dies both blocks may stay allocated; never
- * neither.
+ * neither. Where that matters: nvmm_realloc_in(), or nvmm_reserve() and nvmm_publish().
  */
 nvmm_ptr nvmm_realloc(struct nvmm_heap *heap, nvmm_ptr ptr, size_t size);
 
@@ -439,6 +439,17 @@ int nvmm_publish(struct nvmm_heap *heap, const struct nvmm_action *actions, size
 /* Frees a reserved block. -EINVAL: it is none; -EBUSY: it is being published or cancelled by another thread; else as
  * nvmm_free_deferred(). NVMM_NULL does nothing. */
 int nvmm_cancel(struct nvmm_heap *heap, nvmm_ptr ptr);
+
+/*
+ * nvmm_realloc(), crash-atomic, of the block whose pointer stands in the 8-byte word at `where`, which is aligned and in
+ * an allocated block of the same heap, not in the one it names: whoever dies, the word names the old block, as it was,
+ * or the new one with the content, and the other is free. A word of NVMM_NULL gets a new block. The old
+ * one is freed with delay: readers in an epoch may still have it. Returns what the word names now, or
+ * NVMM_NULL with errno, and nothing has changed: as nvmm_reserve(); EINVAL: the word is none, or names
+ * none or the block it is in; EBUSY: the block is reserved; those of nvmm_publish(). Nobody else writes
+ * the word or the block, or frees it, meanwhile.
+ */
+nvmm_ptr nvmm_realloc_in(struct nvmm_heap *heap, nvmm_ptr where, size_t size);
 
 /*
  * Returns when what every process that is dead by now was publishing in this heap is done, and what it had reserved is
