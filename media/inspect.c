@@ -96,6 +96,30 @@ static void inspect_roots(struct inspection *in, struct meta *meta)
 				  "the root cannot be read or changed; repair drops it");
 }
 
+static void inspect_service(struct inspection *in, struct meta *meta)
+{
+	struct service_record service;
+
+	if (meta_service_get(meta, &service) < 0)
+		note_meta(in, offsetof(struct meta_file_df, service),
+			  "the service record is rotten", unusable);
+}
+
+/* A blank record looks like the pool's end: the registry says where that is. */
+static int inspect_sizes(struct inspection *in)
+{
+	uint64_t bytes = 0;
+
+	for (uint32_t i = 0; i < in->shelves.n; i++)
+		bytes += in->shelves.shelf[i].size;
+	if (bytes == in->record->size || in->record->state != POOL_LIVE)
+		return 0;
+	note_meta(in, offsetof(struct meta_file_df, shelf) +
+			      in->shelves.n * sizeof(struct shelf_entry_df),
+		  "the records of shelves do not add up to the pool's size", unusable);
+	return -EUCLEAN;
+}
+
 static int inspect_meta(struct inspection *in)
 {
 	const struct pool_record *p = in->record;
@@ -117,7 +141,10 @@ static int inspect_meta(struct inspection *in)
 		note_meta(in, offsetof(struct meta_file_df, shelf) +
 				      in->shelves.n * sizeof(struct shelf_entry_df),
 			  "the record of a shelf is rotten", unusable);
+	else
+		r = inspect_sizes(in);
 	inspect_roots(in, meta);
+	inspect_service(in, meta);
 	meta_free(meta);
 	return r < 0;
 }
