@@ -59,14 +59,26 @@ static void inspection_free(struct inspection *in)
 }
 DEFINE_AUTO(struct inspection, inspection_free)
 
-int inspect_record(struct check_report *report, struct registry *registry, uint16_t id,
+/* Whether there is something under the name of a pool's directory. */
+static bool has_directory(int base_fd, uint16_t id)
+{
+	struct stat st;
+	char name[32];
+
+	pool_dir_name(name, id);
+	return fstatat(base_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+int inspect_record(struct check_report *report, struct registry *registry, int base_fd, uint16_t id,
 		   struct pool_record *ret)
 {
-	const char *why = "";
+	const char *why = "there is no record of the pool, and its directory is there";
 	int r = registry_get(registry, id, ret, &why);
 
-	if (r >= 0)
-		return r > 0 && ret->state != POOL_FREE;
+	if (r > 0 && ret->state != POOL_FREE)
+		return 1;
+	if (r >= 0 && !has_directory(base_fd, id))
+		return 0;
 	*ret = (struct pool_record){ .pool = id };
 	check_note(report, "registry",
 		   offsetof(struct registry_file_df, entry) + id * sizeof(struct registry_entry_df),

@@ -35,11 +35,17 @@
 #define SERVICE_RECORD (long)offsetof(struct meta_file_df, service)
 #define WORD (long)offsetof(struct table_file_df, word)
 
+/* The registry's rows are of the pool's own record. */
+#define RECORD(field) (long)offsetof(struct pool_record_df, field)
+#define SECOND(field) (RECORD(field) + (long)sizeof(struct pool_record_df))
+#define REGISTRY "registry"
+
 enum damage {
 	FLIP, /* `len` bytes at `at`, all their bits */
 	BIT,  /* one bit of each */
 	ZERO,
 	CUT, /* to `at` bytes */
+	LONG, /* by `len` bytes of rubbish */
 	GONE,
 };
 
@@ -75,7 +81,9 @@ static const struct group groups[] = {
 		{ ZERO, SHELF_RECORD, 4096, 0 },
 		{ FLIP, ROOT_RECORD, 256, 0 },
 		{ BIT, SERVICE_RECORD, 128, 0 },
+		{ BIT, 100, 8, 0 },                /* behind the header, where nothing is */
 		{ CUT, 0, 0, 0 }, { CUT, 4096, 0, 0 }, { CUT, ROOT_RECORD + 128, 0, 0 }, { GONE, 0, 0, 0 },
+		{ LONG, 0, 5000, QUIET },
 	} },
 	{ "table-0.1", false, {
 		HEADER,
@@ -85,6 +93,7 @@ static const struct group groups[] = {
 		{ FLIP, WORD + 7, 1, QUIET },   /* generation */
 		{ ZERO, WORD, 8, 0 }, { ZERO, WORD, 512, 0 }, { FLIP, WORD, 2048, 0 }, { BIT, WORD + 8, 8, 0 },
 		{ CUT, 0, 0, 0 }, { CUT, 4096, 0, 0 }, { CUT, WORD + 20, 0, 0 }, { GONE, 0, 0, 0 },
+		{ LONG, 0, 5000, QUIET },
 	} },
 	{ "state-0", false, {
 		{ FLIP, 0, 8, 0 }, { FLIP, 12, 4, 0 }, { BIT, 44, 4, 0 }, { BIT, 48, 8, 0 }, { ZERO, 0, 64, 0 },
@@ -99,6 +108,7 @@ static const struct group groups[] = {
 		{ BIT, TAIL + 16, 8, 0 }, { BIT, TAIL + 24, 8, 0 }, { ZERO, TAIL, 32, 0 },
 		{ ZERO, RECORDS, 4096, 0 }, { FLIP, RECORDS, 4096, 0 }, { FLIP, RECORDS + 4096, 8192, 0 },
 		{ CUT, 0, 0, 0 }, { CUT, 4096, 0, 0 }, { CUT, 3 * 4096, 0, 0 }, { CUT, 5 * 4096 + 100, 0, 0 }, { GONE, 0, 0, 0 },
+		{ LONG, 0, 5000, QUIET },
 	} },
 	{ "lanes.1", false, {
 		HEADER,
@@ -108,9 +118,26 @@ static const struct group groups[] = {
 		{ FLIP, LANE(revoke), 8, QUIET }, { FLIP, LANE(owned), 1024, QUIET },
 		{ FLIP, LANE(reserved), 1024, QUIET }, { FLIP, LANE(log), 1552, QUIET },
 		{ CUT, 0, 0, 0 }, { CUT, 4096, 0, 0 }, { CUT, 8192 + 4096 + 10, 0, QUIET }, { GONE, 0, 0, 0 },
+		{ LONG, 0, 3 * 4096 + 5, QUIET }, /* lanes that nobody had, full of rubbish */
 	} },
 	{ "shelf-0", false, {
-		{ CUT, 0, 0, 0 }, { CUT, 65536 + 5, 0, 0 }, { GONE, 0, 0, LOST },
+		{ CUT, 0, 0, 0 }, { CUT, 65536 + 5, 0, 0 }, { LONG, 0, 5000, QUIET }, { GONE, 0, 0, LOST },
+	} },
+	{ REGISTRY, false, {
+		{ BIT, RECORD(head), 1, 0 }, { FLIP, RECORD(head) + 4, 4, 0 }, { BIT, RECORD(head) + 8, 4, 0 },
+		{ BIT, RECORD(pool), 2, 0 }, { FLIP, RECORD(kind), 1, 0 }, { BIT, RECORD(state), 1, 0 },
+		{ FLIP, RECORD(home), 2, 0 }, { BIT, RECORD(durability), 2, 0 }, { FLIP, RECORD(incarnation), 8, 0 },
+		{ BIT, RECORD(uid), 12, 0 }, { FLIP, RECORD(min_block), 4, 0 }, { FLIP, RECORD(size), 8, 0 },
+		{ BIT, RECORD(name), 64, 0 }, { BIT, RECORD(zero), 1, 0 },
+		{ BIT, SECOND(head), 1, 0 }, { FLIP, SECOND(state), 1, 0 }, { BIT, SECOND(size), 8, 0 },
+		{ FLIP, SECOND(head), 256, 0 },
+		{ BIT, RECORD(pool), 256, 0 },     /* both */
+		{ FLIP, RECORD(head), 512, 0 },
+		{ ZERO, RECORD(head), 512, 0 },    /* as if there never was a pool */
+	} },
+	{ REGISTRY, true, {
+		{ FLIP, RECORD(kind), 1, 0 }, { BIT, SECOND(size), 8, 0 }, { FLIP, RECORD(head), 512, 0 },
+		{ ZERO, RECORD(head), 512, 0 },
 	} },
 	{ "meta.1", true, {
 		{ FLIP, 0, 64, 0 }, { BIT, SHELF_RECORD, 128, 0 }, { CUT, 0, 0, 0 }, { GONE, 0, 0, 0 },
@@ -229,22 +256,39 @@ static void spoil_bytes(int fd, const struct row *row)
 	free(bytes);
 }
 
-static void spoil(const char *dir, const char *file, const struct row *row)
+static void lengthen(int fd, size_t len)
+{
+	off_t end = lseek(fd, 0, SEEK_END);
+	uint8_t *bytes = malloc(len);
+
+	memset(bytes, 0xa5, len);
+	must(end >= 0 && pwrite(fd, bytes, len, end) == (ssize_t)len, "write");
+	free(bytes);
+}
+
+static void spoil(const struct victim *v, const char *file, struct row row)
 {
 	char path[512];
 	int fd;
 
-	snprintf(path, sizeof(path), "%s/%s", dir, file);
-	if (row->damage == GONE) {
+	snprintf(path, sizeof(path), "%s/pool-%u/%s", h.base, v->id, file);
+	if (strcmp(file, REGISTRY) == 0) {
+		snprintf(path, sizeof(path), "%s/%s", h.base, file);
+		row.at += (long)offsetof(struct registry_file_df, entry) +
+			  v->id * (long)sizeof(struct registry_entry_df);
+	}
+	if (row.damage == GONE) {
 		ck_assert_int_eq(unlink(path), 0);
 		return;
 	}
 	fd = open(path, O_RDWR | O_CLOEXEC);
 	must(fd >= 0, "%s: %s", path, strerror(errno));
-	if (row->damage == CUT)
-		ck_assert_int_eq(ftruncate(fd, row->at), 0);
+	if (row.damage == CUT)
+		ck_assert_int_eq(ftruncate(fd, row.at), 0);
+	else if (row.damage == LONG)
+		lengthen(fd, row.len);
 	else
-		spoil_bytes(fd, row);
+		spoil_bytes(fd, &row);
 	close(fd);
 }
 
@@ -274,6 +318,14 @@ static void expect_kept(const struct victim *v, unsigned row)
 	nvmm_disconnect(nvmm);
 }
 
+static void expect_said(int code, const char *out, const char *file, const struct row *row,
+			unsigned i)
+{
+	must(code == 5 || (code == 0 && (row->flags & QUIET)), "row %u: check said %d:\n%s", i, code,
+	     out);
+	must(code == 0 || strstr(out, file), "row %u: check does not name %s:\n%s", i, file, out);
+}
+
 /* What stands in the report, or nothing that can be told. */
 static void expect_report(const struct victim *v, const char *file, const struct row *row,
 			  unsigned i)
@@ -281,9 +333,17 @@ static void expect_report(const struct victim *v, const char *file, const struct
 	char out[65536];
 	int code = ctl_pool(out, sizeof(out), v->id, "check", NULL, NULL);
 
-	must(code == 5 || (code == 0 && (row->flags & QUIET)), "row %u: check said %d:\n%s", i, code,
-	     out);
-	must(code == 0 || strstr(out, file), "row %u: check does not name %s:\n%s", i, file, out);
+	expect_said(code, out, file, row, i);
+}
+
+/* The same without a daemon. */
+static void expect_report_of_base(const struct victim *v, const char *file, const struct row *row,
+				  unsigned i)
+{
+	char out[65536];
+	int code = ctl_pool(out, sizeof(out), v->id, "check", "--base", h.base);
+
+	expect_said(code, out, file, row, i);
 }
 
 static void expect_repair(const struct victim *v, const struct row *row, unsigned i)
@@ -343,10 +403,8 @@ START_TEST(rot)
 	now = &groups[_i / 2];
 	prepare(!repair);
 	for (unsigned i = 0; i < rows_of(now); i++) {
-		char dir[300];
-
-		snprintf(dir, sizeof(dir), "%s/pool-%u", h.base, victims[i].id);
-		spoil(dir, now->file, &now->row[i]);
+		spoil(&victims[i], now->file, now->row[i]);
+		expect_report_of_base(&victims[i], now->file, &now->row[i], i);
 	}
 	harness_start(&h);
 	expect_neighbour();
