@@ -8,6 +8,7 @@
  */
 #include <stddef.h>
 
+#include "media/barrier.h"
 #include "media/debug.h"
 #include "media/lane_private.h"
 
@@ -107,8 +108,8 @@ static const char *check_runs(struct lane *lane, uint64_t *where)
 /* Whether the lane was settled under its thread: then it is another's, as the next entering finds. */
 static bool settled(const struct lane *lane)
 {
-	/* ordering: full barrier; who settles raises the number before it takes a span. */
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	/* What was read of the spans comes before: who settles raises the number before it takes one. */
+	barrier_full();
 	return (media_load64(&lane->df->revoke) ^ lane->calm) & ~REVOKE_STATE;
 }
 
