@@ -57,7 +57,7 @@ struct nvmmd {
 	unsigned jobs;
 	bool stopping;
 	bool stopped;           /* nothing is left but to close handles */
-	uint32_t sessions_left; /* that the next daemon will take up */
+	uint32_t sessions_left; /* that have pools open */
 	struct { /* how many complaints about clients were logged in this second */
 		uint64_t second;
 		unsigned n;
