@@ -259,6 +259,7 @@ static int init_process(struct nvmmd *nvmmd)
 	}
 	nvmmd->admin.uid = geteuid();
 	nvmmd->started = nvmmd_now();
+	nvmmd->run = uv_hrtime();
 	nvmmd->frame = malloc(sizeof(*nvmmd->frame));
 	nvmmd->reply_buffer = malloc(FRAME_MAX);
 	return nvmmd->frame && nvmmd->reply_buffer ? nvmmd_find_admin(nvmmd) : -ENOMEM;

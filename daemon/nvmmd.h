@@ -30,6 +30,7 @@ struct nvmmd {
 	struct access_admin admin;
 	uint8_t boot_id[BOOT_ID_LEN];
 	int64_t started;   /* seconds since 1970 */
+	uint64_t run;      /* tells this daemon from the next one */
 	bool clean_start;  /* what was there before had been stopped in order */
 	bool base_is_pmem; /* `power` can be promised */
 	int base_fd;

@@ -78,6 +78,11 @@ static uint64_t record_word(const struct heap *heap, const struct heap_shelf *sh
 	return can_be_head(word, unit, end) ? word : 0;
 }
 
+uint64_t repair_record_word(const struct heap *heap, uint32_t index, uint64_t unit)
+{
+	return record_word(heap, heap->shelf[index], unit, heap->shelf[index]->units);
+}
+
 static uint64_t next_head(struct heap *heap, struct heap_shelf *shelf, uint64_t unit, uint64_t end)
 {
 	for (uint64_t u = unit + 1; u < end; u++) {

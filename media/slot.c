@@ -191,12 +191,18 @@ int slot_put(enum durability d, void *slots, const void *record, size_t size)
 	return r;
 }
 
+/* Of two slots that no put can have left side by side, which one is behind. */
+static unsigned slot_behind(const struct slot_copy pair[2])
+{
+	return (int32_t)(uint32_t)(pair[0].word[0] - pair[1].word[0]) < 0 ? 0 : 1;
+}
+
 bool slot_mend(enum durability d, void *slots, size_t size)
 {
 	struct slot_copy pair[2];
 	bool mended = false;
 
-	if (slot_load_pair(pair, slots, size) != SLOT_ROTTEN)
+	if (!size_ok(size) || slot_load_pair(pair, slots, size) != SLOT_ROTTEN)
 		return false;
 	for (unsigned i = 0; i < 2; i++) {
 		char *slot = (char *)slots + i * size;
@@ -206,5 +212,69 @@ bool slot_mend(enum durability d, void *slots, size_t size)
 		slot_blank(d, slot);
 		mended = true;
 	}
-	return mended;
+	if (!mended)
+		slot_blank(d, (char *)slots + slot_behind(pair) * size);
+	return true;
+}
+
+bool slot_salvage(void *ret, const void *slots, size_t size)
+{
+	struct slot_copy pair[2];
+	bool valid[2];
+	unsigned best;
+
+	if (!size_ok(size))
+		return false;
+	for (unsigned i = 0; i < 2; i++)
+		valid[i] = slot_load(&pair[i], (const char *)slots + i * size, size) == SLOT_VALID;
+	if (!valid[0] && !valid[1])
+		return false;
+	best = valid[0] && valid[1] ? !slot_behind(pair) : valid[1];
+	memcpy(ret, pair[best].word, size);
+	return true;
+}
+
+/* Makes sure that the pair is rotten by one slot, whatever becomes of the other: which one it is. */
+static int slot_bar(enum durability d, void *slots, size_t size, unsigned *ret)
+{
+	struct slot_head_df *head;
+	struct slot_copy copy;
+
+	for (unsigned i = 0; i < 2; i++)
+		if (slot_load(&copy, (char *)slots + i * size, size) == SLOT_BAD) {
+			*ret = i;
+			return 0;
+		}
+	head = slots;
+	*ret = 0;
+	/* No commit word: two slots that contradict each other are rotten before this store and after. */
+	media_store64(&head->commit, ~UINT64_C(0));
+	return media_sync(d, &head->commit, sizeof(head->commit));
+}
+
+int slot_replace(enum durability d, void *slots, const void *record, size_t size)
+{
+	struct slot_copy sealed;
+	unsigned bar;
+	int r;
+
+	if (slot_find(slots, size) != SLOT_ROTTEN || !size_ok(size))
+		return slot_put(d, slots, record, size);
+	r = slot_bar(d, slots, size, &bar);
+	if (r < 0)
+		return r;
+	slot_seal(&sealed, record, size, SLOT_COMMIT | 1);
+	r = slot_blank(d, (char *)slots + !bar * size);
+	if (r == 0)
+		r = slot_fill(d, (char *)slots + !bar * size, &sealed, size);
+	if (r < 0)
+		return r;
+	/*
+	 * COMMIT: the rotten slot's commit word goes.
+	 *   crash before: the pair is rotten still, as the record was.
+	 *   crash after:  the other slot, which was synced whole, is the record.
+	 *   ordering:     the fence and the sync in slot_blank(), and slot_fill() before it.
+	 *   durable:      synced before the return.
+	 */
+	return slot_blank(d, (char *)slots + bar * size);
 }

@@ -321,6 +321,34 @@ START_TEST(too_many_threads)
 END_TEST
 
 /* Several connections and handles of one process on one heap. */
+/* What free() of a pointer never set does, before the thread has seen any block, and after. */
+START_TEST(null_is_freed)
+{
+	struct nvmm *nvmm = harness_connect(&h);
+	nvmm_pool_id id;
+	struct nvmm_heap *heap = harness_heap(nvmm, &id, 4 * MIB, NULL, 0);
+	nvmm_ptr ptr;
+
+	for (int i = 0; i < 3; i++) {
+		ck_assert_int_eq(nvmm_free(heap, NVMM_NULL), 0);
+		ck_assert_int_eq(nvmm_free_deferred(heap, NVMM_NULL), 0);
+		ck_assert_int_eq(nvmm_cancel(heap, NVMM_NULL), 0);
+		ck_assert_int_eq(nvmm_free(heap, 16), -EINVAL);
+		ck_assert_int_eq(nvmm_free_deferred(heap, 16), -EINVAL);
+		ck_assert_uint_eq(nvmm_usable_size(heap, NVMM_NULL), 0);
+		ck_assert_uint_eq(nvmm_usable_size(heap, 16), 0);
+		ck_assert_uint_eq(nvmm_realloc(heap, 16, 100), NVMM_NULL);
+		ck_assert_int_eq(errno, EINVAL);
+		ptr = nvmm_alloc(heap, 100);
+		ck_assert_uint_ne(ptr, NVMM_NULL);
+		ck_assert_int_eq(nvmm_free(heap, NVMM_NULL), 0);
+		ck_assert_int_eq(nvmm_free(heap, ptr), 0);
+	}
+	nvmm_heap_close(heap);
+	nvmm_disconnect(nvmm);
+}
+END_TEST
+
 START_TEST(connections_and_handles)
 {
 	struct nvmm *a = harness_connect(&h), *b = harness_connect(&h);
@@ -573,6 +601,7 @@ int main(void)
 	tcase_add_test(tcase, many_heaps);
 	tcase_add_test(tcase, many_short_threads);
 	tcase_add_test(tcase, too_many_threads);
+	tcase_add_test(tcase, null_is_freed);
 	tcase_add_test(tcase, connections_and_handles);
 	tcase_add_test(tcase, forks);
 	tcase_add_test(tcase, forks_beside_calls);
