@@ -72,6 +72,8 @@ int lane_new(struct lane **ret, struct heap *heap, uint32_t number,
 	}
 	for (unsigned c = 0; c < CLASS_COUNT; c++)
 		lane->class[c].grown = 1;
+	for (unsigned i = 0; i < FOREIGN_UNITS; i++)
+		lane->foreign[i].unit = FOREIGN_NONE;
 	lane->calm = media_load64(&lane->df->revoke) & ~REVOKE_STATE;
 	/* Where entering is more than a store the fast paths are left alone. */
 	lane->quiet = lane->fence ? NEVER_QUIET : lane->calm;

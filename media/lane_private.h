@@ -53,9 +53,12 @@ struct owned {
 } __attribute__((__aligned__(MEDIA_LINE)));
 _Static_assert(sizeof(struct owned) == 128, "places are found by a shift");
 
+/* Of no pointer: a small one, NVMM_NULL too, has unit 0. */
+#define FOREIGN_NONE UINT64_MAX
+
 /* A unit of a span that is not the lane's, as it was when a block of it was freed last. */
 struct foreign {
-	uint64_t unit; /* pointer >> UNIT_SHIFT, the pool included; 0: none */
+	uint64_t unit; /* pointer >> UNIT_SHIFT, the pool included; FOREIGN_NONE */
 	const m64 *head; /* the span's word, */
 	uint64_t word;   /* and what it was: while it is that, the rest is right */
 	uint64_t base;   /* global pointer of block 0 */

@@ -256,6 +256,7 @@ void load_init(struct load *load, struct harness *h, uint64_t heap_bytes)
 	struct nvmm_pool_options options = {
 		.size = sizeof(options),
 		.name = "load",
+		.sparse = load->sparse,
 		.durability = load->power ? NVMM_DURABILITY_POWER : NVMM_DURABILITY_PROCESS,
 	};
 	struct nvmm *nvmm = harness_connect(h);
