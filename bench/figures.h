@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Figures of nvmm alone: probe.c and probe_epochs.c measure them and print "name value" lines; the driver knows from
+ * Figures of nvmm alone: probe.c, probe_death.c and probe_epochs.c measure them and print "name value" lines; the driver knows from
  * here what each is, and the most that it may be (0: no bound).
  */
 #pragma once
@@ -16,6 +16,18 @@
 	X(first_process, "connect, open and the first allocation of a process", "us", 1000)        \
 	X(settle_time, "from a client's death until it is settled", "ms", 100)                     \
 	X(settle_cpu, "the daemon's work for a client's death", "us", 0)                           \
+	X(full_time, "32 threads, 1 GiB, full tables: from their death until settled", "ms", 100)  \
+	X(full_exit, "of that, until the kernel has ended the process", "ms", 0)                   \
+	X(full_cpu, "the daemon's work for that", "ms", 0)                                         \
+	X(full_rate, "what another process allocates meanwhile, by what it does before", "times", 0) \
+	X(full_gap, "its longest pause meanwhile", "ms", 0)                                        \
+	X(full_before, "its longest pause before", "ms", 0)                                        \
+	X(full_power_time, "the same in durability power: until settled", "ms", 100)               \
+	X(full_power_exit, "of that, until the kernel has ended the process", "ms", 0)             \
+	X(full_power_cpu, "the daemon's work for that", "ms", 0)                                   \
+	X(full_power_rate, "what another process allocates, by what it does before", "times", 0)   \
+	X(full_power_gap, "its longest pause meanwhile", "ms", 0)                                  \
+	X(full_power_before, "its longest pause before", "ms", 0)                                  \
 	X(metadata, "of a pool's files is metadata", "%", 3)                                       \
 	X(unusable_64, "of a heap is not to be had in 64 B blocks", "%", 0)                        \
 	X(unusable_4096, "of a heap is not to be had in 4096 B blocks", "%", 0)                    \

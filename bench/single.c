@@ -69,6 +69,7 @@ void figures_run(struct bench *bench, struct figure figure[FIGURES_N])
 
 	memcpy(figure, all, sizeof(all));
 	run_probe(figure, "probe figures", bench->base.daemon);
+	run_probe(figure, "probe-death", bench->base.daemon);
 	run_probe(figure, "probe-epochs", bench->base.daemon);
 }
 

@@ -122,7 +122,7 @@ static enum ctl_exit inspect_one(struct ctl *ctl, int base, struct registry *reg
 
 	if (!report)
 		return base_fail(ctl, "registry", strerror(ENOMEM));
-	r = inspect_record(report, registry, id, &record);
+	r = inspect_record(report, registry, base, id, &record);
 	if (r > 0)
 		r = inspect_pool(report, base, &record, false);
 	for (uint32_t i = 0; r >= 0 && i < report->n_findings; i++)
@@ -152,7 +152,7 @@ static enum ctl_exit inspect_all(struct ctl *ctl, int base)
 		base_fail(ctl, "registry", r == -EUCLEAN ? why : strerror(-r));
 		return r == -EUCLEAN ? CTL_DAMAGED : CTL_FAILED;
 	}
-	for (uint32_t id = 1; id <= registry_last(registry); id++) {
+	for (uint32_t id = 1; id <= POOL_ID_MAX; id++) {
 		code = only == 0 || only == id ? inspect_one(ctl, base, registry, (uint16_t)id) :
 						 CTL_DONE;
 		if (code != CTL_DONE)

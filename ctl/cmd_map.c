@@ -6,6 +6,7 @@
  * the kind of most of its units, and a shade by how many of its bytes are in allocated blocks.
  */
 #include <errno.h>
+#include <langinfo.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -125,7 +126,10 @@ static enum ctl_exit show(struct ctl *ctl, const struct nvmm_pool_info *info,
 	if (svg)
 		return write_svg(ctl, map, svg);
 	if (!ctl->json) {
-		mapview_text(ctl->out, map, isatty(fileno(ctl->out)) == 1);
+		mapview_text(ctl->out, map, (struct mapview_terminal){
+			.utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0,
+			.colour = isatty(fileno(ctl->out)) == 1,
+		});
 		return CTL_DONE;
 	}
 	writer_count(w, "id", "id", info->id);

@@ -15,18 +15,19 @@ enum look { LOOK_FREE, LOOK_SMALL, LOOK_LARGE, LOOK_LIMBO, LOOK_SUSPECT, LOOK_CO
 static const struct {
 	const char *label;
 	const char *text[SHADES];
+	const char *ascii; /* where a terminal has no more; a character each shade */
 	int colour; /* of a terminal's 256 */
 	const char *svg[SHADES];
 } looks[LOOK_COUNT] = {
-	[LOOK_FREE] = { "free", { "·", "·", "·", "·" }, 240,
+	[LOOK_FREE] = { "free", { "·", "·", "·", "·" }, "....", 240,
 			{ "#e9edf1", "#e9edf1", "#e9edf1", "#e9edf1" } },
-	[LOOK_SMALL] = { "blocks up to 128 KiB", { "░", "▒", "▓", "█" }, 35,
+	[LOOK_SMALL] = { "blocks up to 128 KiB", { "░", "▒", "▓", "█" }, "-+x#", 35,
 			 { "#cdeedd", "#8fd6b4", "#45b387", "#0b7a53" } },
-	[LOOK_LARGE] = { "large blocks", { "▁", "▃", "▅", "▇" }, 33,
+	[LOOK_LARGE] = { "large blocks", { "▁", "▃", "▅", "▇" }, "0OL@", 33,
 			 { "#d3e4fb", "#9cc2f3", "#5494e4", "#1b5fb8" } },
-	[LOOK_LIMBO] = { "some in limbo", { "~", "~", "~", "~" }, 214,
+	[LOOK_LIMBO] = { "some in limbo", { "~", "~", "~", "~" }, "~~~~", 214,
 			 { "#f6c453", "#f6c453", "#f0b429", "#e09b00" } },
-	[LOOK_SUSPECT] = { "some suspect", { "!", "!", "!", "!" }, 196,
+	[LOOK_SUSPECT] = { "some suspect", { "!", "!", "!", "!" }, "!!!!", 196,
 			   { "#f08b8b", "#e96a6a", "#dd4545", "#c02626" } },
 };
 
@@ -91,38 +92,41 @@ static void caption(FILE *out, const struct mapview *map)
 
 /* Text */
 
-static void text_cell(FILE *out, enum look look, unsigned shade, bool colour)
+static void text_cell(FILE *out, enum look look, unsigned shade, struct mapview_terminal t)
 {
-	if (colour)
-		fprintf(out, "\033[38;5;%dm%s\033[0m", looks[look].colour, looks[look].text[shade]);
+	const char ascii[] = { looks[look].ascii[shade], 0 };
+	const char *text = t.utf8 ? looks[look].text[shade] : ascii;
+
+	if (t.colour)
+		fprintf(out, "\033[38;5;%dm%s\033[0m", looks[look].colour, text);
 	else
-		fputs(looks[look].text[shade], out);
+		fputs(text, out);
 }
 
-static void text_legend(FILE *out, bool colour)
+static void text_legend(FILE *out, struct mapview_terminal t)
 {
 	for (unsigned look = 0; look < LOOK_COUNT; look++) {
 		bool shaded = looks[look].text[0] != looks[look].text[1];
 
 		for (unsigned i = 0; i < (shaded ? SHADES : 1); i++)
-			text_cell(out, look, i, colour);
+			text_cell(out, look, i, t);
 		fprintf(out, " %s%s", looks[look].label, look + 1 < LOOK_COUNT ? "   " : "\n");
 	}
 }
 
-void mapview_text(FILE *out, const struct mapview *map, bool colour)
+void mapview_text(FILE *out, const struct mapview *map, struct mapview_terminal t)
 {
 	char at[32];
 
 	for (size_t i = 0; i < map->n; i++) {
 		if (i % map->width == 0)
 			fprintf(out, "%10s ", size_text(at, i * map->cell_bytes));
-		text_cell(out, look_of(&map->cells[i]), shade_of(&map->cells[i]), colour);
+		text_cell(out, look_of(&map->cells[i]), shade_of(&map->cells[i]), t);
 		if (i % map->width == map->width - 1 || i + 1 == map->n)
 			fputc('\n', out);
 	}
 	fputc('\n', out);
-	text_legend(out, colour);
+	text_legend(out, t);
 	caption(out, map);
 	fputc('\n', out);
 }

@@ -30,7 +30,13 @@ struct mapview {
 	struct mapview_cell *cells;
 };
 
-/* Rows of characters and a legend; `colour`: for a terminal. */
-void mapview_text(FILE *out, const struct mapview *map, bool colour);
+/* What it can show. */
+struct mapview_terminal {
+	bool utf8;
+	bool colour;
+};
+
+/* Rows of characters and a legend. */
+void mapview_text(FILE *out, const struct mapview *map, struct mapview_terminal terminal);
 /* A file of its own. */
 void mapview_svg(FILE *out, const struct mapview *map);

@@ -9,8 +9,12 @@
 #include "ctl/poolview.h"
 
 #include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
+#include <inttypes.h>
 #include <pwd.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/text.h"
@@ -220,6 +224,61 @@ static void write_classes(struct writer *w, const struct heap_usage *usage)
 	writer_list_end(w, "No block is allocated.");
 }
 
+/* A heap's roots, by opening it for reading. How many; 0 with *ret NULL; why there is nothing to tell. */
+static int roots_get(struct ctl *ctl, nvmm_pool_id id, struct nvmm_root **ret)
+{
+	struct nvmm_root *roots = NULL, *more;
+	struct nvmm_heap *heap;
+	int n = 0, room, r;
+
+	r = nvmm_heap_open(&heap, ctl->nvmm, id, O_RDONLY);
+	if (r < 0)
+		return r;
+	/* Some may be added between the two calls. */
+	do {
+		room = n;
+		n = nvmm_root_list(heap, roots, (size_t)room);
+		if (n <= room)
+			break;
+		more = realloc(roots, (size_t)n * sizeof(*roots));
+		if (!more)
+			n = -ENOMEM;
+		else
+			roots = more;
+	} while (n >= 0);
+	nvmm_heap_close(heap);
+	if (n <= 0) {
+		free(roots);
+		roots = NULL;
+	}
+	*ret = roots;
+	return n;
+}
+
+/* The roots of a heap that is good; of one that cannot be opened now they are unknown. */
+static void write_roots(struct ctl *ctl, const struct nvmm_pool_info *info)
+{
+	struct writer *w = ctl->writer;
+	struct nvmm_root *roots;
+	char ptr[32];
+	int n;
+
+	n = roots_get(ctl, info->id, &roots);
+	if (n < 0) {
+		writer_none(w, "roots", NULL);
+		return;
+	}
+	writer_list(w, "roots");
+	for (int i = 0; i < n; i++) {
+		snprintf(ptr, sizeof(ptr), "0x%016" PRIx64, roots[i].ptr);
+		writer_item(w);
+		writer_text(w, "name", "root", roots[i].name);
+		writer_text(w, "ptr", "points to", ptr);
+	}
+	writer_list_end(w, "No root is set.");
+	free(roots);
+}
+
 static void write_usage(struct writer *w, const struct heap_usage *usage)
 {
 	if (!usage->known) {
@@ -238,7 +297,7 @@ static void write_usage(struct writer *w, const struct heap_usage *usage)
 	writer_count(w, "heap_lanes", "lanes in use", usage->lanes);
 }
 
-enum ctl_exit poolview_write(struct ctl *ctl, const struct nvmm_pool_info *info, bool classes)
+enum ctl_exit poolview_write(struct ctl *ctl, const struct nvmm_pool_info *info, bool details)
 {
 	struct writer *w = ctl->writer;
 	struct heap_usage usage;
@@ -264,8 +323,10 @@ enum ctl_exit poolview_write(struct ctl *ctl, const struct nvmm_pool_info *info,
 	r = write_damage(ctl, info);
 	if (r < 0)
 		return ctl_fail(ctl, r);
-	if (classes && usage.known)
+	if (details && usage.known)
 		write_classes(w, &usage);
+	if (details && info->kind == NVMM_POOL_HEAP && !info->damaged)
+		write_roots(ctl, info);
 	return info->damaged ? CTL_DAMAGED : CTL_DONE;
 }
 

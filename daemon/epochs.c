@@ -313,9 +313,18 @@ static void look_away(struct pool *pool)
 		deactivate(pool);
 }
 
+/* Whether those that wait have waited for readers long enough. What the daemon itself has to do, looking at
+ * spans and freeing, ends by itself, however large the heap is. */
+static bool late(const struct pool *pool)
+{
+	bool working = pool->epochs.more || pool->epochs.phase == EPOCH_RELEASE;
+
+	return !working && !TAILQ_EMPTY(&pool->epochs.waiting) &&
+	       uv_now(&pool->nvmmd->loop) >= pool->epochs.deadline;
+}
+
 static void finish_pool(struct pool *pool, bool *more)
 {
-	uint64_t now = uv_now(&pool->nvmmd->loop);
 	enum epoch_phase before = pool->epochs.phase;
 
 	if (!pool->heap || pool->damage) {
@@ -325,7 +334,7 @@ static void finish_pool(struct pool *pool, bool *more)
 	release(pool, more);
 	if (before != EPOCH_SNAPSHOT && pool->epochs.phase == EPOCH_SNAPSHOT)
 		resume_waiting(pool);
-	else if (!TAILQ_EMPTY(&pool->epochs.waiting) && now >= pool->epochs.deadline)
+	else if (late(pool))
 		resume_waiting(pool);
 	/* A request that could not be answered may have ended the last session that had it open. */
 	if (before == EPOCH_SNAPSHOT && pool->heap)

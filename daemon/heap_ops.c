@@ -197,9 +197,14 @@ static int reply_spans(struct request *request, const uint64_t *refs, uint32_t n
 /* Whether a grant that found no room may find some now. */
 static bool relieved(struct request *request, struct pool *pool, enum epoch_relief *relief)
 {
-	if (heap_space_relief(pool))
-		return true;
+	if (heap_space_relief(request, pool)) {
+		*relief = RELIEF_LATER;
+		return false;
+	}
 	*relief = epochs_pressure(request, pool);
+	/* What limbo had may be given back as well. */
+	if (*relief != RELIEF_NONE)
+		request->relieved = false;
 	return *relief == RELIEF_NOW;
 }
 

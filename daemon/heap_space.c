@@ -6,13 +6,15 @@
  * shelves.capacity and the owner's bytes_per_user. So a grant can fail in three ways beside a heap that is
  * full, and each says which it was.
  *
- * Trimming goes in slices on the loop, with other requests between them: all that changes the index of free
- * runs is on one thread, so that nothing is granted while it is given back. A slice is a few milliseconds
- * of work for the kernel. A wish (media/grant.h) is reserved in a thread; the trim leaves it alone.
+ * Giving back goes in slices on the loop, with other requests between them: all that changes the index of
+ * free runs is on one thread, so that nothing is granted while it is given back. A slice is a few
+ * milliseconds of work for the kernel. A wish (media/grant.h) is reserved in a thread; the trim leaves it alone.
  *
  * Free memory goes back when a program or an operator trims, when the base has no more of it, and when a heap
- * is loaded, since then nobody knows which free runs have pages. It does not go back by itself while
- * the heap is used: what was free a moment ago is what is granted next, and a page costs 2 us.
+ * is loaded, since then nobody knows which free runs have pages. A request that finds the base short waits
+ * while as much is given back as it may need, and is begun again: until it is served or nothing is left to
+ * give back. What it waited for others may take first; then they were served. It does not go back by itself while
+ * the heap is used: what was free a moment ago is what is granted next, and a page costs 1 to 2 us.
  */
 #include "daemon/heap_space.h"
 
@@ -28,8 +30,7 @@
 #include "daemon/pool_ops.h"
 #include "daemon/request.h"
 
-#define SLICE (UINT64_C(16) << 20)  /* bytes that are given back at once */
-#define RELIEF (UINT64_C(256) << 20) /* bytes for a request that finds none */
+#define SLICE (UINT64_C(16) << 20) /* bytes that are given back at once */
 
 /* Limits */
 
@@ -52,15 +53,6 @@ void heap_space_count(struct pool *pool)
 {
 	if (pool->heap && heap_service_space_spent(pool->heap))
 		pool_recount(pool);
-}
-
-bool heap_space_relief(struct pool *pool)
-{
-	struct grant_place place = { 0 };
-
-	if (!heap_service_space_short(pool->heap))
-		return false;
-	return heap_service_space_return(pool->heap, &place, RELIEF) > 0;
 }
 
 bool heap_space_short(struct request *request, struct pool *pool, int *r)
@@ -87,6 +79,97 @@ bool heap_space_short(struct request *request, struct pool *pool, int *r)
 	return true;
 }
 
+/* Giving back */
+
+struct giving {
+	struct job job;
+	struct pool *pool;
+	struct heap_service *heap;
+	struct request *request;
+	struct grant_place place;
+	uint64_t most; /* bytes, about */
+	uint64_t retired;
+	uint64_t returned;
+	void (*end)(struct giving *giving, int r); /* the request goes on */
+};
+
+static void giving_end(struct giving *giving, int r)
+{
+	struct pool *pool = giving->pool;
+
+	pool_recount(pool);
+	giving->end(giving, r);
+	heap_service_unref(giving->heap);
+	pool_rest(pool);
+	pool_unref(pool);
+	free(giving);
+}
+
+/* Nothing: the loop serves others before the next slice. */
+static int giving_pause(struct job *job)
+{
+	(void)job;
+	return 0;
+}
+
+static void giving_slice(struct job *job, int r)
+{
+	struct giving *giving = container_of(job, struct giving, job);
+	int64_t bytes;
+
+	/* Given up and loaded anew meanwhile: then all was given back, and this one's index is old. */
+	if (r < 0 || giving->pool->heap != giving->heap) {
+		giving_end(giving, r);
+		return;
+	}
+	bytes = heap_service_space_return(giving->heap, &giving->place, SLICE);
+	if (bytes < 0) {
+		giving_end(giving, (int)bytes);
+		return;
+	}
+	giving->returned += (uint64_t)bytes;
+	if (giving->place.whole || giving->returned >= giving->most)
+		giving_end(giving, 0);
+	else
+		job_start(&giving->job, giving->pool->nvmmd);
+}
+
+/* Gives back `most` bytes of what the pool has free, then calls `end`. */
+static int giving_start(struct request *request, struct pool *pool, uint64_t most, uint64_t retired,
+			void (*end)(struct giving *giving, int r))
+{
+	struct giving *giving = calloc(1, sizeof(*giving));
+
+	if (!giving)
+		return request_fail(request, -ENOMEM, "the daemon has no memory");
+	giving->pool = pool_ref(pool);
+	giving->heap = heap_service_ref(pool->heap);
+	giving->request = request;
+	giving->most = most;
+	giving->retired = retired;
+	giving->end = end;
+	giving->job.run = giving_pause;
+	giving->job.done = giving_slice;
+	job_start(&giving->job, request->nvmmd);
+	return REQUEST_PENDING;
+}
+
+/* Relief */
+
+/* The request is begun again; one for which nothing was had asks for no more. */
+static void relief_end(struct giving *giving, int r)
+{
+	giving->request->relieved = r < 0 || giving->returned == 0;
+	request_run(giving->request);
+}
+
+bool heap_space_relief(struct request *request, struct pool *pool)
+{
+	if (!heap_service_space_short(pool->heap) || request->relieved)
+		return false;
+	return giving_start(request, pool, SLICE, 0, relief_end) == REQUEST_PENDING;
+}
+
 /* Wishes */
 
 struct wish {
@@ -104,6 +187,33 @@ static int wish_run(struct job *job)
 	return grant_wish_run(&wish->wish);
 }
 
+/*
+ * What the base lacks may be had from this heap's own free runs, of empty spans as well: the grant that wished
+ * saw room enough and retired none.
+ */
+static void wish_failed(struct wish *wish, int r)
+{
+	struct pool *pool = wish->pool;
+	bool lacking = r == -EDQUOT || r == -ENOSPC;
+
+	if (lacking && !wish->request->relieved && pool->heap == wish->heap) {
+		int64_t retired = heap_service_retire(wish->heap);
+
+		if (retired < 0)
+			pool_judge(pool, (int)retired, "retiring spans");
+		r = giving_start(wish->request, pool, wish->wish.units << UNIT_SHIFT, 0, relief_end);
+		if (r == REQUEST_PENDING)
+			return;
+	} else {
+		if (lacking)
+			heap_service_space_lack(wish->heap);
+		if (!heap_space_short(wish->request, pool, &r))
+			request_fail(wish->request, r, "heap %u: reserving space: %s", pool->id,
+				     strerror(-r));
+	}
+	request_finish(wish->request, r);
+}
+
 static void wish_done(struct job *job, int r)
 {
 	struct wish *wish = container_of(job, struct wish, job);
@@ -113,16 +223,10 @@ static void wish_done(struct job *job, int r)
 	heap_service_wish_end(wish->heap, r);
 	pool_recount(pool);
 	pool->space_refused = 0;
-	if (r < 0) {
-		if (r == -EDQUOT || r == -ENOSPC)
-			heap_service_space_lack(wish->heap);
-		if (!heap_space_short(wish->request, pool, &r))
-			request_fail(wish->request, r, "heap %u: reserving space: %s", pool->id,
-				     strerror(-r));
-		request_finish(wish->request, r);
-	} else {
+	if (r < 0)
+		wish_failed(wish, r);
+	else
 		request_run(wish->request);
-	}
 	heap_service_unref(wish->heap);
 	pool_unpark(pool);
 	pool_rest(pool);
@@ -159,88 +263,28 @@ int heap_space_wish(struct request *request, struct pool *pool)
 
 /* Trimming */
 
-struct trim {
-	struct job job;
-	struct pool *pool;
-	struct heap_service *heap;
-	struct request *request;
-	struct grant_place place;
-	uint64_t retired;
-	uint64_t returned;
-};
-
-static int reply_trimmed(struct trim *trim)
+static int reply_trimmed(struct giving *giving)
 {
-	Nvmm__HeapTrimmed *reply = request_alloc(trim->request, sizeof(*reply));
+	Nvmm__HeapTrimmed *reply = request_alloc(giving->request, sizeof(*reply));
 
 	if (!reply)
-		return request_fail(trim->request, -ENOMEM, "the daemon has no memory");
+		return request_fail(giving->request, -ENOMEM, "the daemon has no memory");
 	nvmm__heap_trimmed__init(reply);
-	reply->retired = trim->retired;
-	reply->returned = trim->returned;
-	trim->request->reply.result_case = NVMM__REPLY__RESULT_HEAP_TRIMMED;
-	trim->request->reply.heap_trimmed = reply;
+	reply->retired = giving->retired;
+	reply->returned = giving->returned;
+	giving->request->reply.result_case = NVMM__REPLY__RESULT_HEAP_TRIMMED;
+	giving->request->reply.heap_trimmed = reply;
 	return 0;
 }
 
-static void trim_end(struct trim *trim, int r)
+static void trim_end(struct giving *giving, int r)
 {
-	struct pool *pool = trim->pool;
-
-	pool_recount(pool);
 	if (r < 0)
-		r = request_fail(trim->request, r, "heap %u: giving space back: %s", pool->id,
-				 strerror(-r));
+		r = request_fail(giving->request, r, "heap %u: giving space back: %s",
+				 giving->pool->id, strerror(-r));
 	else
-		r = reply_trimmed(trim);
-	request_finish(trim->request, r);
-	heap_service_unref(trim->heap);
-	pool_rest(pool);
-	pool_unref(pool);
-	free(trim);
-}
-
-/* Nothing: the loop serves others before the next slice. */
-static int trim_pause(struct job *job)
-{
-	(void)job;
-	return 0;
-}
-
-static void trim_slice(struct job *job, int r)
-{
-	struct trim *trim = container_of(job, struct trim, job);
-	int64_t bytes;
-
-	/* Given up and loaded anew meanwhile: then all was given back, and this one's index is old. */
-	if (r < 0 || trim->pool->heap != trim->heap) {
-		trim_end(trim, r);
-		return;
-	}
-	bytes = heap_service_space_return(trim->heap, &trim->place, SLICE);
-	if (bytes < 0 || trim->place.whole) {
-		trim->returned += bytes > 0 ? (uint64_t)bytes : 0;
-		trim_end(trim, bytes < 0 ? (int)bytes : 0);
-		return;
-	}
-	trim->returned += (uint64_t)bytes;
-	job_start(&trim->job, trim->pool->nvmmd);
-}
-
-static int trim_start(struct request *request, struct pool *pool, uint64_t retired)
-{
-	struct trim *trim = calloc(1, sizeof(*trim));
-
-	if (!trim)
-		return request_fail(request, -ENOMEM, "the daemon has no memory");
-	trim->pool = pool_ref(pool);
-	trim->heap = heap_service_ref(pool->heap);
-	trim->request = request;
-	trim->retired = retired;
-	trim->job.run = trim_pause;
-	trim->job.done = trim_slice;
-	job_start(&trim->job, request->nvmmd);
-	return REQUEST_PENDING;
+		r = reply_trimmed(giving);
+	request_finish(giving->request, r);
 }
 
 /* What the caller's threads hold and do not use, then all that is empty: bytes, or -EIO. */
@@ -282,5 +326,5 @@ int op_heap_trim(struct request *request)
 		return request_fail(request, (int)retired, "heap %u: retiring spans: %s", id,
 				    strerror((int)-retired));
 	}
-	return trim_start(request, pool, (uint64_t)retired);
+	return giving_start(request, pool, UINT64_MAX, (uint64_t)retired, trim_end);
 }

@@ -21,8 +21,9 @@ void heap_space_count(struct pool *pool);
  * REQUEST_PENDING or an error with its text. */
 int heap_space_wish(struct request *request, struct pool *pool);
 
-/* The request found no space behind the heap. Whether some was had from the heap's own free runs. */
-bool heap_space_relief(struct pool *pool);
+/* The request found no space behind the heap: space of the heap's own free runs is given back, then the
+ * request is begun again. False: it was not space, or there is none to be had. */
+bool heap_space_relief(struct request *request, struct pool *pool);
 
 /* Whether it was space that was short; then *r with the text that says whose. */
 bool heap_space_short(struct request *request, struct pool *pool, int *r);

@@ -30,6 +30,7 @@ struct nvmmd {
 	struct access_admin admin;
 	uint8_t boot_id[BOOT_ID_LEN];
 	int64_t started;   /* seconds since 1970 */
+	uint64_t run;      /* tells this daemon from the next one */
 	bool clean_start;  /* what was there before had been stopped in order */
 	bool base_is_pmem; /* `power` can be promised */
 	int base_fd;
@@ -56,7 +57,7 @@ struct nvmmd {
 	unsigned jobs;
 	bool stopping;
 	bool stopped;           /* nothing is left but to close handles */
-	uint32_t sessions_left; /* that the next daemon will take up */
+	uint32_t sessions_left; /* that have pools open */
 	struct { /* how many complaints about clients were logged in this second */
 		uint64_t second;
 		unsigned n;

@@ -80,6 +80,17 @@ static int exclusive_need(struct request *request, struct pool *pool)
 	return REQUEST_PENDING;
 }
 
+/* A repair under way is waited for: nobody uses the pool beside it. */
+static int mended_need(struct request *request, struct pool *pool)
+{
+	if (pool->busy != POOL_BUSY_MENDING)
+		return 0;
+	if (request->msg->pool_open->nowait)
+		return request_fail(request, -EAGAIN, "pool %u is being repaired", pool->id);
+	pool_park(pool, request);
+	return REQUEST_PENDING;
+}
+
 /* Whether the peer may, and the pool is fit to be opened. */
 static int open_check(struct request *request, struct pool *pool, bool write)
 {
@@ -94,6 +105,9 @@ static int open_check(struct request *request, struct pool *pool, bool write)
 				    "not open it for %s",
 				    pool->id, pool->record.uid, pool->record.mode,
 				    request_peer(request)->uid, write ? "writing" : "reading");
+	r = mended_need(request, pool);
+	if (r != 0)
+		return r;
 	if (!pool->damage) {
 		r = open_dir(request, pool, &dir);
 		if (r < 0)

@@ -193,17 +193,24 @@ int pool_judge(struct pool *pool, int r, const char *what)
 	return r;
 }
 
-int pool_put(struct pool *pool, const struct pool_record *record)
+static int keep_record(struct pool *pool, const struct pool_record *record, int r)
 {
-	int r;
-
-	r = registry_put(pool->nvmmd->registry, record);
 	if (r < 0) {
 		log_error("pool %u: its record cannot be written: %s", pool->id, strerror(-r));
 		return r;
 	}
 	pool->record = *record;
 	return 0;
+}
+
+int pool_put(struct pool *pool, const struct pool_record *record)
+{
+	return keep_record(pool, record, registry_put(pool->nvmmd->registry, record));
+}
+
+int pool_replace(struct pool *pool, const struct pool_record *record)
+{
+	return keep_record(pool, record, registry_replace(pool->nvmmd->registry, record));
 }
 
 void pool_recount(struct pool *pool)

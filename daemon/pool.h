@@ -46,6 +46,7 @@ enum pool_busy {
 	POOL_BUSY_RESIZING,
 	POOL_BUSY_DESTROYING,
 	POOL_BUSY_LOADING, /* its heap is being walked */
+	POOL_BUSY_MENDING, /* its files are, by a repair */
 };
 
 struct pool {
@@ -127,6 +128,8 @@ int pool_judge(struct pool *pool, int r, const char *what);
 
 /* Writes the record durably, and keeps it on success. */
 int pool_put(struct pool *pool, const struct pool_record *record);
+/* The same over a record that is rotten, which it stays until it is this one. */
+int pool_replace(struct pool *pool, const struct pool_record *record);
 
 /* Recounts the bytes of its files. */
 void pool_recount(struct pool *pool);

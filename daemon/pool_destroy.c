@@ -70,9 +70,9 @@ static void drop_service(struct pool *pool)
 		opening->n_lanes = 0;
 }
 
-static int destroy_start(struct request *request, struct pool *pool)
+/* `record`: the pool's, or what it is made to be if that is rotten. */
+static int destroy_start(struct request *request, struct pool *pool, struct pool_record record)
 {
-	struct pool_record record = pool->record;
 	struct destroy *destroy = calloc(1, sizeof(*destroy));
 	int r;
 
@@ -86,7 +86,7 @@ static int destroy_start(struct request *request, struct pool *pool)
 	 *   crash after:  the next start removes the files and frees the record.
 	 *   durable:      registry_put() drains before the first file is removed.
 	 */
-	r = pool_put(pool, &record);
+	r = pool->damage ? pool_replace(pool, &record) : pool_put(pool, &record);
 	if (r < 0) {
 		free(destroy);
 		return request_fail(request, r, "pool %u: its record cannot be written: %s",
@@ -139,12 +139,11 @@ static int check_openers(struct request *request, const struct pool *pool)
 	return 0;
 }
 
-/* Gives a pool whose record is rotten a record that is as good as any for what is to go. */
+/* Destroys a pool whose record is rotten, by a record that is as good as any for what is to go. */
 static int destroy_rotten(struct request *request, struct pool *pool)
 {
 	/* Higher than any count of creations. */
 	struct pool_record record = { .incarnation = (uint64_t)nvmmd_now() };
-	int r;
 
 	if (!access_is_admin(&request->nvmmd->admin, request_peer(request)) ||
 	    !request->msg->pool_destroy->force)
@@ -153,16 +152,13 @@ static int destroy_rotten(struct request *request, struct pool *pool)
 				    "tell whose it is: %s; an administrator may have it repaired, "
 				    "or destroy it by force",
 				    pool->id, pool->damage);
-	r = registry_mend(request->nvmmd->registry, pool->id, &record);
-	if (r < 0)
-		return request_fail(request, r, "pool %u: its record cannot be mended", pool->id);
+	registry_salvage(request->nvmmd->registry, pool->id, &record);
 	record.pool = pool->id;
 	record.kind = record.kind ? record.kind : POOL_REGION;
 	record.home = record.home ? record.home : request->nvmmd->node.node;
 	record.size = record.size ? record.size : MEDIA_PAGE;
 	memset(record.name, 0, sizeof(record.name));
-	pool->record = record;
-	return 0;
+	return destroy_start(request, pool, record);
 }
 
 int op_pool_destroy(struct request *request)
@@ -178,11 +174,8 @@ int op_pool_destroy(struct request *request)
 		return 0;
 	if (r < 0)
 		return r;
-	if (pool->record.kind == 0) {
-		r = destroy_rotten(request, pool);
-		if (r < 0)
-			return r;
-	}
+	if (pool->record.kind == 0)
+		return destroy_rotten(request, pool);
 	if (m->kind != 0 && m->kind != pool->record.kind)
 		return request_fail(request, -EINVAL, "pool %u is a %s", m->id,
 				    pool->record.kind == POOL_HEAP ? "heap" : "region");
@@ -200,5 +193,5 @@ int op_pool_destroy(struct request *request)
 		if (r < 0)
 			return r;
 	}
-	return destroy_start(request, pool);
+	return destroy_start(request, pool, pool->record);
 }

@@ -10,7 +10,8 @@
  *
  * Each can be interrupted and done again: the record changes last. What cannot be put right now (a
  * file that cannot be removed) stays as it is, the id taken, and is tried again at the next start.
- * Directories that no record knows are named in the log and never touched.
+ * Directories that no record knows are entered as damaged pools: a page of the registry may be gone. They
+ * are not touched unless an administrator has them repaired, or destroyed by force.
  */
 #include "daemon/recover.h"
 
@@ -80,7 +81,7 @@ static int recover_cut(struct pool *pool)
 	return r;
 }
 
-static void recover_resize(struct pool *pool)
+void recover_resize(struct pool *pool)
 {
 	struct pool_record record = pool->record;
 	uint64_t bytes = pool_layout_bytes(&pool->shelves);
@@ -148,30 +149,49 @@ static int recover_id(struct nvmmd *nvmmd, uint16_t id)
 	return record.state == POOL_FREE ? 0 : recover_enter(nvmmd, &record);
 }
 
-static void find_orphans(struct nvmmd *nvmmd)
+/* A pool's directory of which the registry knows nothing: a page of that was zeroed, or it is no pool's. */
+static int recover_orphan(struct nvmmd *nvmmd, uint16_t id)
 {
-	int fd = openat(nvmmd->base_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	const struct pool_record record = { .pool = id };
+	struct pool *pool;
+	int r = pool_add(&pool, nvmmd, id, &record);
+
+	if (r == 0)
+		pool_damage(pool, "its directory is there, and the registry has no record of it");
+	return r;
+}
+
+/* The id of a pool's directory; 0: it is none. */
+static uint16_t id_of_dir(const char *name)
+{
+	char canonical[32];
+	uint64_t id;
+
+	if (strncmp(name, "pool-", 5) != 0 || text_parse_u64(&id, name + 5, POOL_ID_MAX) < 0)
+		return 0;
+	pool_dir_name(canonical, (uint16_t)id);
+	return strcmp(name, canonical) == 0 ? (uint16_t)id : 0;
+}
+
+static int find_orphans(struct nvmmd *nvmmd)
+{
+	int fd = openat(nvmmd->base_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *e;
-	uint64_t id;
 
 	if (!dir) {
 		if (fd >= 0)
 			close(fd);
-		return;
+		return 0;
 	}
-	while ((e = readdir(dir))) {
-		if (strncmp(e->d_name, "pool-", 5) != 0 ||
-		    text_parse_u64(&id, e->d_name + 5, POOL_ID_MAX) < 0 || id == 0 ||
-		    nvmmd->pools.by_id[id])
-			continue;
-		nvmmd->pools.orphan[id] = true;
-		log_warning("%s/%s belongs to no pool of the registry: it is left alone, and id %u "
-			    "is not "
-			    "given out",
-			    nvmmd->config.shelves.base, e->d_name, (unsigned)id);
+	while (r == 0 && (e = readdir(dir))) {
+		uint16_t id = id_of_dir(e->d_name);
+
+		if (id > 0 && !nvmmd->pools.by_id[id])
+			r = recover_orphan(nvmmd, id);
 	}
 	closedir(dir);
+	return r;
 }
 
 int recover_pools(struct nvmmd *nvmmd)
@@ -184,6 +204,5 @@ int recover_pools(struct nvmmd *nvmmd)
 		if (r < 0)
 			return r;
 	}
-	find_orphans(nvmmd);
-	return 0;
+	return find_orphans(nvmmd);
 }

@@ -5,7 +5,11 @@
 #pragma once
 
 struct nvmmd;
+struct pool;
 
 /* Makes the pools of all records: interrupted changes are put right first, what is rotten is entered as
  * damaged. -ENOMEM. */
 int recover_pools(struct nvmmd *nvmmd);
+
+/* Ends the interrupted resize of a pool that was loaded: LIVE, or damaged. */
+void recover_resize(struct pool *pool);

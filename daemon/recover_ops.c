@@ -7,6 +7,7 @@
  * pools and on what is in use alike.
  */
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -90,17 +91,18 @@ static int recover_permit(struct request *request, const struct pool *pool)
 	return 0;
 }
 
-/* Offline: nobody but the caller's session has it open. */
+/* Offline: nobody but the caller's session has it open; nobody at all for a repair. */
 static int recover_alone(struct request *request, const struct pool *pool)
 {
 	struct opening *opening;
 
 	LIST_FOREACH (opening, &pool->openings, of_pool)
-		if (opening->session != request->session)
+		if (opening->session != request->session || request->msg->recover->repair)
 			return request_fail(request, -EBUSY,
-					    "process %d has pool %u open: it cannot be recovered "
-					    "offline",
-					    opening->session->peer.process.pid, pool->id);
+					    "process %d has pool %u open: it cannot be %s",
+					    opening->session->peer.process.pid, pool->id,
+					    request->msg->recover->repair ? "repaired" :
+									    "recovered offline");
 	return 0;
 }
 
@@ -141,17 +143,17 @@ int op_recover(struct request *request)
 		pool_park(pool, request);
 		return REQUEST_PENDING;
 	}
-	if (m->repair) {
-		r = recovery_mend(pool);
-		if (r < 0)
-			return request_fail(request, r, "pool %u cannot be repaired: %s", pool->id,
-					    pool->damage ? pool->damage : strerror(-r));
-		if (pool->record.kind != POOL_HEAP)
-			return 0;
-	}
-	pool->recovery.offline = m->offline || m->repair;
-	r = recovery_ask(pool, m->repair ? RECOVERY_REPAIR : RECOVERY_VERIFY);
+	if (m->repair)
+		return recovery_mend(request, pool);
+	pool->recovery.offline = m->offline;
+	r = recovery_ask(pool, RECOVERY_VERIFY);
 	return r < 0 ? no_memory(request) : 0;
+}
+
+int recovery_repair(struct request *request, struct pool *pool)
+{
+	pool->recovery.offline = true;
+	return recovery_ask(pool, RECOVERY_REPAIR) < 0 ? no_memory(request) : 0;
 }
 
 /* Status */
@@ -261,7 +263,10 @@ static int check_run(struct job *job)
 	struct check_job *check = container_of(job, struct check_job, job);
 
 	if (check->record.kind == 0)
-		check_note(&check->report, "registry", 0, 0, "the pool's record is rotten",
+		check_note(&check->report, "registry",
+			   offsetof(struct registry_file_df, entry) +
+				   check->record.pool * sizeof(struct registry_entry_df),
+			   0, "the pool's record is rotten or not there",
 			   "nobody can tell what the pool is; repair asks its files");
 	return inspect_pool(&check->report, check->base_fd, &check->record, check->live);
 }

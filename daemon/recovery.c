@@ -249,6 +249,9 @@ void recovery_ended(struct pool *pool, int r)
 void recovery_forget(struct pool *pool)
 {
 	dequeue(pool);
+	/* A look at a heap goes on beside its destruction, and no turn is its any more when it ends. */
+	if (pool->recovery.state == RECOVERY_RUNNING)
+		pool->nvmmd->recovery.running--;
 	count_start(pool, 0);
 	pool->recovery.state = RECOVERY_NONE;
 }

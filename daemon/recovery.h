@@ -93,6 +93,11 @@ uint64_t recovery_progress(const struct nvmmd *nvmmd);
 /* Milliseconds since the daemon's start began with it, or that it took. */
 uint64_t recovery_ms(const struct recovery *recovery);
 
-/* Mends what a damaged pool's files are rotten in but for spans, and takes it up anew: it is not
- * damaged after, or why it still is. On the loop: the administrator waits for it. */
-int recovery_mend(struct pool *pool);
+/*
+ * Mends what a damaged pool's files are rotten in but for spans, and takes it up anew: it is not
+ * damaged after, or why it still is; a heap's spans are mended then. Nobody has the pool open.
+ * REQUEST_PENDING, or an error with a text.
+ */
+int recovery_mend(struct request *request, struct pool *pool);
+/* The second half of it, for heaps: schedules the repair of its spans. */
+int recovery_repair(struct request *request, struct pool *pool);

@@ -41,6 +41,7 @@ struct request {
 	TAILQ_ENTRY(request) of_pool;
 	unsigned rounds; /* of reclamation that it asked for */
 	bool waited;     /* for readers, once */
+	bool relieved;   /* there is no more space to be given back for it */
 	TAILQ_ENTRY(request) of_epochs;
 };
 

@@ -32,6 +32,7 @@ static int hello_reply(struct request *request, const struct session *session, b
 	reply->node = nvmmd->config.node.id;
 	reply->node_name = nvmmd->config.node.name;
 	reply->resumed = resumed;
+	reply->run = nvmmd->run;
 	reply->daemon_version = request_strdup(request, PACKAGE_VERSION);
 	if (!reply->daemon_version)
 		return request_fail(request, -ENOMEM, "the daemon has no memory");

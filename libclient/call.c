@@ -9,8 +9,10 @@
  * since the daemon finds them again by their hints.
  *
  * When the daemon goes away in the middle of a call, the call attaches to the next daemon and sends
- * the same request with the same number: the daemon knows by it what it has done before. A daemon
- * that answers nonsense is not asked again: the connection is lost, and says why.
+ * the same request with the same number: the daemon knows by it what it has done before. It goes on so
+ * until its time is over, however many daemons die: a death costs waiting. But one daemon that hangs up on a
+ * request is not asked for ever, nor does a request go round for ever that may be what they die of.
+ * A daemon that answers nonsense is not asked again: the connection is lost, and says why.
  *
  * What the daemon answers is checked before anybody sees it: number, error range, the kind of
  * result, the count of descriptors. Values are checked by who asked.
@@ -25,7 +27,8 @@
 #include "libclient/connection.h"
 #include "libclient/pool.h"
 
-#define RESENDS_MAX 3
+#define HANG_UPS_MAX 3u /* of one daemon, on one request */
+#define DEATHS_MAX 100u /* of daemons that had the request */
 #define ERRNO_MAX 4095
 
 void nvmm_reply_deinit(struct nvmm_reply *reply)
@@ -271,15 +274,41 @@ static int exchange(struct nvmm *nvmm, Nvmm__Request *request, struct nvmm_reply
 	return r;
 }
 
+/* How often a request went unanswered. */
+struct tries {
+	unsigned hang_ups; /* of a daemon that lived on */
+	unsigned deaths;
+};
+
+/* The daemon has hung up. Attaches anew; 0: ask again. Text set. */
+static int attach_again(struct nvmm *nvmm, struct tries *tries)
+{
+	uint64_t run = nvmm->run;
+	int r;
+
+	connection_detach(nvmm);
+	r = connection_attach(nvmm);
+	if (r < 0)
+		return r;
+	if (nvmm->run == run)
+		tries->hang_ups++;
+	else
+		tries->deaths++;
+	if (tries->hang_ups < HANG_UPS_MAX && tries->deaths < DEATHS_MAX)
+		return 0;
+	return nvmm_fail(nvmm, -ECONNRESET,
+			 "the daemon hung up on the same request %u times; see its log",
+			 tries->hang_ups + tries->deaths);
+}
+
 /* Tries until there is a reply or no hope; call_lock held. Text set. */
 static int converse(struct nvmm *nvmm, Nvmm__Request *request, struct nvmm_reply *reply)
 {
+	struct tries tries = { 0 };
 	int r;
 
-	for (unsigned sent = 0; sent < RESENDS_MAX; sent++) {
-		r = connection_attach(nvmm);
-		if (r < 0)
-			return r;
+	r = connection_attach(nvmm);
+	while (r == 0) {
 		r = exchange(nvmm, request, reply);
 		if (r == 0 || nvmm->lost)
 			return r;
@@ -290,11 +319,9 @@ static int converse(struct nvmm *nvmm, Nvmm__Request *request, struct nvmm_reply
 			return no_descriptors(nvmm, request);
 		if (r != -ECONNRESET)
 			return nvmm_fail(nvmm, r, "cannot talk to the daemon: %s", strerror(-r));
-		connection_detach(nvmm);
+		r = attach_again(nvmm, &tries);
 	}
-	return nvmm_fail(nvmm, -ECONNRESET,
-			 "the daemon hung up on the same request %d times; see its log",
-			 RESENDS_MAX);
+	return r;
 }
 
 /* What the daemon says of the request itself. */

@@ -154,6 +154,7 @@ static int hello_accept(struct nvmm *nvmm, const Nvmm__Reply *msg, bool resume)
 		return -ESTALE;
 	nvmm->session = hello->session;
 	nvmm->node = hello->node;
+	nvmm->run = hello->run;
 	return 0;
 }
 

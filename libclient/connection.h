@@ -53,6 +53,7 @@ struct nvmm {
 	int sock; /* -1: none; atomic, for the forked child */
 	uint64_t session;
 	uint32_t node;
+	uint64_t run; /* which daemon it is that was attached to last */
 	uint64_t seq;
 	struct stale stale;
 	int lost; /* not 0: no call can succeed any more, and why */

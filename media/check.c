@@ -131,6 +131,18 @@ static const char *owner_fault(struct heap *heap, const struct span_at *at)
 	return NULL;
 }
 
+/* Where the record is whole and is of another word, the table is what is rotten. */
+static void note_span(struct audit *a, const struct span_at *at, const char *why)
+{
+	uint64_t word = repair_record_word(a->heap, ref_shelf(at->ref), ref_unit(at->ref));
+
+	if (word != 0 && word != span_pack(at->span))
+		note_table(a, at->ref, "a span word is not the one that its state record vouches for",
+			   "blocks of the span may be lost, or given to two");
+	else
+		note_state(a, at->ref, why, "blocks of the span may be lost, or given to two");
+}
+
 static void audit_span(struct audit *a, const struct span_at *at)
 {
 	unsigned tries = a->live ? LIVE_TRIES : 1;
@@ -141,8 +153,7 @@ static void audit_span(struct audit *a, const struct span_at *at)
 		if (!still(at->shelf, ref_unit(at->ref), word))
 			return; /* retired meanwhile */
 		if (--tries == 0) {
-			note_state(a, at->ref, why,
-				   "blocks of the span may be lost, or given to two");
+			note_span(a, at, why);
 			return;
 		}
 		pause_for_others();

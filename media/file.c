@@ -337,15 +337,29 @@ static const char *header_why(const union header_copy *copy, uint64_t magic, uin
 	return NULL;
 }
 
-int file_header_check(const struct file_header_df *h, uint64_t magic, uint16_t pool,
-		      uint64_t incarnation, uint32_t index, const char **why)
+static union header_copy header_load(const struct file_header_df *h)
 {
 	const m64 *from = (const m64 *)(const void *)h;
 	union header_copy copy;
-	const char *reason;
 
 	for (size_t i = 0; i < ARRAY_SIZE(copy.word); i++)
 		copy.word[i] = media_load64(&from[i]);
+	return copy;
+}
+
+bool file_header_whole(const struct file_header_df *h)
+{
+	union header_copy copy = header_load(h);
+
+	return copy.header.magic.raw != 0 && copy.header.crc.raw == header_crc(copy);
+}
+
+int file_header_check(const struct file_header_df *h, uint64_t magic, uint16_t pool,
+		      uint64_t incarnation, uint32_t index, const char **why)
+{
+	union header_copy copy = header_load(h);
+	const char *reason;
+
 	reason = header_why(&copy, magic, pool, incarnation, index);
 	if (!reason)
 		return 0;

@@ -76,3 +76,6 @@ void file_header_seal(struct file_header_df *h, uint64_t magic, uint16_t node, u
  */
 int file_header_check(const struct file_header_df *h, uint64_t magic, uint16_t pool,
 		      uint64_t incarnation, uint32_t index, const char **why);
+
+/* Whether a header is as it was sealed: what file_header_check() refuses in it is not rot then. */
+bool file_header_whole(const struct file_header_df *h);

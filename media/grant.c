@@ -19,6 +19,7 @@
 #include <stdlib.h>
 
 #include "common/macro.h"
+#include "media/debug.h"
 #include "media/fault.h"
 #include "media/grant_private.h"
 #include "media/guard.h"
@@ -246,6 +247,8 @@ static int grant_fresh(struct grant *g, struct span span, uint64_t align, uint64
 	if (r < 0)
 		return r;
 	*ref = ref_make(t.run.shelf, t.run.unit);
+	if (DEBUG_CHECKS)
+		grant_check_span(g, *ref, &span);
 	return promise(g, *ref);
 }
 
@@ -396,6 +399,8 @@ static int scan_next(struct scan *s)
 		q = runs_add(g->runs, s->retired);
 		if (q < 0)
 			return q;
+		if (DEBUG_CHECKS)
+			grant_check_free(g, s->retired.shelf, s->retired.unit);
 	}
 	return r;
 }

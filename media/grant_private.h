@@ -43,6 +43,13 @@ static inline uint64_t units_of(struct grant *g, uint32_t shelf)
 	return g->heap->shelf[shelf] ? g->heap->shelf[shelf]->units : 0;
 }
 
+/* Checks (grant_check.c): they end the process if a rule is broken; for builds with DEBUG_CHECKS. */
+
+/* The first free run that ends behind a place. */
+void grant_check_free(struct grant *grant, uint32_t shelf, uint64_t unit);
+/* A span that was just granted, and the free runs beside it. */
+void grant_check_span(struct grant *grant, uint64_t ref, const struct span *span);
+
 /* Space (grant_space.c); all do nothing unless the heap is sparse. */
 
 /* A request begins. */

@@ -8,7 +8,7 @@
  * the next multiple of SPACE_AHEAD within the free run, so that a row of small spans makes few system
  * calls and huge pages can be used. If that is too much, it reserves what it needs alone.
  *
- * The kernel takes 0.2 us a page, and the loop has others to serve. So a request reserves at most
+ * The kernel takes about 1 us a page, and the loop has others to serve. So a request reserves at most
  * SPACE_BUDGET at once; for more it ends with -EINPROGRESS and a wish, which the caller has fulfilled in
  * a thread and asks again. Nothing else is done to the units meanwhile, but that others may be granted
  * them: reserving what is reserved changes nothing. What is wished for is not given back before.

@@ -150,8 +150,13 @@ static int find_head(struct heap_shelf *shelf, uint64_t units, uint32_t *unit, s
 static int find_large(struct heap_shelf *shelf, uint64_t units, uint32_t *unit, struct span *ret)
 {
 	for (uint32_t head = *unit; head-- > 0;) {
-		struct span s = span_unpack(media_load64(&shelf->table[head]));
+		struct span s;
 
+		if (!shelf_has(shelf, head)) {
+			head -= head % GRANULE_UNITS; /* no head is in a granule without metadata */
+			continue;
+		}
+		s = span_unpack(media_load64(&shelf->table[head]));
 		if (s.kind != SPAN_SMALL && s.kind != SPAN_LARGE)
 			continue;
 		if (s.kind == SPAN_SMALL || !read_head(shelf, units, head, &s) ||

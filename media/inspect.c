@@ -59,14 +59,26 @@ static void inspection_free(struct inspection *in)
 }
 DEFINE_AUTO(struct inspection, inspection_free)
 
-int inspect_record(struct check_report *report, struct registry *registry, uint16_t id,
+/* Whether there is something under the name of a pool's directory. */
+static bool has_directory(int base_fd, uint16_t id)
+{
+	struct stat st;
+	char name[32];
+
+	pool_dir_name(name, id);
+	return fstatat(base_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+int inspect_record(struct check_report *report, struct registry *registry, int base_fd, uint16_t id,
 		   struct pool_record *ret)
 {
-	const char *why = "";
+	const char *why = "there is no record of the pool, and its directory is there";
 	int r = registry_get(registry, id, ret, &why);
 
-	if (r >= 0)
-		return r > 0 && ret->state != POOL_FREE;
+	if (r > 0 && ret->state != POOL_FREE)
+		return 1;
+	if (r >= 0 && !has_directory(base_fd, id))
+		return 0;
 	*ret = (struct pool_record){ .pool = id };
 	check_note(report, "registry",
 		   offsetof(struct registry_file_df, entry) + id * sizeof(struct registry_entry_df),
@@ -96,6 +108,30 @@ static void inspect_roots(struct inspection *in, struct meta *meta)
 				  "the root cannot be read or changed; repair drops it");
 }
 
+static void inspect_service(struct inspection *in, struct meta *meta)
+{
+	struct service_record service;
+
+	if (meta_service_get(meta, &service) < 0)
+		note_meta(in, offsetof(struct meta_file_df, service),
+			  "the service record is rotten", unusable);
+}
+
+/* A blank record looks like the pool's end: the registry says where that is. */
+static int inspect_sizes(struct inspection *in)
+{
+	uint64_t bytes = 0;
+
+	for (uint32_t i = 0; i < in->shelves.n; i++)
+		bytes += in->shelves.shelf[i].size;
+	if (bytes == in->record->size || in->record->state != POOL_LIVE)
+		return 0;
+	note_meta(in, offsetof(struct meta_file_df, shelf) +
+			      in->shelves.n * sizeof(struct shelf_entry_df),
+		  "the records of shelves do not add up to the pool's size", unusable);
+	return -EUCLEAN;
+}
+
 static int inspect_meta(struct inspection *in)
 {
 	const struct pool_record *p = in->record;
@@ -117,7 +153,10 @@ static int inspect_meta(struct inspection *in)
 		note_meta(in, offsetof(struct meta_file_df, shelf) +
 				      in->shelves.n * sizeof(struct shelf_entry_df),
 			  "the record of a shelf is rotten", unusable);
+	else
+		r = inspect_sizes(in);
 	inspect_roots(in, meta);
+	inspect_service(in, meta);
 	meta_free(meta);
 	return r < 0;
 }

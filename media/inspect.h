@@ -17,7 +17,7 @@
 int inspect_pool(struct check_report *report, int base_fd, const struct pool_record *record,
 		 bool live);
 
-/* Reads a pool's record from the registry; a rotten one is a finding, and the kind is 0 then. 1; 0: there
- * is no such pool. */
-int inspect_record(struct check_report *report, struct registry *registry, uint16_t id,
+/* Reads a pool's record from the registry; one that is rotten, or lacking though the pool's directory is
+ * there, is a finding, and the kind is 0 then. 1; 0: there is no such pool. */
+int inspect_record(struct check_report *report, struct registry *registry, int base_fd, uint16_t id,
 		   struct pool_record *ret);

@@ -32,6 +32,7 @@
 #include <time.h>
 
 #include "media/barrier.h"
+#include "media/debug.h"
 #include "media/lane_quick.h"
 
 #define EMPTY_MAX (UINT64_C(32) << 20)
@@ -71,6 +72,8 @@ int lane_new(struct lane **ret, struct heap *heap, uint32_t number,
 	}
 	for (unsigned c = 0; c < CLASS_COUNT; c++)
 		lane->class[c].grown = 1;
+	for (unsigned i = 0; i < FOREIGN_UNITS; i++)
+		lane->foreign[i].unit = FOREIGN_NONE;
 	lane->calm = media_load64(&lane->df->revoke) & ~REVOKE_STATE;
 	/* Where entering is more than a store the fast paths are left alone. */
 	lane->quiet = lane->fence ? NEVER_QUIET : lane->calm;
@@ -184,6 +187,8 @@ void lane_release(struct lane *lane)
 {
 	if (lane_enter(lane) < 0)
 		return; /* the daemon has the spans, or settles them with the process */
+	if (DEBUG_CHECKS)
+		lane_check_now(lane);
 	for (unsigned i = 0; i < LANE_OWNED; i++)
 		if (lane->owned[i].bytes > 0)
 			owned_release(lane, &lane->owned[i]);

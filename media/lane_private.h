@@ -53,9 +53,12 @@ struct owned {
 } __attribute__((__aligned__(MEDIA_LINE)));
 _Static_assert(sizeof(struct owned) == 128, "places are found by a shift");
 
+/* Of no pointer: a small one, NVMM_NULL too, has unit 0. */
+#define FOREIGN_NONE UINT64_MAX
+
 /* A unit of a span that is not the lane's, as it was when a block of it was freed last. */
 struct foreign {
-	uint64_t unit; /* pointer >> UNIT_SHIFT, the pool included; 0: none */
+	uint64_t unit; /* pointer >> UNIT_SHIFT, the pool included; FOREIGN_NONE */
 	const m64 *head; /* the span's word, */
 	uint64_t word;   /* and what it was: while it is that, the rest is right */
 	uint64_t base;   /* global pointer of block 0 */
@@ -188,6 +191,14 @@ void owned_release(struct lane *lane, struct owned *o);
 
 /* Takes back what others freed into owned spans and gives up those that are empty. */
 void lane_release_empty(struct lane *lane);
+
+/* Checks (lane_check.c) */
+
+/* Which rule of a lane that is between two steps is broken, or NULL; *where: of which span, if any. The bits of
+ * place `turn` (modulo LANE_OWNED) are looked at. For its thread, entered. */
+const char *lane_check(struct lane *lane, unsigned turn, uint64_t *where);
+/* The same, the places in turn; ends the process. For builds with DEBUG_CHECKS. */
+void lane_check_now(struct lane *lane);
 
 /* The class's current word gets a free block. 0 or -errno. */
 int lane_refill(struct lane *lane, unsigned class);

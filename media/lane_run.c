@@ -22,6 +22,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "media/debug.h"
 #include "media/fault.h"
 #include "media/lane_private.h"
 #include "media/untouched.h"
@@ -137,6 +138,8 @@ int lane_free_run(struct lane *lane, const struct span_at *at)
 	}
 	bit_store(lane, at, 0);
 	keep(lane, &run);
+	if (DEBUG_CHECKS)
+		lane_check_now(lane);
 	return 0;
 }
 

@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "media/debug.h"
 #include "media/fault.h"
 #include "media/lane_private.h"
 
@@ -321,6 +322,8 @@ static bool adopt(struct lane *lane, unsigned class, uint64_t ref)
 	heap_unhint(&at);
 	span_collect(lane->heap, &at);
 	owned_init(lane, o, &at);
+	if (DEBUG_CHECKS)
+		debug_rule(span_check(lane->heap, &at), ref);
 	if (owned_use(lane, o, o->alloc))
 		return true;
 	owned_release(lane, o);
@@ -486,6 +489,8 @@ static int from_source(struct lane *lane, unsigned class)
 
 void lane_release_empty(struct lane *lane)
 {
+	if (DEBUG_CHECKS)
+		lane_check_now(lane);
 	for (unsigned i = 0; i < LANE_OWNED; i++) {
 		struct owned *o = &lane->owned[i];
 
@@ -502,6 +507,8 @@ int lane_refill(struct lane *lane, unsigned class)
 {
 	int r;
 
+	if (DEBUG_CHECKS)
+		lane_check_now(lane);
 	if (from_current(lane, class) || from_room(lane, class) || from_remote(lane, class) ||
 	    from_spares(lane, class) || from_shed(lane, class) || from_hints(lane, class))
 		return 0;

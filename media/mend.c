@@ -8,7 +8,12 @@
  * taken. What stands once (a root) is dropped when it is rotten, and said to be.
  *
  * A file that is too short is made longer: what was cut off is zero then, which table and state
- * records tell each other (media/repair.c).
+ * records tell each other (media/repair.c). A header that is as it was sealed, and yet is refused, is
+ * not rot: another release made the file, or it is another pool's, and it is left alone. So are
+ * tables and states of sparse heaps that are not there whole: where they had space, nobody knows.
+ *
+ * A mending may be killed at any step and is done again then. What is rotten stays so until it is
+ * what it is to be (slot_replace()): a record that is right by chance meanwhile would be believed.
  */
 #include "media/mend.h"
 
@@ -62,6 +67,17 @@ static bool header_true(const struct file_header_df *h, uint64_t magic, uint16_t
 	return file_header_check(h, magic, pool, h->incarnation.raw, index, &why) == 0;
 }
 
+/* A sparse heap's table has its map of granules behind words for all units that there can be. */
+static bool is_sparse_table(int pool_fd, uint16_t node, uint64_t limit)
+{
+	uint64_t bytes = 0;
+	char name[64];
+
+	pool_file_name(name, node, POOL_FILE_TABLE, 0);
+	return file_bytes(pool_fd, name, &bytes) == 0 && limit > 0 &&
+	       limit <= SHELF_SIZE_MAX >> UNIT_SHIFT && bytes == sparse_table_size(limit);
+}
+
 int mend_identify(struct pool_record *ret, int pool_fd, uint16_t pool, uint16_t node)
 {
 	struct pool_record p = { .pool = pool, .home = node, .state = POOL_LIVE, .mode = 0600 };
@@ -82,8 +98,19 @@ int mend_identify(struct pool_record *ret, int pool_fd, uint16_t pool, uint16_t 
 		return -ENOENT;
 	p.kind = heap ? POOL_HEAP : POOL_REGION;
 	p.min_block = heap ? state.min_block.raw : 0;
+	if (heap && is_sparse_table(pool_fd, node, state.limit.raw))
+		p.flags = POOL_SPARSE;
 	*ret = p;
 	return 0;
+}
+
+/* Says of a file that its header is no rot. */
+static int left_alone(struct mend *m, const char *name)
+{
+	check_note(m->report, name, 0, 0,
+		   "the file is another release's, or another pool's: it is left alone",
+		   "the pool cannot be repaired");
+	return -EUCLEAN;
 }
 
 /* meta */
@@ -116,34 +143,44 @@ static int meta_present(struct mend *m, const char *name)
 	return r < 0 ? r : file_reserve(fd, bytes, sizeof(struct meta_file_df));
 }
 
-static void mend_meta_records(struct mend *m, struct meta_file_df *meta, enum durability d)
+static bool meta_header_ok(const struct mend *m, const struct file_header_df *h)
 {
-	struct file_header_df copy = meta->header;
 	const char *why;
 
-	if (file_header_check(&copy, FILE_MAGIC_META, m->record->pool, m->record->incarnation, 0,
-			      &why) < 0 ||
-	    copy.node.raw != m->record->home) {
-		media_zero(meta, MEDIA_PAGE);
+	return file_header_check(h, FILE_MAGIC_META, m->record->pool, m->record->incarnation, 0,
+				 &why) == 0 &&
+	       media_load16(&h->node) == m->record->home;
+}
+
+/* The header page: what is behind the header is zero. -EUCLEAN: it is whole, and not this pool's. */
+static int mend_meta_header(struct mend *m, struct meta_file_df *meta)
+{
+	const m64 *word = (const m64 *)(const void *)meta;
+	bool ok = meta_header_ok(m, &meta->header);
+	uint64_t padding = 0;
+
+	for (size_t i = sizeof(meta->header) / 8; i < MEDIA_PAGE / 8; i++)
+		padding |= media_load64(&word[i]);
+	if (!ok && file_header_whole(&meta->header))
+		return left_alone(m, "meta");
+	if (ok && padding == 0)
+		return 0;
+	media_zero((char *)meta + sizeof(meta->header), MEDIA_PAGE - sizeof(meta->header));
+	if (!ok)
 		file_header_seal(&meta->header, FILE_MAGIC_META, m->record->home, m->record->pool,
 				 m->record->incarnation, 0, 0, 0);
-		note_meta(m, 0, "the header was rotten and was made anew", "nothing is lost");
-	}
-	for (uint32_t i = 0; i < POOL_SHELVES_MAX; i++)
-		if (slot_mend(d, &meta->shelf[i], sizeof(struct shelf_record_df)))
-			note_meta(m, offsetof(struct meta_file_df, shelf) +
-					     i * sizeof(struct shelf_entry_df),
-				  "the record of a shelf was rotten",
-				  "nothing: its files tell the same");
+	note_meta(m, 0, "the header was rotten and was made anew", "nothing is lost");
+	return 0;
+}
+
+static void mend_roots(struct mend *m, struct meta_file_df *meta, enum durability d)
+{
 	for (uint32_t i = 0; i < POOL_ROOTS_MAX; i++)
 		if (slot_mend(d, &meta->root[i], sizeof(struct root_record_df)))
 			note_meta(m, offsetof(struct meta_file_df, root) +
 					     i * sizeof(struct root_entry_df),
 				  "the record of a root was rotten",
 				  "the root is lost, or is what it was one change before");
-	if (slot_mend(d, &meta->service, sizeof(struct service_record_df)))
-		note_meta(m, offsetof(struct meta_file_df, service),
-			  "the service record was rotten", "nothing: the heap is recovered");
 }
 
 static int mend_meta(struct mend *m)
@@ -163,8 +200,11 @@ static int mend_meta(struct mend *m)
 	if (r < 0)
 		return r;
 	d = file_durability(fd, addr, sizeof(struct meta_file_df));
-	mend_meta_records(m, addr, d);
-	r = media_sync(d, addr, sizeof(struct meta_file_df));
+	r = mend_meta_header(m, addr);
+	if (r == 0) {
+		mend_roots(m, addr, d);
+		r = media_sync(d, addr, sizeof(struct meta_file_df));
+	}
 	file_unmap(addr, sizeof(struct meta_file_df));
 	return r < 0 ? r : file_sync(fd);
 }
@@ -190,34 +230,103 @@ static int shelf_by_files(struct mend *m, uint32_t index, struct shelf_record *r
 	return ret->size > ret->limit || ret->limit > SHELF_SIZE_MAX ? -EUCLEAN : 0;
 }
 
-/* Puts records that are lost back, shelf by shelf, up to the pool's size. */
-static int mend_shelves(struct mend *m, uint64_t *size)
+/* A record that can still be read in part, and files, agree on the longer of the two. */
+static int shelf_of_rotten(struct mend *m, struct meta *meta, uint32_t index,
+			   struct shelf_record *ret)
+{
+	struct shelf_record old;
+	int r = shelf_by_files(m, index, ret);
+
+	if (!meta_shelf_salvage(meta, index, &old) || old.size == 0)
+		return r;
+	if (r < 0 || ret->size < old.size)
+		*ret = old;
+	else if (ret->size <= old.limit)
+		ret->limit = old.limit;
+	return 0;
+}
+
+/*
+ * Puts the record of shelf `index` right; *ret is it. `lacking`: the pool is longer than the shelves before it.
+ * 1: it is there, 0: there is no such shelf.
+ */
+static int mend_shelf(struct mend *m, struct meta *meta, uint32_t index, bool lacking,
+		      struct shelf_record *ret)
+{
+	static const struct shelf_record none;
+	int r = meta_shelf_get(meta, index, ret);
+	bool rotten = r == -EUCLEAN;
+
+	if (r < 0 && !rotten)
+		return r;
+	if (!rotten && (ret->size > 0 || !lacking))
+		return ret->size > 0;
+	r = !lacking ? -ENOENT : rotten ? shelf_of_rotten(m, meta, index, ret) :
+					  shelf_by_files(m, index, ret);
+	if (r == -ENOENT)
+		*ret = none;
+	else if (r < 0)
+		return r;
+	if (!rotten && ret->size == 0)
+		return 0;
+	r = meta_shelf_replace(meta, index, ret);
+	note_meta(m, offsetof(struct meta_file_df, shelf) + index * sizeof(struct shelf_entry_df),
+		  "the record of a shelf was rotten or not there",
+		  ret->size > 0 ? "nothing: its files tell the same" :
+				  "nothing: the pool has no such shelf");
+	return r < 0 ? r : ret->size > 0;
+}
+
+/* Puts records that are lost back, shelf by shelf, up to the pool's size; those behind it go. */
+static int mend_shelves(struct mend *m, struct meta *meta, uint64_t *size)
+{
+	uint64_t whole = m->record->size ? m->record->size : UINT64_MAX;
+	bool end = false;
+	int r = 0;
+
+	*size = 0;
+	for (uint32_t i = 0; r >= 0 && i < POOL_SHELVES_MAX; i++) {
+		struct shelf_record s;
+
+		r = mend_shelf(m, meta, i, !end && *size < whole, &s);
+		if (r > 0 && !end)
+			*size += s.size;
+		end |= r == 0 || s.size < s.limit;
+	}
+	return MIN(r, 0);
+}
+
+/*
+ * Whether the heap was in use nobody can tell by a meta of which something was rotten. It was: then open
+ * marks count as after a power cut; of a heap that was closed there are none.
+ */
+static int mend_service(struct mend *m, struct meta *meta)
+{
+	const struct service_record in_use = { .in_use = true };
+	struct service_record now;
+
+	if (m->record->kind != POOL_HEAP)
+		return 0;
+	if (meta_service_get(meta, &now) < 0)
+		note_meta(m, offsetof(struct meta_file_df, service),
+			  "the service record was rotten", "nothing: the heap is recovered");
+	return meta_service_replace(meta, &in_use);
+}
+
+static int mend_records(struct mend *m, uint64_t *size)
 {
 	const struct pool_record *p = m->record;
-	struct shelf_record s, by_files;
 	struct meta *meta = NULL;
 	const char *why;
 	int r;
 
 	r = meta_open(&meta, m->dir, p->home, p->pool, p->incarnation, p->durability, &why);
-	*size = 0;
-	for (uint32_t i = 0; r == 0 && i < POOL_SHELVES_MAX; i++) {
-		r = meta_shelf_get(meta, i, &s);
-		if (r == 0 && s.size == 0 && (p->size == 0 || *size < p->size)) {
-			r = shelf_by_files(m, i, &by_files);
-			if (r == 0)
-				r = meta_shelf_put(meta, i, &by_files);
-			s = by_files;
-			r = r == -ENOENT ? 1 : r;
-		}
-		if (r != 0 || s.size == 0)
-			break;
-		*size += s.size;
-		if (s.size < s.limit)
-			break;
-	}
+	if (r == 0)
+		r = mend_shelves(m, meta, size);
+	if (r == 0)
+		r = mend_service(m, meta);
 	meta_free(meta);
-	return MIN(r, 0);
+	return r;
 }
 
 /* Files */
@@ -259,13 +368,23 @@ static int mend_header(struct mend *m, int fd, const char *name, enum pool_file 
 
 	if (pool_file_magic(file) == 0)
 		return 0;
-	if (pread(fd, &h, sizeof(h), 0) == sizeof(h) &&
-	    file_header_check(&h, pool_file_magic(file), m->record->pool, m->record->incarnation,
+	if (pread(fd, &h, sizeof(h), 0) != sizeof(h))
+		return -EIO;
+	if (file_header_check(&h, pool_file_magic(file), m->record->pool, m->record->incarnation,
 			      index, &why) == 0)
 		return 0;
+	if (file_header_whole(&h))
+		return left_alone(m, name);
 	check_note(m->report, name, 0, 0, "the header was rotten and was made anew",
 		   "nothing is lost");
 	return write_header(m, fd, file, index, s);
+}
+
+/* What a sparse heap's table and state had, and where, nothing else tells. */
+static bool is_unknown(const struct mend *m, enum pool_file file)
+{
+	return (m->record->flags & POOL_SPARSE) &&
+	       (file == POOL_FILE_TABLE || file == POOL_FILE_STATE);
 }
 
 static int mend_file(struct mend *m, enum pool_file file, uint32_t index,
@@ -273,11 +392,19 @@ static int mend_file(struct mend *m, enum pool_file file, uint32_t index,
 {
 	uint64_t length = pool_file_length(m->record, file, s);
 	_auto_fd int fd = -1;
+	struct stat st;
 	char name[64];
 	int r;
 
 	pool_file_name(name, m->record->home, file, index);
 	r = file_open(&fd, m->dir, name, O_RDWR);
+	if (r == 0 && fstat(fd, &st) < 0)
+		r = -errno;
+	if (is_unknown(m, file) && (r == -ENOENT || (r == 0 && (uint64_t)st.st_size < length))) {
+		check_note(m->report, name, 0, 0, "the file is not there whole, of a sparse heap",
+			   "the pool cannot be repaired");
+		return -EUCLEAN;
+	}
 	if (r == -ENOENT && file != POOL_FILE_SHELF) {
 		check_note(m->report, name, 0, 0, "the file was missing and was made anew",
 			   "what stood there is lost");
@@ -317,6 +444,6 @@ int mend_files(struct check_report *report, int pool_fd, const struct pool_recor
 
 	r = mend_meta(&m);
 	if (r == 0)
-		r = mend_shelves(&m, size);
+		r = mend_records(&m, size);
 	return r < 0 ? r : mend_all_files(&m);
 }

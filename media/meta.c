@@ -148,7 +148,10 @@ int meta_shelf_get(struct meta *meta, uint32_t index, struct shelf_record *ret)
 	return 0;
 }
 
-int meta_shelf_put(struct meta *meta, uint32_t index, const struct shelf_record *record)
+typedef int slot_writer(enum durability d, void *slots, const void *record, size_t size);
+
+static int shelf_write(struct meta *meta, uint32_t index, const struct shelf_record *record,
+		       slot_writer *write)
 {
 	const struct shelf_record_df df = {
 		.index = { index },
@@ -158,7 +161,33 @@ int meta_shelf_put(struct meta *meta, uint32_t index, const struct shelf_record 
 
 	if (index >= POOL_SHELVES_MAX || !shelf_ok(record))
 		return -EINVAL;
-	return slot_put(meta->file.durability, &meta_df(meta)->shelf[index], &df, sizeof(df));
+	return write(meta->file.durability, &meta_df(meta)->shelf[index], &df, sizeof(df));
+}
+
+int meta_shelf_put(struct meta *meta, uint32_t index, const struct shelf_record *record)
+{
+	return shelf_write(meta, index, record, slot_put);
+}
+
+int meta_shelf_replace(struct meta *meta, uint32_t index, const struct shelf_record *record)
+{
+	return shelf_write(meta, index, record, slot_replace);
+}
+
+bool meta_shelf_salvage(struct meta *meta, uint32_t index, struct shelf_record *ret)
+{
+	struct shelf_record record;
+	union shelf_copy copy;
+
+	if (index >= POOL_SHELVES_MAX ||
+	    !slot_salvage(&copy, &meta_df(meta)->shelf[index], sizeof(copy)))
+		return false;
+	record.size = copy.df.size.raw;
+	record.limit = copy.df.limit.raw;
+	if (copy.df.index.raw != index || !shelf_ok(&record))
+		return false;
+	*ret = record;
+	return true;
 }
 
 /* Terminated and zero-padded. */
@@ -263,23 +292,39 @@ int meta_service_get(struct meta *meta, struct service_record *ret)
 	return 0;
 }
 
-int meta_service_put(struct meta *meta, const struct service_record *record)
+static int service_write(struct meta *meta, const struct service_record *record,
+			 slot_writer *write)
 {
 	const struct service_record_df df = {
 		.state = { record->in_use ? SERVICE_IN_USE : SERVICE_CLOSED },
 	};
-	struct service_record now;
 	union service_copy copy;
 	char *bytes = (char *)copy.word;
-	int r = meta_service_get(meta, &now);
 
-	if (r < 0)
-		return r;
-	if (now.in_use == record->in_use &&
-	    memcmp(now.boot_id, record->boot_id, sizeof(now.boot_id)) == 0)
-		return 0;
 	memcpy(bytes, &df, sizeof(df));
 	memcpy(bytes + offsetof(struct service_record_df, boot_id), record->boot_id,
 	       sizeof(record->boot_id));
-	return slot_put(meta->file.durability, &meta_df(meta)->service, &copy, sizeof(copy));
+	return write(meta->file.durability, &meta_df(meta)->service, &copy, sizeof(copy));
+}
+
+static bool same_service(const struct service_record *a, const struct service_record *b)
+{
+	return a->in_use == b->in_use && memcmp(a->boot_id, b->boot_id, sizeof(a->boot_id)) == 0;
+}
+
+int meta_service_put(struct meta *meta, const struct service_record *record)
+{
+	struct service_record now;
+	int r = meta_service_get(meta, &now);
+
+	return r < 0 || same_service(&now, record) ? r : service_write(meta, record, slot_put);
+}
+
+int meta_service_replace(struct meta *meta, const struct service_record *record)
+{
+	struct service_record now;
+
+	if (meta_service_get(meta, &now) == 0 && same_service(&now, record))
+		return 0;
+	return service_write(meta, record, slot_replace);
 }

@@ -44,6 +44,10 @@ void meta_free(struct meta *meta);
 /* 0, or -EUCLEAN (rotten record). A shelf that was never written has size 0. */
 int meta_shelf_get(struct meta *meta, uint32_t index, struct shelf_record *ret);
 int meta_shelf_put(struct meta *meta, uint32_t index, const struct shelf_record *record);
+/* For repair: the same over a rotten record, which it stays until it is the new one; and what can be read
+ * of one, perhaps the one before it. */
+int meta_shelf_replace(struct meta *meta, uint32_t index, const struct shelf_record *record);
+bool meta_shelf_salvage(struct meta *meta, uint32_t index, struct shelf_record *ret);
 
 /* Roots, by place 0..POOL_ROOTS_MAX-1. 1: there, 0: no root here, -EUCLEAN. */
 int meta_root_get(struct meta *meta, uint32_t place, struct root_record *ret);
@@ -56,3 +60,5 @@ int meta_root_find(struct meta *meta, const char *name, int *free_place);
 int meta_service_get(struct meta *meta, struct service_record *ret);
 /* Crash-atomic, durable on return; nothing is written if the record says so already. */
 int meta_service_put(struct meta *meta, const struct service_record *record);
+/* For repair: the same over a rotten record. */
+int meta_service_replace(struct meta *meta, const struct service_record *record);

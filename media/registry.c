@@ -325,7 +325,9 @@ static int use_chunk(struct registry *registry, size_t chunk)
 	return 0;
 }
 
-int registry_put(struct registry *registry, const struct pool_record *record)
+typedef int slot_writer(enum durability d, void *slots, const void *record, size_t size);
+
+static int put(struct registry *registry, const struct pool_record *record, slot_writer *write)
 {
 	union pool_copy copy;
 	int r;
@@ -336,25 +338,31 @@ int registry_put(struct registry *registry, const struct pool_record *record)
 	if (r < 0)
 		return r;
 	pack(&copy, record);
-	return slot_put(registry->file.durability, entry_of(registry, record->pool), &copy,
-			sizeof(copy));
+	return write(registry->file.durability, entry_of(registry, record->pool), &copy,
+		     sizeof(copy));
 }
 
-int registry_mend(struct registry *registry, uint16_t id, struct pool_record *ret)
+int registry_put(struct registry *registry, const struct pool_record *record)
 {
-	const char *why;
-	int r;
+	return put(registry, record, slot_put);
+}
 
-	if (id == 0 || !registry->used[chunk_of(id)])
-		return 0;
-	slot_mend(registry->file.durability, entry_of(registry, id),
-		  sizeof(struct pool_record_df));
-	r = registry_get(registry, id, ret, &why);
-	if (r != -EUCLEAN)
-		return r;
-	/* A good checksum of what is no record: nothing of it can be used. */
-	media_zero(entry_of(registry, id), sizeof(struct registry_entry_df));
-	media_sync(registry->file.durability, entry_of(registry, id),
-		   sizeof(struct registry_entry_df));
-	return 0;
+int registry_replace(struct registry *registry, const struct pool_record *record)
+{
+	return put(registry, record, slot_replace);
+}
+
+bool registry_salvage(struct registry *registry, uint16_t id, struct pool_record *ret)
+{
+	struct pool_record record;
+	union pool_copy copy;
+
+	if (id == 0 || !registry->used[chunk_of(id)] ||
+	    !slot_salvage(&copy, entry_of(registry, id), sizeof(copy)))
+		return false;
+	unpack(&record, &copy.df);
+	if (record_why(&record, id))
+		return false;
+	*ret = record;
+	return true;
 }

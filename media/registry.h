@@ -58,11 +58,11 @@ uint16_t registry_last(struct registry *registry);
  */
 int registry_put(struct registry *registry, const struct pool_record *record);
 
-/*
- * For repair: takes the rotten slots of a record away. 1: *ret is what is left, perhaps the older
- * record; 0: nothing is left; -EUCLEAN: what is left is no record.
- */
-int registry_mend(struct registry *registry, uint16_t id, struct pool_record *ret);
+/* For repair: registry_put() over a record that is rotten, which it stays until it is the new one. */
+int registry_replace(struct registry *registry, const struct pool_record *record);
+
+/* What can be read of a record that is rotten, perhaps the one before it. False: nothing. */
+bool registry_salvage(struct registry *registry, uint16_t id, struct pool_record *ret);
 
 /* Whether `name` may name a pool: 1..63 bytes, UTF-8 or ASCII without '/' or control bytes, not "."
  * or "..". */

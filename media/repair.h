@@ -19,5 +19,8 @@ uint64_t heap_repair(struct heap *heap, struct check_report *report);
  * says the same; the shelf's units if there is none. */
 uint64_t repair_next_head(struct heap *heap, uint32_t shelf, uint64_t unit);
 
+/* The word that the state record at `unit` vouches for, of whatever the table says there; 0: none. */
+uint64_t repair_record_word(const struct heap *heap, uint32_t shelf, uint64_t unit);
+
 /* The end of what covers `unit`, by a walk from the shelf's begin; `unit` itself if nothing does. */
 uint64_t repair_cover(struct heap *heap, uint32_t shelf, uint64_t unit);

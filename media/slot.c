@@ -143,7 +143,7 @@ static int slot_blank(enum durability d, void *slot)
 	return media_sync(d, &head->commit, sizeof(head->commit));
 }
 
-/* Fills a blank slot with a sealed record and commits it. */
+/* Fills a slot that has no commit word with a sealed record and commits it. */
 static int slot_fill(enum durability d, void *slot, const struct slot_copy *sealed, size_t size)
 {
 	struct slot_head_df *head = slot;
@@ -155,7 +155,7 @@ static int slot_fill(enum durability d, void *slot, const struct slot_copy *seal
 		return r;
 	/*
 	 * COMMIT: one aligned 8-byte store makes the slot the record.
-	 *   crash before: the slot is torn, the other one is the record as before.
+	 *   crash before: the slot is torn (slot_replace(): rotten), the record is as before.
 	 *   crash after:  the slot's sequence is the higher one, it is the record.
 	 *   ordering:     release; the body is stored before it, for who finds it after a death.
 	 *   durable:      synced before slot_put() returns; the body was synced above.
@@ -191,12 +191,18 @@ int slot_put(enum durability d, void *slots, const void *record, size_t size)
 	return r;
 }
 
+/* Of two slots that no put can have left side by side, which one is behind. */
+static unsigned slot_behind(const struct slot_copy pair[2])
+{
+	return (int32_t)(uint32_t)(pair[0].word[0] - pair[1].word[0]) < 0 ? 0 : 1;
+}
+
 bool slot_mend(enum durability d, void *slots, size_t size)
 {
 	struct slot_copy pair[2];
 	bool mended = false;
 
-	if (slot_load_pair(pair, slots, size) != SLOT_ROTTEN)
+	if (!size_ok(size) || slot_load_pair(pair, slots, size) != SLOT_ROTTEN)
 		return false;
 	for (unsigned i = 0; i < 2; i++) {
 		char *slot = (char *)slots + i * size;
@@ -206,5 +212,89 @@ bool slot_mend(enum durability d, void *slots, size_t size)
 		slot_blank(d, slot);
 		mended = true;
 	}
-	return mended;
+	if (!mended)
+		slot_blank(d, (char *)slots + slot_behind(pair) * size);
+	return true;
+}
+
+bool slot_salvage(void *ret, const void *slots, size_t size)
+{
+	struct slot_copy pair[2];
+	bool valid[2];
+	unsigned best;
+
+	if (!size_ok(size))
+		return false;
+	for (unsigned i = 0; i < 2; i++)
+		valid[i] = slot_load(&pair[i], (const char *)slots + i * size, size) == SLOT_VALID;
+	if (!valid[0] && !valid[1])
+		return false;
+	best = valid[0] && valid[1] ? !slot_behind(pair) : valid[1];
+	memcpy(ret, pair[best].word, size);
+	return true;
+}
+
+/* Which slot of a rotten pair is written anew: a rotten one, or of two valid ones the one behind. */
+static unsigned slot_worst(const struct slot_copy pair[2], const enum slot_health health[2])
+{
+	for (unsigned i = 0; i < 2; i++)
+		if (health[i] == SLOT_BAD)
+			return i;
+	return slot_behind(pair);
+}
+
+/* Writes the slot `to` of a rotten pair over, `next` being its commit word. */
+static int slot_write_over(enum durability d, void *slot, const void *record, size_t size,
+			   uint64_t next)
+{
+	struct slot_head_df *head = slot;
+	struct slot_copy sealed;
+	int r;
+
+	slot_seal(&sealed, record, size, next);
+	/* Rotten by its commit word, whatever its body is meanwhile. */
+	media_store64(&head->commit, ~UINT64_C(0));
+	r = media_sync(d, &head->commit, sizeof(head->commit));
+	return r < 0 ? r : slot_fill(d, slot, &sealed, size);
+}
+
+static bool slot_is(const struct slot_copy *slot, const void *record, size_t size)
+{
+	struct slot_copy sealed;
+
+	slot_seal(&sealed, record, size, slot->word[0]);
+	return memcmp(&sealed, slot, size) == 0;
+}
+
+int slot_replace(enum durability d, void *slots, const void *record, size_t size)
+{
+	struct slot_copy pair[2];
+	enum slot_health health[2];
+	char *slot[2] = { slots, (char *)slots + size };
+	unsigned to;
+	int r;
+
+	if (!size_ok(size) || slot_load_pair(pair, slots, size) != SLOT_ROTTEN)
+		return slot_put(d, slots, record, size);
+	for (unsigned i = 0; i < 2; i++)
+		health[i] = slot_load(&pair[i], slot[i], size);
+	to = slot_worst(pair, health);
+	if (health[!to] == SLOT_VALID && slot_is(&pair[!to], record, size)) {
+		r = media_sync(d, slot[!to], size); /* an earlier call that was killed came so far */
+		return r < 0 ? r : slot_blank(d, slot[to]);
+	}
+	if (health[!to] != SLOT_BAD)
+		return slot_write_over(d, slot[to], record, size,
+				       SLOT_COMMIT | (uint32_t)(pair[!to].word[0] + 1));
+	r = slot_write_over(d, slot[to], record, size, SLOT_COMMIT | 1);
+	if (r < 0)
+		return r;
+	/*
+	 * COMMIT: of two rotten slots, the one that is left goes.
+	 *   crash before: the pair is rotten still, as the record was.
+	 *   crash after:  the other slot is the record.
+	 *   ordering:     the fence and the sync in slot_blank(); slot_fill() came before it.
+	 *   durable:      synced before the return.
+	 */
+	return slot_blank(d, slot[!to]);
 }

@@ -38,8 +38,16 @@ enum slot_state slot_read(void *ret, const void *slots, size_t size);
  */
 int slot_put(enum durability d, void *slots, const void *record, size_t size);
 
+/* Repair, which an administrator asked for */
+
 /*
- * For an administrator who asked for repair: blanks the slots that are neither blank, torn nor valid, so
- * that a valid one, perhaps the older, is the record; else it is blank. Whether there was any.
+ * Blanks the slots that are neither blank, torn nor valid, so that a valid one, perhaps the older, is
+ * the record; else it is blank. Whether there was any.
  */
 bool slot_mend(enum durability d, void *slots, size_t size);
+
+/* Copies what can be read of a pair, rotten or not: the newest of its valid slots. False: there is none. */
+bool slot_salvage(void *ret, const void *slots, size_t size);
+
+/* slot_put(), over what is rotten, too: the pair is rotten until it is the new record. */
+int slot_replace(enum durability d, void *slots, const void *record, size_t size);

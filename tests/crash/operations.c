@@ -20,6 +20,11 @@
 #define FULL (1024u << 10)
 #define FURTHER (1536u << 10)
 
+#define MIB (1u << 20)
+#define SPARSE (12 * MIB) /* two granules of metadata */
+#define SPARSE_IN_PLACE (24 * MIB)
+#define SPARSE_FURTHER (56 * MIB)
+
 /* What is asked of several operations */
 
 static void check(struct nvmm *nvmm, int r)
@@ -464,6 +469,83 @@ static int act_alloc_large(struct arena *a, struct nvmm *nvmm)
 	return act_alloc(a, nvmm, 160u << 10);
 }
 
+/* Sparse heaps */
+
+static int sparse_create(struct arena *a, struct nvmm *nvmm)
+{
+	struct nvmm_pool_options options = { .size = sizeof(options), .name = "target", .sparse = true };
+
+	return nvmm_heap_create(nvmm, &a->stage->id, SPARSE, &options);
+}
+
+static bool done_sparse_create(struct arena *a, struct nvmm *nvmm)
+{
+	struct nvmm_pool_info info;
+	nvmm_pool_id id = 0;
+
+	if (arena_pools(nvmm) == a->stage->pools)
+		return false;
+	ck_assert_uint_eq(arena_pools(nvmm), a->stage->pools + 1);
+	check(nvmm, nvmm_pool_lookup(nvmm, "target", &id));
+	ck_assert(a->stage->id == 0 || a->stage->id == id);
+	a->stage->id = id;
+	ck_assert(arena_target(a, nvmm, &info));
+	ck_assert_uint_eq(info.bytes, SPARSE);
+	ck_assert(info.sparse);
+	return true;
+}
+
+static void prepare_sparse(struct arena *a, struct nvmm *nvmm)
+{
+	check(nvmm, sparse_create(a, nvmm));
+}
+
+static int act_sparse_in_place(struct arena *a, struct nvmm *nvmm)
+{
+	return nvmm_pool_resize(nvmm, a->stage->id, SPARSE_IN_PLACE);
+}
+
+static bool done_sparse_in_place(struct arena *a, struct nvmm *nvmm)
+{
+	return done_resize(a, nvmm, SPARSE, SPARSE_IN_PLACE, 1, 1);
+}
+
+static int act_sparse_further(struct arena *a, struct nvmm *nvmm)
+{
+	return nvmm_pool_resize(nvmm, a->stage->id, SPARSE_FURTHER);
+}
+
+static bool done_sparse_further(struct arena *a, struct nvmm *nvmm)
+{
+	return done_resize(a, nvmm, SPARSE, SPARSE_FURTHER, 1, 2);
+}
+
+/* The rest of the free run begins in a granule without metadata. */
+static int act_alloc_granule(struct arena *a, struct nvmm *nvmm)
+{
+	return act_alloc(a, nvmm, 9 * MIB);
+}
+
+/* Blocks that were freed have pages: their run is granted to many and punched. */
+static void enter_spent_sparse(struct arena *a, struct nvmm *nvmm)
+{
+	nvmm_ptr ptr[8];
+
+	enter_heap(a, nvmm);
+	for (unsigned i = 0; i < ARRAY_SIZE(ptr); i++)
+		ck_assert((ptr[i] = nvmm_alloc(a->client_heap, MIB)) != NVMM_NULL);
+	for (unsigned i = 0; i < ARRAY_SIZE(ptr); i++)
+		check(nvmm, nvmm_free(a->client_heap, ptr[i]));
+}
+
+static int act_trim(struct arena *a, struct nvmm *nvmm)
+{
+	int64_t r = nvmm_heap_trim(a->client_heap);
+
+	(void)nvmm;
+	return r < 0 ? (int)r : 0;
+}
+
 /* Every unit is of an empty span of small blocks: a large one has them retired. */
 static void prepare_spent(struct arena *a, struct nvmm *nvmm)
 {
@@ -599,6 +681,23 @@ const struct operation operations[N_OPERATIONS] = {
 	{ .name = "spans retired",
 	  .prepare = prepare_spent, .enter = enter_heap, .act = act_alloc_large,
 	  .done = done_alloc },
+	{ .name = "sparse heap create",
+	  .act = sparse_create, .done = done_sparse_create },
+	{ .name = "sparse heap resize in place",
+	  .prepare = prepare_sparse, .enter = enter_user, .act = act_sparse_in_place,
+	  .done = done_sparse_in_place },
+	{ .name = "sparse heap resize, further shelf",
+	  .prepare = prepare_sparse, .enter = enter_user, .act = act_sparse_further,
+	  .done = done_sparse_further },
+	{ .name = "sparse heap, span granted",
+	  .prepare = prepare_sparse, .enter = enter_heap, .act = act_alloc_small,
+	  .done = done_alloc },
+	{ .name = "sparse heap, large block granted",
+	  .prepare = prepare_sparse, .enter = enter_heap, .act = act_alloc_granule,
+	  .done = done_alloc },
+	{ .name = "sparse heap trimmed",
+	  .prepare = prepare_sparse, .enter = enter_spent_sparse, .act = act_trim,
+	  .done = done_always },
 	{ .name = "client settled",
 	  .prepare = prepare_roomy, .enter = enter_holding, .done = done_settle, .power = true },
 	{ .name = "client's publish settled",

@@ -72,8 +72,9 @@ START_TEST(killed_under_load)
 	pid_t pids[PROCESSES];
 	unsigned killed = 0;
 
+	load_seed(&load);
 	load_init(&load, &h, 256 * MIB);
-	srandom((unsigned)getpid());
+	srandom((unsigned)load.seed);
 	for (int i = 0; i < PROCESSES; i++)
 		pids[i] = harness_fork(load_process, &load);
 	while (harness_now_us() < end) {

@@ -2,7 +2,7 @@
 /*
  * 8 processes of 4 threads allocate, fill, hand over, check and free blocks of 16 B to 8 MiB in one
  * heap. None overlaps another; in the end all is free, and the heap gives one block of nearly its
- * size. Seconds in the ordinary run, a minute with NVMMD_TEST_LONG=1.
+ * size. In both durabilities; seconds in the ordinary run, a minute with NVMMD_TEST_LONG=1.
  */
 #include <stdatomic.h>
 #include <stdio.h>
@@ -32,16 +32,18 @@ static void expect_empty(struct load *load)
 
 START_TEST(many_processes_and_threads)
 {
-	struct load load = { .most = UINT64_C(8) << 20, .held = UINT64_C(16) << 20, .threads = 4 };
+	struct load load = { .most = UINT64_C(8) << 20, .held = UINT64_C(16) << 20, .threads = 4,
+			     .power = _i };
 	pid_t pids[PROCESSES];
 	struct harness h;
 
+	load_seed(&load);
 	harness_init(&h, NULL);
 	harness_start(&h);
 	load_init(&load, &h, HEAP_BYTES);
 	for (int i = 0; i < PROCESSES; i++)
 		pids[i] = harness_fork(load_process, &load);
-	harness_sleep_ms(harness_seconds(8) * 1000);
+	harness_sleep_ms(harness_seconds(load.power ? 4 : 8) * 1000);
 	atomic_store(&load.counts->stop, true);
 	for (int i = 0; i < PROCESSES; i++)
 		harness_join(pids[i]);
@@ -60,6 +62,6 @@ int main(void)
 	Suite *suite = suite_create("load");
 	TCase *tcase = harness_case(suite, "load", 240);
 
-	tcase_add_test(tcase, many_processes_and_threads);
+	tcase_add_loop_test(tcase, many_processes_and_threads, 0, 2);
 	return harness_run(suite);
 }

@@ -13,9 +13,11 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #define STEP UINT64_C(0x9e3779b97f4a7c15)
@@ -212,15 +214,17 @@ void load_process(void *arg)
 	_Atomic nvmm_ptr *slots = map_slots(load, nvmm);
 	struct worker *workers = calloc(load->threads, sizeof(*workers));
 	pthread_t *threads = calloc(load->threads, sizeof(*threads));
+	unsigned number;
 
 	ck_assert(workers && threads);
+	number = atomic_fetch_add(load->processes, 1);
 	for (unsigned i = 0; i < load->threads; i++) {
 		workers[i] = (struct worker){
 			.load = load,
 			.nvmm = nvmm,
 			.heap = heap,
 			.slots = slots,
-			.random = (uint64_t)getpid() << 32 | i,
+			.random = load->seed + ((uint64_t)number << 32 | i),
 		};
 		ck_assert_int_eq(pthread_create(&threads[i], NULL, run_worker, &workers[i]), 0);
 	}
@@ -232,14 +236,36 @@ void load_process(void *arg)
 	nvmm_disconnect(nvmm);
 }
 
+void load_seed(struct load *load)
+{
+	const char *text = getenv("NVMMD_TEST_SEED");
+
+	if (text)
+		load->seed = strtoull(text, NULL, 0);
+	else
+		ck_assert_int_eq(getrandom(&load->seed, sizeof(load->seed), 0), sizeof(load->seed));
+	printf("load: NVMMD_TEST_SEED=%llu\n", (unsigned long long)load->seed);
+	fflush(stdout);
+	/* tmpfs passes for persistent memory, for the daemon and those that are forked. */
+	if (load->power)
+		ck_assert_int_eq(setenv("PMEM_IS_PMEM_FORCE", "1", 1), 0);
+}
+
 void load_init(struct load *load, struct harness *h, uint64_t heap_bytes)
 {
+	struct nvmm_pool_options options = {
+		.size = sizeof(options),
+		.name = "load",
+		.sparse = load->sparse,
+		.durability = load->power ? NVMM_DURABILITY_POWER : NVMM_DURABILITY_PROCESS,
+	};
 	struct nvmm *nvmm = harness_connect(h);
 
 	load->h = h;
 	load->heap = load->region = 0;
 	load->counts = harness_shared(sizeof(*load->counts));
-	nvmm_heap_close(harness_heap(nvmm, &load->heap, heap_bytes, "load", 0));
+	load->processes = harness_shared(sizeof(*load->processes));
+	must(nvmm_heap_create(nvmm, &load->heap, heap_bytes, &options) == 0, "%s", nvmm_errmsg(nvmm));
 	ck_assert_int_eq(nvmm_region_create(nvmm, &load->region, LOAD_SLOTS * sizeof(nvmm_ptr),
 					    NULL),
 			 0);

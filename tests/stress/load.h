@@ -29,10 +29,17 @@ struct load {
 	size_t most;         /* largest block; the smallest is 16 */
 	size_t held;         /* bytes that one thread keeps at most */
 	unsigned threads;    /* of each process */
+	bool power;          /* the heap's durability; PMEM_IS_PMEM_FORCE=1 is set then */
+	bool sparse;
+	uint64_t seed;       /* of all that is random; printed, and NVMMD_TEST_SEED sets it */
+	_Atomic unsigned *processes; /* begun so far: each has random numbers of its own */
 	struct load_counts *counts;
 };
 
-/* Makes heap and region. `load` has most, held and threads. */
+/* Takes the seed from the environment, or a new one, and prints it. Before the daemon is started. */
+void load_seed(struct load *load);
+
+/* Makes heap and region. `load` has most, held, threads, power, sparse and a seed. */
 void load_init(struct load *load, struct harness *h, uint64_t heap_bytes);
 
 /* A process under load until counts->stop; for harness_fork(), arg is the struct load. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Threads allocate, fill, check and free blocks of one heap, hand them to each other, end and begin
- * anew. Each block is filled with its own pointer, so an overlap shows. Counts decide; the seed is
- * printed and NVMMD_TEST_SEED replays it.
+ * anew, in heaps of both durabilities. Each block is filled with its own pointer, so an overlap shows. Counts
+ * decide; the seed is printed and NVMMD_TEST_SEED replays it.
  */
 #include <check.h>
 #include <errno.h>
@@ -127,6 +127,14 @@ static void *work(void *arg)
 	return NULL;
 }
 
+static void make_fixture(uint64_t units, bool power)
+{
+	if (power)
+		fixture_init_power(&fix, units, 16, NULL);
+	else
+		fixture_init(&fix, units, 16);
+}
+
 static uint64_t seed_of_run(void)
 {
 	const char *text = getenv("NVMMD_TEST_SEED");
@@ -136,13 +144,13 @@ static uint64_t seed_of_run(void)
 	return seed;
 }
 
-static void run(uint64_t units, uint64_t seed)
+static void run(uint64_t units, bool power, uint64_t seed)
 {
 	struct worker workers[THREADS];
 	struct lane *last;
 	uint64_t big;
 
-	fixture_init(&fix, units, 16);
+	make_fixture(units, power);
 	for (unsigned i = 0; i < THREADS; i++) {
 		workers[i].number = i;
 		workers[i].random = (seed + i) * UINT64_C(0x9e3779b97f4a7c15) | 1;
@@ -169,7 +177,7 @@ static void run(uint64_t units, uint64_t seed)
 
 START_TEST(with_room)
 {
-	run(4096, seed_of_run());
+	run(4096, _i, seed_of_run());
 	ck_assert_uint_eq(full, 0);
 }
 END_TEST
@@ -177,7 +185,7 @@ END_TEST
 /* Most requests meet a full heap: pressure, retiring and adopting all the time. */
 START_TEST(without_room)
 {
-	run(128, seed_of_run());
+	run(128, _i, seed_of_run());
 	ck_assert_uint_gt(full, 0);
 }
 END_TEST
@@ -190,8 +198,8 @@ int main(void)
 	int failed;
 
 	tcase_set_timeout(t, 180);
-	tcase_add_test(t, with_room);
-	tcase_add_test(t, without_room);
+	tcase_add_loop_test(t, with_room, 0, 2); /* of both durabilities */
+	tcase_add_loop_test(t, without_room, 0, 2);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);
 	failed = srunner_ntests_failed(r);

@@ -82,6 +82,37 @@ START_TEST(daemon_killed)
 }
 END_TEST
 
+/* An orderly restart, as an upgrade does it: clients that hold blocks and clients that hold nothing attach
+ * again; if only these are there, the daemon has stopped clean. */
+START_TEST(daemon_restarted)
+{
+	struct nvmm *nvmm = harness_connect(&h), *idle = harness_connect(&h);
+	nvmm_pool_id id, found;
+	struct nvmm_heap *heap = harness_heap(nvmm, &id, 64 * MIB, "held", 0);
+	nvmm_ptr small;
+
+	for (int i = 0; i < 3; i++) {
+		small = nvmm_alloc(heap, 100);
+		ck_assert_uint_ne(small, NVMM_NULL);
+		harness_stop(&h);
+		ck_assert_int_eq(nvmm_free(heap, small), 0);
+		harness_start(&h);
+		must(nvmm_pool_lookup(idle, "held", &found) == 0, "%s", nvmm_errmsg(idle));
+		ck_assert_uint_eq(found, id);
+		must(nvmm_alloc(heap, 5 * MIB) != NVMM_NULL, "%s", nvmm_errmsg(nvmm));
+	}
+	ck_assert(harness_logged(&h, "was not stopped in order"));
+	nvmm_heap_close(heap);
+	nvmm_disconnect(nvmm);
+	harness_stop(&h);
+	ck_assert_int_eq(unlink(h.log), 0);
+	harness_start(&h);
+	ck_assert(!harness_logged(&h, "was not stopped in order"));
+	must(nvmm_heap_destroy(idle, id) == 0, "%s", nvmm_errmsg(idle));
+	nvmm_disconnect(idle);
+}
+END_TEST
+
 struct asker {
 	struct nvmm *nvmm;
 	nvmm_pool_id id;
@@ -321,6 +352,34 @@ START_TEST(too_many_threads)
 END_TEST
 
 /* Several connections and handles of one process on one heap. */
+/* What free() of a pointer never set does, before the thread has seen any block, and after. */
+START_TEST(null_is_freed)
+{
+	struct nvmm *nvmm = harness_connect(&h);
+	nvmm_pool_id id;
+	struct nvmm_heap *heap = harness_heap(nvmm, &id, 4 * MIB, NULL, 0);
+	nvmm_ptr ptr;
+
+	for (int i = 0; i < 3; i++) {
+		ck_assert_int_eq(nvmm_free(heap, NVMM_NULL), 0);
+		ck_assert_int_eq(nvmm_free_deferred(heap, NVMM_NULL), 0);
+		ck_assert_int_eq(nvmm_cancel(heap, NVMM_NULL), 0);
+		ck_assert_int_eq(nvmm_free(heap, 16), -EINVAL);
+		ck_assert_int_eq(nvmm_free_deferred(heap, 16), -EINVAL);
+		ck_assert_uint_eq(nvmm_usable_size(heap, NVMM_NULL), 0);
+		ck_assert_uint_eq(nvmm_usable_size(heap, 16), 0);
+		ck_assert_uint_eq(nvmm_realloc(heap, 16, 100), NVMM_NULL);
+		ck_assert_int_eq(errno, EINVAL);
+		ptr = nvmm_alloc(heap, 100);
+		ck_assert_uint_ne(ptr, NVMM_NULL);
+		ck_assert_int_eq(nvmm_free(heap, NVMM_NULL), 0);
+		ck_assert_int_eq(nvmm_free(heap, ptr), 0);
+	}
+	nvmm_heap_close(heap);
+	nvmm_disconnect(nvmm);
+}
+END_TEST
+
 START_TEST(connections_and_handles)
 {
 	struct nvmm *a = harness_connect(&h), *b = harness_connect(&h);
@@ -567,12 +626,14 @@ int main(void)
 
 	tcase_add_checked_fixture(tcase, start, stop);
 	tcase_add_test(tcase, daemon_killed);
+	tcase_add_test(tcase, daemon_restarted);
 	tcase_add_test(tcase, daemon_killed_in_calls);
 	tcase_add_test(tcase, daemon_stopped);
 	tcase_add_test(tcase, disconnect_beside_stopped_daemon);
 	tcase_add_test(tcase, many_heaps);
 	tcase_add_test(tcase, many_short_threads);
 	tcase_add_test(tcase, too_many_threads);
+	tcase_add_test(tcase, null_is_freed);
 	tcase_add_test(tcase, connections_and_handles);
 	tcase_add_test(tcase, forks);
 	tcase_add_test(tcase, forks_beside_calls);

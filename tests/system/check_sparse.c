@@ -275,6 +275,49 @@ START_TEST(full_file_system)
 }
 END_TEST
 
+/*
+ * What a program freed has pages still. A block that takes a thread to reserve is had from them when the file
+ * system is full, without a trim.
+ */
+START_TEST(relieved_for_large)
+{
+	struct nvmm_heap *heap;
+	nvmm_ptr ptr[64], large;
+	struct nvmm *nvmm;
+	nvmm_pool_id id;
+	unsigned n = 0;
+
+	harness_init(&h, NULL);
+	if (!mount_small_base())
+		return;
+	harness_start(&h);
+	nvmm = harness_connect(&h);
+	heap = sparse_heap(nvmm, &id, TIB);
+	while (n < 64 && (ptr[n] = nvmm_alloc(heap, 3 * MIB)) != NVMM_NULL)
+		memset(nvmm_local(nvmm, ptr[n++]), 1, 3 * MIB);
+	ck_assert_uint_ge(n, 16);
+	/* Two of three are free: no run is longer than 6 MiB but the heap's rest. */
+	for (unsigned i = 0; i < n; i++)
+		if (i % 3)
+			ck_assert_int_eq(nvmm_free(heap, ptr[i]), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		large = nvmm_alloc(heap, 24 * MIB);
+		must(large != NVMM_NULL, "alloc: %s", nvmm_errmsg(nvmm));
+		memset(nvmm_local(nvmm, large), 2, 24 * MIB);
+		ck_assert_int_eq(nvmm_free(heap, large), 0);
+		large = nvmm_alloc(heap, 14 * MIB);
+		must(large != NVMM_NULL, "alloc: %s", nvmm_errmsg(nvmm));
+		memset(nvmm_local(nvmm, large), 3, 14 * MIB);
+		ck_assert_int_eq(nvmm_free(heap, large), 0);
+	}
+	for (unsigned i = 0; i < n; i += 3)
+		must(*(char *)nvmm_local(nvmm, ptr[i] + MIB) == 1, "block %u was given back", i);
+	nvmm_heap_close(heap);
+	nvmm_disconnect(nvmm);
+	harness_stop(&h);
+}
+END_TEST
+
 START_TEST(resized)
 {
 	uint64_t size = 16 * MIB, got = 0;
@@ -388,6 +431,7 @@ int main(void)
 	tcase_add_test(tcase, over_capacity);
 	tcase_add_test(tcase, over_quota);
 	tcase_add_test(tcase, full_file_system);
+	tcase_add_test(tcase, relieved_for_large);
 	tcase_add_test(tcase, resized);
 	tcase_add_test(tcase, refused);
 	tcase_add_test(tcase, pictured);

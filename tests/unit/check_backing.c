@@ -204,6 +204,23 @@ START_TEST(grown)
 }
 END_TEST
 
+/* The block around an address inside of a large one is found without a look at what is not reserved. */
+START_TEST(inside_of_large)
+{
+	uint64_t ptr = must(100 * MIB), free_one = ptr + 300 * MIB, before = sparse_meta(&sparse);
+	struct span_at at;
+	uint32_t index;
+
+	for (uint64_t at_mib = 0; at_mib < 100; at_mib += 7) {
+		ck_assert_int_eq(heap_block_around(&sparse.heap, ptr + at_mib * MIB, &at, &index), 0);
+		ck_assert_uint_eq(at.block_size, 100 * MIB);
+		ck_assert_uint_eq(at.ref, ref_of_ptr(ptr));
+	}
+	ck_assert_int_eq(heap_block_around(&sparse.heap, free_one, &at, &index), -EINVAL);
+	ck_assert_uint_eq(sparse_meta(&sparse), before);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("backing");
@@ -215,6 +232,7 @@ int main(void)
 	tcase_add_test(huge, huge_and_empty);
 	tcase_add_test(huge, huge_and_used);
 	tcase_add_test(huge, far_apart);
+	tcase_add_test(huge, inside_of_large);
 	tcase_add_checked_fixture(small, setup_small, teardown);
 	tcase_add_test(small, shortage);
 	tcase_add_test(small, wishes);

@@ -455,6 +455,25 @@ START_TEST(test_hang_up)
 }
 END_TEST
 
+/* Daemons that die one after the other cost waiting alone; a request that kills them all ends, too. */
+START_TEST(test_deaths)
+{
+	nvmm_pool_id id = 0;
+
+	fake.reborn = true;
+	hang_ups = 20;
+	fake.serve = serve_hang_up;
+	fake_start(&fake);
+	ck_assert_int_eq(connect_fake(-1), 0);
+	ck_assert_int_eq(nvmm_pool_lookup(nvmm, "x", &id), 0);
+	ck_assert_uint_eq(id, 4);
+	ck_assert_uint_eq(fake_count(&fake.requests), 21);
+	hang_ups = 1000;
+	ck_assert_int_eq(nvmm_pool_lookup(nvmm, "x", &id), -ECONNRESET);
+	ck_assert_uint_le(fake_count(&fake.requests), 21 + 100);
+}
+END_TEST
+
 START_TEST(test_session_lost)
 {
 	nvmm_pool_id id = 0;
@@ -668,6 +687,7 @@ int main(void)
 	tcase_add_loop_test(tc, test_rubbish, 0, RUBBISH);
 	tcase_add_test(tc, test_resume);
 	tcase_add_test(tc, test_hang_up);
+	tcase_add_test(tc, test_deaths);
 	tcase_add_test(tc, test_session_lost);
 	tcase_add_test(tc, test_daemon_away);
 	tcase_add_test(tc, test_threads);

@@ -8,6 +8,8 @@
 
 #include "common/macro.h"
 #include "media/count.h"
+#include "media/limbo.h"
+#include "media/reserve.h"
 #include "tests/unit/heap_fixture.h"
 
 #define BLOCKS 4000u
@@ -126,6 +128,103 @@ START_TEST(random_content)
 }
 END_TEST
 
+/*
+ * Several lanes: each block is freed by its own, by another, or with delay, or was reserved and is kept so. What
+ * others freed is free though nobody has collected it; limbo and what is reserved is not.
+ */
+
+#define LANES 3u
+
+struct others {
+	struct lane *lane[LANES];
+	struct reservations *res;
+	uint64_t limbo;
+	uint64_t limbo_blocks;
+};
+
+static void others_fill(struct others *o)
+{
+	unsigned reserved = 0;
+
+	while (n < BLOCKS) {
+		struct lane *l = o->lane[draw(LANES)];
+		uint64_t p = 0;
+
+		if (draw(40) == 0 && reserved < 20) {
+			if (lane_reserve(l, o->res, random_size(), &p) < 0)
+				break;
+			reserved++;
+		} else {
+			p = lane_alloc(l, random_size());
+		}
+		if (p == 0)
+			break;
+		ptr[n++] = p;
+	}
+}
+
+static void others_defer(struct others *o, struct lane *l, uint64_t p)
+{
+	uint64_t watch = 0;
+	bool wake = false;
+
+	ck_assert_int_eq(lane_defer(l, p, &wake, &watch), 0);
+	if (wake)
+		lane_deferred(l);
+	o->limbo += usable(p);
+	o->limbo_blocks++;
+}
+
+static void others_free(struct others *o, unsigned share)
+{
+	uint64_t limbo[BLOCKS];
+
+	for (unsigned i = 0; i < n;) {
+		struct lane *l = o->lane[draw(LANES)];
+
+		if (draw(10) < share || reservations_have(o->res, ptr[i])) {
+			i++;
+			continue;
+		}
+		if (draw(8) == 0) {
+			limbo[o->limbo_blocks] = ptr[i];
+			others_defer(o, l, ptr[i]);
+		} else {
+			ck_assert_int_eq(lane_dealloc(l, ptr[i]), 0);
+		}
+		ptr[i] = ptr[--n];
+	}
+	/* They count as allocated. */
+	for (uint64_t i = 0; i < o->limbo_blocks; i++)
+		ptr[n++] = limbo[i];
+}
+
+START_TEST(others)
+{
+	struct others o = { .limbo = 0 };
+	struct heap_totals t;
+
+	seed = (uint64_t)_i + 1000;
+	ck_assert_int_eq(reservations_new(&o.res), 0);
+	for (unsigned i = 0; i < LANES; i++)
+		o.lane[i] = fixture_lane(&fix, 2 + i);
+	others_fill(&o);
+	others_free(&o, (unsigned)draw(9));
+	ck_assert_int_eq(heap_count(&fix.heap, &t), 0);
+	expect_sums(&t);
+	ck_assert_uint_eq(t.limbo, o.limbo);
+	ck_assert_uint_gt(o.limbo_blocks, 0);
+	/* For a lane that has nothing: the others' empty spans, and free blocks in their spans, can be had. */
+	expect_largest(t.largest);
+	for (unsigned i = 0; i < LANES; i++)
+		lane_free(o.lane[i]);
+	ck_assert_int_eq(heap_count(&fix.heap, &t), 0);
+	expect_sums(&t);
+	ck_assert_uint_eq(t.limbo, o.limbo);
+	reservations_free(o.res);
+}
+END_TEST
+
 /* Filled to the last byte of some sizes. */
 START_TEST(brim)
 {
@@ -191,6 +290,7 @@ int main(void)
 	tcase_set_timeout(tcase, 60);
 	tcase_add_checked_fixture(tcase, setup, teardown);
 	tcase_add_loop_test(tcase, random_content, 0, 30);
+	tcase_add_loop_test(tcase, others, 0, 30);
 	tcase_add_loop_test(tcase, brim, 0, 3);
 	tcase_add_test(tcase, mapped);
 	suite_add_tcase(suite, tcase);

@@ -7,6 +7,7 @@
 
 #include <check.h>
 #include <jansson.h>
+#include <locale.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -256,6 +257,58 @@ START_TEST(test_show)
 }
 END_TEST
 
+START_TEST(test_roots)
+{
+	json_t *root, *roots;
+
+	fake.roots = 3;
+	ck_assert_int_eq(run("pool show words"), CTL_DONE);
+	ck_assert_ptr_nonnull(strstr(out, "root2  0x0001000000004002\n"));
+	ck_assert_int_eq(run("pools"), CTL_DAMAGED);
+	ck_assert_ptr_null(strstr(out, "root2"));
+	root = run_json("pool show 1 --json", CTL_DONE);
+	roots = json_object_get(root, "roots");
+	ck_assert_uint_eq(json_array_size(roots), 3);
+	ck_assert_str_eq(string(json_array_get(roots, 1), "name"), "root1");
+	ck_assert_str_eq(string(json_array_get(roots, 1), "ptr"), "0x0001000000004001");
+	json_decref(root);
+	fake.roots = 0;
+	ck_assert_int_eq(run("pool show 1"), CTL_DONE);
+	ck_assert_ptr_nonnull(strstr(out, "No root is set"));
+	/* Unknown is not none. */
+	fake.heap_open_error = -EACCES;
+	root = run_json("pool show 1 --json", CTL_DONE);
+	ck_assert(json_is_null(json_object_get(root, "roots")));
+	json_decref(root);
+	root = run_json("pool show 7 --json", CTL_DAMAGED);
+	ck_assert_ptr_null(json_object_get(root, "roots"));
+	json_decref(root);
+	ck_assert_int_eq(fake.heaps_open, 0);
+}
+END_TEST
+
+START_TEST(test_map)
+{
+	json_t *root;
+
+	ck_assert_ptr_nonnull(setlocale(LC_CTYPE, "C"));
+	ck_assert_int_eq(run("map words"), CTL_DONE);
+	ck_assert_msg(strstr(out, "0 B .+x##@~!\n"), "%s", out);
+	for (const char *p = out; *p; p++)
+		ck_assert_msg(*p == '\n' || (*p >= ' ' && *p <= '~'), "%s", out);
+	ck_assert_int_eq(run("map words --width 4"), CTL_DONE);
+	ck_assert_ptr_nonnull(strstr(out, "0 B .+x#\n"));
+	ck_assert_ptr_nonnull(strstr(out, "64.0 KiB #@~!\n"));
+	root = run_json("map 1 --json", CTL_DONE);
+	ck_assert_uint_eq(json_array_size(json_object_get(root, "cells")), 8);
+	json_decref(root);
+	if (!setlocale(LC_CTYPE, "C.UTF-8"))
+		return;
+	ck_assert_int_eq(run("map words"), CTL_DONE);
+	ck_assert_msg(strstr(out, "0 B ·▒▓██▇~!\n"), "%s", out);
+}
+END_TEST
+
 START_TEST(test_status)
 {
 	json_t *root, *counter;
@@ -373,6 +426,8 @@ int main(void)
 	tcase_add_test(tcase, test_pools);
 	tcase_add_test(tcase, test_usage_unknown);
 	tcase_add_test(tcase, test_show);
+	tcase_add_test(tcase, test_roots);
+	tcase_add_test(tcase, test_map);
 	tcase_add_test(tcase, test_status);
 	tcase_add_test(tcase, test_clients);
 	tcase_add_test(tcase, test_create);

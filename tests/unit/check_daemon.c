@@ -381,7 +381,7 @@ START_TEST(reload_changes_limits)
 }
 END_TEST
 
-/* What stands in the base and is in no record is left alone, and its id is not used. */
+/* What stands in the base and is in no record is a damaged pool's: left alone, and its id is not used. */
 START_TEST(unknown_directory_is_left_alone)
 {
 	struct raw_client c;
@@ -396,6 +396,10 @@ START_TEST(unknown_directory_is_left_alone)
 	ck_assert_int_eq(raw_create(&c, POOL_REGION, MIB, NULL, 1), -EEXIST);
 	ck_assert_int_eq(raw_create(&c, POOL_REGION, MIB, NULL, 0), 0);
 	ck_assert_uint_eq(c.reply->pool->id, 2);
+	ck_assert_int_eq(raw_stat(&c, 1), 0);
+	ck_assert_str_ne(c.reply->pool->damage, "");
+	ck_assert_int_eq(raw_pool_open(&c, 1, false), -EUCLEAN);
+	ck_assert_int_eq(raw_destroy(&c, 1, false), -EUCLEAN);
 	raw_close(&c);
 	snprintf(path, sizeof(path), "%s/pool-9", d.base);
 	ck_assert_int_eq(mkdir(path, 0700), 0); /* while it runs */

@@ -97,8 +97,13 @@ END_TEST
 START_TEST(wrong_pointers)
 {
 	struct lane *lane = fixture_lane(&fix, 0);
-	uint64_t a = must_alloc(lane, 100), big = must_alloc(lane, 1 << 20);
+	uint64_t a, big;
 
+	/* Of a lane that has seen no block yet. */
+	ck_assert_int_eq(lane_dealloc(lane, 0), -EINVAL);
+	ck_assert_int_eq(lane_dealloc(lane, 16), -EINVAL);
+	a = must_alloc(lane, 100);
+	big = must_alloc(lane, 1 << 20);
 	ck_assert_int_eq(lane_dealloc(lane, a + 16), -EINVAL);
 	ck_assert_int_eq(lane_dealloc(lane, a ^ (UINT64_C(1) << 48)), -EINVAL);
 	ck_assert_int_eq(lane_dealloc(lane, a | (UINT64_C(1) << 40)), -EINVAL);

@@ -6,9 +6,12 @@
 #include "tests/unit/fake_client.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "common/macro.h"
 
 struct fake fake;
 static int connection;
@@ -146,6 +149,31 @@ int nvmm_heap_create(struct nvmm *nvmm, nvmm_pool_id *id, uint64_t bytes,
 	return create(NVMM_POOL_HEAP, id, bytes, options);
 }
 
+/* Heaps that are opened: to read their roots */
+
+int nvmm_heap_open(struct nvmm_heap **ret, struct nvmm *nvmm, nvmm_pool_id id, int flags)
+{
+	if (fake.heap_open_error < 0)
+		return fake.heap_open_error;
+	fake.heaps_open++;
+	*ret = (struct nvmm_heap *)(void *)&connection;
+	return flags == O_RDONLY ? 0 : -EINVAL;
+}
+
+void nvmm_heap_close(struct nvmm_heap *heap)
+{
+	fake.heaps_open -= heap != NULL;
+}
+
+int nvmm_root_list(struct nvmm_heap *heap, struct nvmm_root *roots, size_t n)
+{
+	for (unsigned i = 0; i < fake.roots && i < n; i++) {
+		snprintf(roots[i].name, sizeof(roots[i].name), "root%u", i);
+		roots[i].ptr = UINT64_C(0x1000000004000) + i;
+	}
+	return (int)fake.roots;
+}
+
 /* Requests */
 
 static int reply_with(const Nvmm__Reply *reply, struct nvmm_reply *ret)
@@ -232,6 +260,32 @@ static int reply_pool(struct nvmm_reply *ret)
 	return reply_with(&reply, ret);
 }
 
+/* A heap of eight units: free ones, blocks that fill them by a quarter each time more, large ones, limbo. */
+static int reply_map(const Nvmm__HeapMap *op, struct nvmm_reply *ret)
+{
+	Nvmm__HeapCell cell[8], *cells[8];
+	Nvmm__HeapMapped mapped = NVMM__HEAP_MAPPED__INIT;
+	Nvmm__Reply reply = NVMM__REPLY__INIT;
+
+	for (unsigned i = 0; i < 8; i++) {
+		nvmm__heap_cell__init(&cell[i]);
+		cells[i] = &cell[i];
+		cell[i].units = 1;
+		cell[i].free = i == 0;
+		cell[i].small = i >= 1 && i <= 4;
+		cell[i].large = i >= 5;
+		cell[i].used = i <= 4 ? i * 4096 : 16384;
+	}
+	cell[6].limbo = 16384;
+	cell[7].suspect = 1;
+	mapped.units = 8;
+	mapped.cells = cells;
+	mapped.n_cells = op->first < 8 ? MIN(op->cells, 8 - op->first) : 0;
+	reply.result_case = NVMM__REPLY__RESULT_HEAP_MAPPED;
+	reply.heap_mapped = &mapped;
+	return reply_with(&reply, ret);
+}
+
 static int destroy(const Nvmm__PoolDestroy *op, struct nvmm_reply *ret)
 {
 	Nvmm__Reply reply = NVMM__REPLY__INIT;
@@ -260,6 +314,8 @@ int nvmm_call(struct nvmm *nvmm, Nvmm__Request *request, Nvmm__Reply__ResultCase
 		return reply_heap(ret);
 	case NVMM__REQUEST__OP_POOL_STAT:
 		return reply_pool(ret);
+	case NVMM__REQUEST__OP_HEAP_MAP:
+		return reply_map(request->heap_map, ret);
 	case NVMM__REQUEST__OP_POOL_DESTROY:
 		return destroy(request->pool_destroy, ret);
 	default:

@@ -16,6 +16,9 @@ struct fake {
 	int error;            /* of every other call */
 	const char *text;     /* nvmm_errmsg() */
 	int heap_stat_error;  /* of HeapStat alone */
+	int heap_open_error;
+	unsigned roots;       /* of any heap: "root0" at 0x1000000004000, ... */
+	int heaps_open;
 	struct nvmm_pool_info pools[FAKE_POOLS]; /* id 0: none */
 	bool connected;
 	char socket[128]; /* that was asked for */

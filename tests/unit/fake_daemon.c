@@ -76,6 +76,7 @@ static enum fake_action hello(struct fake *fake, const Nvmm__Request *request, N
 	result.version = fake->version ? fake->version : 1;
 	result.session = FAKE_SESSION;
 	result.node = 1;
+	result.run = fake->reborn ? fake_count(&fake->hellos) : 1;
 	reply->result_case = NVMM__REPLY__RESULT_HELLO;
 	reply->hello = &result;
 	return FAKE_REPLY;

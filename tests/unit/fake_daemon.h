@@ -33,6 +33,7 @@ struct fake {
 				  Nvmm__Reply *reply, int *fds, size_t *n_fds);
 	bool refuse_resume;
 	uint32_t version; /* of the protocol; 0: the right one */
+	bool reborn;      /* each connection finds a new daemon */
 
 	/* Atomic. */
 	unsigned hellos;

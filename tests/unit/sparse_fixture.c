@@ -133,7 +133,8 @@ void sparse_reload(struct sparse *s, bool lane_gone)
 	backing_free(s->shelf.backing);
 	if (lane_gone) {
 		s->alive = false;
-		lane_free(s->lane);
+		/* Its thread died, maybe as another process that this memory knows nothing of. */
+		lane_forget(s->lane);
 	}
 	make_grant(s);
 	if (lane_gone) {

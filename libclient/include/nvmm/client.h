@@ -241,7 +241,7 @@ struct nvmm_heap_info {
 	uint64_t used;      /* in allocated blocks, rounded up to their size classes */
 	uint64_t limbo;     /* of `used`: freed with delay, not yet free */
 	uint64_t free;      /* in free runs and in spans' free blocks */
-	uint64_t largest;   /* the largest block that could be had at once, all going well */
+	uint64_t largest;   /* the largest block that can be had; of a sparse heap, if the base has its space */
 	uint64_t blocks;    /* allocated */
 	uint64_t spans;
 	uint64_t overhead;  /* bytes of spans that no block can have: used + free + overhead = bytes */
