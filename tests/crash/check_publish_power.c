@@ -5,10 +5,13 @@
  * As in check_heap_power.c: a child stops just before its k-th point, and the heap is loaded from each image that
  * the medium may have then. The words that are published stand in watched memory too, and what the program had
  * stored there before by itself was not drained. The oracle: all of a publish has happened or nothing; all,
- * if it returned; what was reserved and not published is free; what is held is allocated.
+ * if it returned; what was reserved and not published is free; what is held is allocated; what a published
+ * block was filled with and had flushed, without a drain, is in it.
+ *
+ * Settling: the process is killed at a point of its publish, its stores stay pending, and power is cut while the
+ * daemon settles it.
  */
 #include <check.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -17,13 +20,18 @@
 #include "media/limbo.h"
 #include "media/publish.h"
 #include "tests/crash/cut.h"
+#include "tests/crash/ledger.h"
 #include "tests/unit/heap_fixture.h"
 
 #define UNITS 48u
 #define ACTOR 5u
 #define OTHER 6u
-#define WORDS 2u
-#define IMAGES 64u
+#define WORDS 3u /* two that are published; and what the fresh block was filled with */
+#ifdef __SANITIZE_ADDRESS__
+#define IMAGES 8u
+#else
+#define IMAGES (ledger_whole() ? 64u : 16u)
+#endif
 
 struct scene {
 	struct fixture fix;
@@ -41,10 +49,12 @@ struct operation {
 	void (*act)(struct scene *s);
 	size_t size; /* of the blocks */
 	bool publishes;
+	bool fills;   /* the fresh block, before */
+	bool settles; /* what was killed in act() */
 };
 
-/* Words: on the medium, as the program left them, published. */
-enum { DRAINED = 0, PLAIN = 1, PUBLISHED = 2 };
+/* Words: on the medium, as the program left them, published; in the fresh block. */
+enum { DRAINED = 0, PLAIN = 1, PUBLISHED = 2, FILLED = 3 };
 
 static struct scene scene;
 
@@ -69,23 +79,48 @@ static void words_done(void *ctx)
 
 /* Operations */
 
-static void act_reserve(struct scene *s)
+static void reserve(struct scene *s, size_t size)
 {
 	uint64_t ptr;
 
-	if (lane_reserve(s->actor, s->res, 64, &ptr) < 0)
+	if (lane_reserve(s->actor, s->res, size, &ptr) < 0)
 		abort();
 }
 
-static void act_cancel(struct scene *s)
+static void act_reserve(struct scene *s)
+{
+	reserve(s, 64);
+}
+
+static void act_reserve_fresh(struct scene *s)
+{
+	reserve(s, 1000);
+}
+
+static void act_reserve_large(struct scene *s)
+{
+	reserve(s, 2 * UNIT_SIZE);
+}
+
+static void cancel_by(struct scene *s, struct lane *lane)
 {
 	uint64_t watch;
 	bool wake;
 
-	if (lane_cancel(s->actor, s->res, s->fresh, &wake, &watch) < 0)
+	if (lane_cancel(lane, s->res, s->fresh, &wake, &watch) < 0)
 		abort();
 	if (wake)
-		lane_deferred(s->actor);
+		lane_deferred(lane);
+}
+
+static void act_cancel(struct scene *s)
+{
+	cancel_by(s, s->actor);
+}
+
+static void act_cancel_others(struct scene *s)
+{
+	cancel_by(s, s->other);
 }
 
 static void act_publish(struct scene *s)
@@ -107,12 +142,42 @@ static void act_publish(struct scene *s)
 		lane_deferred(s->actor);
 }
 
+/* As nvmm_realloc_in() does with the new block. */
+static void act_fill_and_publish(struct scene *s)
+{
+	media_store64(word_at(s, 2), FILLED);
+	media_flush(DURABILITY_POWER, word_at(s, 2), sizeof(m64));
+	act_publish(s);
+}
+
+static void act_settle(struct scene *s)
+{
+	uint32_t lane = ACTOR;
+
+	s->fix.alive[ACTOR] = false;
+	if (grant_settle_lanes(s->fix.grant, &lane, 1) < 0)
+		abort();
+}
+
 static const struct operation operations[] = {
-	{ "reserve", act_reserve, 64, false },
-	{ "cancel", act_cancel, 64, false },
-	{ "cancel, large", act_cancel, 2 * UNIT_SIZE, false },
-	{ "publish", act_publish, 64, true },
-	{ "publish, large blocks", act_publish, 2 * UNIT_SIZE, true },
+	{ .name = "reserve", .act = act_reserve, .size = 64 },
+	{ .name = "reserve, fresh span", .act = act_reserve_fresh, .size = 64 },
+	{ .name = "reserve, large", .act = act_reserve_large, .size = 64 },
+	{ .name = "cancel", .act = act_cancel, .size = 64 },
+	{ .name = "cancel, another lane's", .act = act_cancel_others, .size = 64 },
+	{ .name = "cancel, large", .act = act_cancel, .size = 2 * UNIT_SIZE },
+	{ .name = "publish", .act = act_publish, .size = 64, .publishes = true },
+	{ .name = "publish, large", .act = act_publish, .size = 2 * UNIT_SIZE, .publishes = true },
+	{ .name = "realloc in", .act = act_fill_and_publish, .size = 64, .publishes = true,
+	  .fills = true },
+	{ .name = "settle a reserve", .act = act_reserve, .size = 64, .settles = true },
+	{ .name = "settle a cancel", .act = act_cancel, .size = 64, .settles = true },
+	{ .name = "settle a cancel, large", .act = act_cancel, .size = 2 * UNIT_SIZE,
+	  .settles = true },
+	{ .name = "settle a publish", .act = act_publish, .size = 64, .publishes = true,
+	  .settles = true },
+	{ .name = "settle a publish, large", .act = act_publish, .size = 2 * UNIT_SIZE,
+	  .publishes = true, .settles = true },
 };
 
 /* The scene */
@@ -195,7 +260,7 @@ static void verify(const struct operation *op, long k, bool returned)
 	fixture_check(&scene.fix);
 	ck_assert_msg(live(scene.root) && live(scene.held), "%s, point %ld: a held block is free",
 		      op->name, k);
-	ck_assert_msg(!returned || done || !op->publishes, "%s, point %ld: it returned and is undone",
+	ck_assert_msg(!returned || done || !op->publishes || op->settles, "%s, point %ld: it returned and is undone",
 		      op->name, k);
 	ck_assert_msg(live(scene.fresh) == done, "%s, point %ld: reserved block live: %d, published: %d",
 		      op->name, k, live(scene.fresh), done);
@@ -204,36 +269,112 @@ static void verify(const struct operation *op, long k, bool returned)
 	ck_assert_msg((first == PUBLISHED) == done && (second == PUBLISHED) == done,
 		      "%s, point %ld: words %llu %llu, published: %d", op->name, k,
 		      (unsigned long long)first, (unsigned long long)second, done);
+	ck_assert_msg(!op->fills || !done || media_load64(word_at(&scene, 2)) == FILLED,
+		      "%s, point %ld: it is published and not filled", op->name, k);
+}
+
+/* The dead's pins fall now: what it freed may become others', and no later start may free it again. */
+static void expect_nothing_left(const struct operation *op, long k)
+{
+	const struct lane_df *df = &scene.fix.heap.lanes->lane[ACTOR];
+	bool left = (media_load64(&df->log.commit) & LOG_COMMIT_MASK) == LOG_COMMIT;
+
+	for (unsigned i = 0; i < LANE_RESERVED; i++)
+		left |= media_load64(&df->reserved[i]) != 0;
+	ck_assert_msg(!left, "%s, point %ld: a log or an entry comes back", op->name, k);
+}
+
+/* Loads every image that the medium may have now. */
+static void try_images(const struct operation *op, long k, bool returned, struct ledger *l)
+{
+	struct cut_images *m = cut_images_new(scene.cut, (uint64_t)k, IMAGES);
+
+	while (cut_images_next(m)) {
+		l->images++;
+		if (op->settles && returned)
+			expect_nothing_left(op, k);
+		fixture_reload_cut(&scene.fix);
+		verify(op, k, returned);
+	}
+	cut_images_free(m);
 }
 
 /* Cuts the operation at its k-th point; false: it got through. */
-static bool cut_at(const struct operation *op, long k, unsigned long *covered)
+static bool cut_at(const struct operation *op, long k, struct ledger *l)
 {
-	struct cut_images *m;
 	bool stopped;
 
 	scene_init(op);
 	stopped = stopped_at(k, op->act);
-	m = cut_images_new(scene.cut, (uint64_t)k, IMAGES);
-	while (cut_images_next(m)) {
-		++*covered;
-		fixture_reload_cut(&scene.fix);
-		verify(op, k, !stopped);
-	}
-	cut_images_free(m);
+	try_images(op, k, !stopped, l);
 	scene_deinit();
 	return stopped;
+}
+
+/* The process dies at its j-th point, power is cut at the k-th of who settles it; false: that one got through. */
+static bool settler_cut_at(const struct operation *op, long j, long k, struct ledger *l)
+{
+	bool stopped;
+
+	scene_init(op);
+	if (!stopped_at(j, op->act))
+		abort();
+	stopped = stopped_at(k, act_settle);
+	try_images(op, k, !stopped, l);
+	scene_deinit();
+	return stopped;
+}
+
+/* How many points the process has. */
+static long points_of(const struct operation *op)
+{
+	long n = 0;
+	bool stopped = true;
+
+	while (stopped) {
+		scene_init(op);
+		stopped = stopped_at(n, op->act);
+		scene_deinit();
+		n += stopped;
+	}
+	return n;
+}
+
+/* Each death; power is cut at each point of the settling, or at every fourth, and after it. */
+static void sweep_settler(const struct operation *op, struct ledger *l)
+{
+	long n = points_of(op), step = ledger_whole() ? 1 : 4;
+
+	for (long j = 0; j < n; j++) {
+		long k = j % step;
+
+		while (settler_cut_at(op, j, k, l)) {
+			k += step;
+			l->points++;
+		}
+		l->points++;
+	}
+}
+
+static void sweep(const struct operation *op, struct ledger *l)
+{
+	while (cut_at(op, (long)l->points, l))
+		l->points++;
+	l->points++;
 }
 
 START_TEST(every_point)
 {
 	const struct operation *op = &operations[_i];
-	unsigned long images = 0;
-	long k = 0;
+	struct ledger l = { .suite = "publish, power cut", .operation = op->name,
+			    .durability = "power" };
 
-	while (cut_at(op, k, &images))
-		k++;
-	printf("%s: %ld points, %lu images, 0 failures\n", op->name, k + 1, images);
+	ledger_begin(&l);
+	if (op->settles)
+		sweep_settler(op, &l);
+	else
+		sweep(op, &l);
+	ledger_end(&l);
 }
 END_TEST
 
@@ -244,7 +385,7 @@ int main(void)
 	SRunner *r = srunner_create(s);
 	int failed;
 
-	tcase_set_timeout(t, 120);
+	tcase_set_timeout(t, ledger_whole() ? 3600 : 120);
 	tcase_add_loop_test(t, every_point, 0, (int)ARRAY_SIZE(operations));
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);
