@@ -9,10 +9,12 @@
  * block was filled with and had flushed, without a drain, is in it.
  *
  * Settling: the process is killed at a point of its publish, its stores stay pending, and power is cut while the
- * daemon settles it.
+ * daemon settles it. Loading: the daemon is killed as it grants or retires spans, the next one serves what it
+ * finds, a client publishes in it, and power is cut.
  */
 #include <check.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -42,6 +44,7 @@ struct scene {
 	uint64_t held;  /* a block that nobody touches */
 	uint64_t old;   /* it is freed */
 	uint64_t fresh; /* it is reserved */
+	uint64_t *told; /* by a child: the fresh block that it reserved */
 };
 
 struct operation {
@@ -51,6 +54,7 @@ struct operation {
 	bool publishes;
 	bool fills;   /* the fresh block, before */
 	bool settles; /* what was killed in act() */
+	size_t loads; /* act() is the daemon's; of a block that is published after the next one's start */
 };
 
 /* Words: on the medium, as the program left them, published; in the fresh block. */
@@ -79,27 +83,28 @@ static void words_done(void *ctx)
 
 /* Operations */
 
-static void reserve(struct scene *s, size_t size)
+static uint64_t reserve(struct scene *s, size_t size)
 {
 	uint64_t ptr;
 
 	if (lane_reserve(s->actor, s->res, size, &ptr) < 0)
 		abort();
+	return ptr;
 }
 
 static void act_reserve(struct scene *s)
 {
-	reserve(s, 64);
+	(void)reserve(s, 64);
 }
 
 static void act_reserve_fresh(struct scene *s)
 {
-	reserve(s, 1000);
+	(void)reserve(s, 1000);
 }
 
 static void act_reserve_large(struct scene *s)
 {
-	reserve(s, 2 * UNIT_SIZE);
+	(void)reserve(s, 2 * UNIT_SIZE);
 }
 
 static void cancel_by(struct scene *s, struct lane *lane)
@@ -159,7 +164,40 @@ static void act_settle(struct scene *s)
 		abort();
 }
 
+static void act_grant(struct scene *s)
+{
+	uint64_t refs[4];
+
+	if (grant_spans(s->fix.grant, class_of(1000), 4, refs) < 0)
+		abort();
+}
+
+static void act_retire(struct scene *s)
+{
+	lane_release(s->other);
+	if (grant_trim(s->fix.grant) < 0)
+		abort();
+}
+
+/* The next daemon serves, and a client publishes in what it gives. */
+static size_t served;
+
+static void act_serve(struct scene *s)
+{
+	fixture_reload(&s->fix);
+	s->fresh = *s->told = reserve(s, served);
+	act_publish(s);
+}
+
 static const struct operation operations[] = {
+	{ .name = "load what was granted", .act = act_grant, .size = 64, .publishes = true,
+	  .loads = 1000 },
+	{ .name = "load what was granted, large", .act = act_grant, .size = 64, .publishes = true,
+	  .loads = 2 * UNIT_SIZE },
+	{ .name = "load what was retired", .act = act_retire, .size = 64, .publishes = true,
+	  .loads = 1000 },
+	{ .name = "load what was retired, large", .act = act_retire, .size = 64,
+	  .publishes = true, .loads = 8 * UNIT_SIZE },
 	{ .name = "reserve", .act = act_reserve, .size = 64 },
 	{ .name = "reserve, fresh span", .act = act_reserve_fresh, .size = 64 },
 	{ .name = "reserve, large", .act = act_reserve_large, .size = 64 },
@@ -195,6 +233,18 @@ static uint64_t get(struct lane *lane, size_t size)
 	return ptr;
 }
 
+/* Spans that are empty, for whoever retires them. */
+static void spend(size_t size)
+{
+	uint64_t ptr[64];
+
+	for (unsigned i = 0; i < ARRAY_SIZE(ptr); i++)
+		ptr[i] = get(scene.other, 500);
+	for (unsigned i = 0; i < ARRAY_SIZE(ptr); i++)
+		ck_assert_int_eq(lane_dealloc(scene.other, ptr[i]), 0);
+	served = size;
+}
+
 static void scene_init(const struct operation *op)
 {
 	fixture_init_power(&scene.fix, UNITS, 16, watch);
@@ -208,6 +258,8 @@ static void scene_init(const struct operation *op)
 	ck_assert_int_eq(lane_reserve(scene.actor, scene.res, op->size, &scene.fresh), 0);
 	for (unsigned i = 0; i < WORDS; i++)
 		media_store64(word_at(&scene, i), PLAIN);
+	if (op->loads)
+		spend(op->loads);
 }
 
 static void scene_deinit(void)
@@ -325,6 +377,27 @@ static bool settler_cut_at(const struct operation *op, long j, long k, struct le
 	return stopped;
 }
 
+/* The daemon dies at its j-th point. Whether it did. */
+static bool loader_cut_at(const struct operation *op, long j, struct ledger *l)
+{
+	bool stopped;
+
+	scene_init(op);
+	stopped = stopped_at(j, op->act);
+	ck_assert(!stopped_at(-1, act_serve));
+	scene.fresh = *scene.told;
+	try_images(op, j, true, l);
+	scene_deinit();
+	return stopped;
+}
+
+static void sweep_loader(const struct operation *op, struct ledger *l)
+{
+	while (loader_cut_at(op, (long)l->points, l))
+		l->points++;
+	l->points++;
+}
+
 /* How many points the process has. */
 static long points_of(const struct operation *op)
 {
@@ -372,6 +445,8 @@ START_TEST(every_point)
 	ledger_begin(&l);
 	if (op->settles)
 		sweep_settler(op, &l);
+	else if (op->loads)
+		sweep_loader(op, &l);
 	else
 		sweep(op, &l);
 	ledger_end(&l);
@@ -385,6 +460,10 @@ int main(void)
 	SRunner *r = srunner_create(s);
 	int failed;
 
+	scene.told = mmap(NULL, sizeof(*scene.told), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+			  -1, 0);
+	if (scene.told == MAP_FAILED)
+		return EXIT_FAILURE;
 	tcase_set_timeout(t, ledger_whole() ? 3600 : 120);
 	tcase_add_loop_test(t, every_point, 0, (int)ARRAY_SIZE(operations));
 	suite_add_tcase(s, t);
