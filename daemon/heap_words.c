@@ -4,6 +4,9 @@
  * words all over the heap: so a shelf is mapped once a settlement, as long as it is, and not once a word. The
  * engine has checked that the place is in a block, and touches the word inside of its guard: a client may cut
  * the file short at any time.
+ *
+ * A spare descriptor is kept for the moment in which a shelf is opened. Clients may have brought the daemon to its
+ * limit; a heap whose dead cannot be settled would have to be given up, and the next start would serve no better.
  */
 #include "daemon/heap_words.h"
 
@@ -35,15 +38,31 @@ static int window_map(struct heap_window *window, int fd)
 	return 0;
 }
 
+/* Takes the spare descriptor, if there is one, for whoever opens next. */
+static void spare_lend(struct heap_words *words)
+{
+	if (words->spare >= 0)
+		close(words->spare);
+	words->spare = -1;
+}
+
+static void spare_fill(struct heap_words *words)
+{
+	if (words->spare < 0)
+		words->spare = fcntl(words->dir, F_DUPFD_CLOEXEC, 0);
+}
+
 static int window_open(struct heap_words *words, uint32_t shelf)
 {
 	int fd, r;
 
+	spare_lend(words);
 	r = pool_files_open(&fd, words->dir, words->home, POOL_FILE_SHELF, shelf, O_RDWR);
-	if (r < 0)
-		return r;
-	r = window_map(&words->window[shelf], fd);
-	close(fd);
+	if (r == 0) {
+		r = window_map(&words->window[shelf], fd);
+		close(fd);
+	}
+	spare_fill(words);
 	return r;
 }
 
@@ -84,13 +103,17 @@ int heap_words_init(struct heap_words *words, int pool_fd, uint16_t home)
 		return -errno;
 	words->dir = dir;
 	words->home = home;
+	words->spare = -1;
+	spare_fill(words);
 	words->words = (struct grant_words){ .map = word_map, .done = words_done, .ctx = words };
 	return 0;
 }
 
 void heap_words_deinit(struct heap_words *words)
 {
-	if (words->words.ctx)
+	if (words->words.ctx) {
+		spare_lend(words);
 		close(words->dir);
+	}
 	words->words.ctx = NULL;
 }

@@ -14,6 +14,7 @@ struct heap_window {
 
 struct heap_words {
 	int dir; /* of the pool */
+	int spare; /* given back while a shelf is opened; -1: none was to be had */
 	uint16_t home;
 	struct heap_window window[POOL_SHELVES_MAX];
 	struct grant_words words; /* ctx is the struct itself */

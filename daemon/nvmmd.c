@@ -11,7 +11,7 @@
  *   6. socket; READY; heaps are recovered beside (recovery.c)
  *
  * Stop: accept no more, read no more, wait for jobs, close connections; when the loop is empty, and
- * no session is left that a next daemon would have to take up, the clean mark, last of all.
+ * no session is left that has a pool open, the clean mark, last of all.
  * Killed instead at any point, the daemon leaves nothing that the next start does not put right.
  */
 #include <config.h>
@@ -330,7 +330,7 @@ void nvmmd_stop_if_idle(struct nvmmd *nvmmd)
 	nvmmd->stopped = true;
 	server_close_connections(nvmmd);
 	epochs_stop(nvmmd);
-	nvmmd->sessions_left = nvmmd->sessions.n;
+	nvmmd->sessions_left = sessions_with_pools(nvmmd);
 	sessions_deinit(&nvmmd->sessions);
 	uv_close((uv_handle_t *)&nvmmd->sigterm, NULL);
 	uv_close((uv_handle_t *)&nvmmd->sigint, NULL);

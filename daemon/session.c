@@ -5,7 +5,8 @@
  * A session lives as long as its process, which a pidfd tells; or until Goodbye. Its socket tells
  * nothing: a forked child may keep a dead peer's socket open, and a process that closed its socket
  * may still use what it has mapped. So a lost connection detaches the session, and one that has
- * nothing open ends there, since nothing of it is left to wait for.
+ * nothing open ends there, since nothing of it is left to wait for. Unless it was the daemon who closed it, as
+ * it stops: then the process attaches again to the next one.
  *
  * The session's file is written before each reply that grants: what a process may hold is never
  * more than a restarted daemon knows. The reverse does no harm: a lane that the file names and
@@ -20,6 +21,7 @@
 #include <unistd.h>
 
 #include "daemon/connection.h"
+#include "daemon/failures.h"
 #include "daemon/nvmmd.h"
 
 static int session_compare(struct session *a, struct session *b)
@@ -112,6 +114,16 @@ uint32_t sessions_of_user(struct nvmmd *nvmmd, uid_t uid)
 
 	RB_FOREACH (session, session_ids, &nvmmd->sessions.by_id)
 		n += session->peer.uid == uid;
+	return n;
+}
+
+uint32_t sessions_with_pools(struct nvmmd *nvmmd)
+{
+	struct session *session;
+	uint32_t n = 0;
+
+	RB_FOREACH (session, session_ids, &nvmmd->sessions.by_id)
+		n += !LIST_EMPTY(&session->openings);
 	return n;
 }
 
@@ -220,7 +232,7 @@ void session_detach(struct session *session)
 	if (process_ended(session->peer.pidfd)) {
 		session->nvmmd->counters.sessions_settled++;
 		session_end(session, "its process is gone");
-	} else if (LIST_EMPTY(&session->openings)) {
+	} else if (LIST_EMPTY(&session->openings) && !session->nvmmd->stopped) {
 		session_end(session, "its connection is closed, and it has nothing open");
 	} else {
 		log_info("session %" PRIu64 " (pid %d) is detached", session->id,
@@ -248,6 +260,9 @@ void session_end(struct session *session, const char *why)
 			    strerror(-r));
 	/* Its pins fall with its openings, each after its lanes are settled. */
 	session_epochs_end(session);
+	/* Nobody asks before it is settled: this is the loop. */
+	if (process_ended(session->peer.pidfd))
+		failures_note(session);
 	session_remove(session);
 }
 

@@ -75,6 +75,7 @@ struct session *session_find(struct nvmmd *nvmmd, uint64_t id);
 /* The first session with an id above `after`. */
 struct session *session_after(struct nvmmd *nvmmd, uint64_t after);
 uint32_t sessions_of_user(struct nvmmd *nvmmd, uid_t uid);
+uint32_t sessions_with_pools(struct nvmmd *nvmmd);
 
 /* Gives the session a connection, and its rights if `peer` is not NULL, which is taken over then; the
  * connection it had before is closed. */

@@ -19,9 +19,15 @@
 #include "media/limbo.h"
 #include "media/publish.h"
 
+/* Lanes, by their numbers. */
+struct lane_bits {
+	uint64_t word[LANES_MAX / 64];
+};
+
 struct redo {
 	struct grant *grant;
 	uint32_t lane;
+	const struct lane_bits *dead; /* all that are settled together: a log names entries of these alone */
 	struct log_copy copy;
 	m64 *word;     /* of one action, mapped */
 	unsigned i;    /* that action */
@@ -119,6 +125,11 @@ static int redo_words(struct redo *redo)
 
 /* Blocks */
 
+static bool is_dead(const struct redo *redo, uint64_t lane)
+{
+	return lane < LANES_MAX && redo->dead->word[lane / 64] >> (lane % 64) & 1;
+}
+
 /* Guarded. Puts a block into limbo unless it is there, or free. The place may be anything. */
 static void limbo_block(struct grant *g, uint64_t place)
 {
@@ -141,7 +152,7 @@ static void redo_commit(struct redo *redo, unsigned i)
 	uint64_t lane = redo->copy.action[i].value >> 8, place = redo->copy.action[i].value & 0xff;
 	m64 *entry;
 
-	if (lane >= redo->grant->lanes.count || place >= LANE_RESERVED)
+	if (!is_dead(redo, lane) || place >= LANE_RESERVED)
 		return;
 	entry = &heap->lanes->lane[lane].reserved[place];
 	if (((media_load64(entry) ^ action_place(redo, i)) & ((UINT64_C(1) << 48) - 1)) != 0)
@@ -175,9 +186,9 @@ static int redo_blocks(void *arg)
 }
 
 /* Does to the end what a lane's thread had begun to publish. */
-static int log_redo(struct grant *g, uint32_t lane)
+static int log_redo(struct grant *g, uint32_t lane, const struct lane_bits *dead)
 {
-	struct redo redo = { .grant = g, .lane = lane };
+	struct redo redo = { .grant = g, .lane = lane, .dead = dead };
 	int r = guard_run(log_read, &redo, NULL);
 
 	if (r <= 0)
@@ -217,10 +228,13 @@ static int unreserve(void *arg)
 int grant_settle_logs(struct grant *g, const uint32_t *lanes, uint32_t n)
 {
 	const struct grant_words *words = g->lanes.words;
+	struct lane_bits dead = { { 0 } };
 	int r = 0;
 
+	for (uint32_t i = 0; i < n; i++)
+		dead.word[lanes[i] / 64] |= UINT64_C(1) << (lanes[i] % 64);
 	for (uint32_t i = 0; i < n && r == 0; i++)
-		r = log_redo(g, lanes[i]);
+		r = log_redo(g, lanes[i], &dead);
 	if (words)
 		words->done(words->ctx);
 	for (uint32_t i = 0; i < n && r == 0; i++) {

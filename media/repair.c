@@ -138,6 +138,12 @@ static void put_interior(struct repair *r, uint64_t unit, struct span s)
 	}
 }
 
+/* Suspects are of durability `power`, and not of one large block; elsewhere the mark is a repair's alone. */
+static uint64_t suspect_mark(const struct repair *r, struct span s)
+{
+	return s.kind == SPAN_SMALL && r->heap->durability == DURABILITY_POWER ? OPEN_SUSPECT : 0;
+}
+
 /* Makes the record of a head anew: every block allocated, nobody's. `word`: the span's. */
 static void keep_all(struct repair *r, uint64_t unit, uint64_t word)
 {
@@ -154,7 +160,7 @@ static void keep_all(struct repair *r, uint64_t unit, uint64_t word)
 		media_store64(&state_limbo(l, record)[w], 0);
 		media_store64(&state_remote(l, record)[w], 0);
 	}
-	media_store64(&state_tail(l, record)->open, s.kind == SPAN_SMALL ? OPEN_SUSPECT : 0);
+	media_store64(&state_tail(l, record)->open, suspect_mark(r, s));
 	media_store64(&state_tail(l, record)->word, word);
 	media_store64(&state_tail(l, record)->seal, state_seal(word, unit));
 	media_persist(r->heap->durability, record, l->stride);
@@ -225,32 +231,65 @@ static void put_stretch(struct repair *r, uint64_t from, uint64_t to)
 	}
 }
 
-/* A bit without its alloc bit: kept as allocated. Bits that stand for no block fall. */
+/* Whether bits of a span contradict each other, or stand for no block; a suspect one has no freed blocks. */
+static bool bits_odd(struct repair *r, const struct span_at *at)
+{
+	const struct state_layout *l = &r->heap->layout;
+	bool suspect = media_load64(&state_tail(l, at->record)->open) & OPEN_SUSPECT;
+	/* A dead owner may have been about to collect: settling goes on with that. */
+	bool owned = media_load64(&state_tail(l, at->record)->owner) != OWNER_NONE;
+	uint64_t odd = suspect && suspect_mark(r, at->span) == 0;
+
+	for (uint32_t w = 0; w < l->words; w++) {
+		uint64_t left = at->blocks > w * 64 ? at->blocks - w * 64 : 0;
+		uint64_t valid = left >= 64 ? ~UINT64_C(0) : (UINT64_C(1) << left) - 1;
+		uint64_t a = media_load64(&state_alloc(at->record)[w]);
+		uint64_t b = media_load64(&state_limbo(l, at->record)[w]);
+		uint64_t c = media_load64(&state_remote(l, at->record)[w]);
+
+		odd |= ((owned ? b : b | c) & ~a & valid) | ((a | b | c) & ~valid);
+		odd |= suspect ? b | c : 0;
+	}
+	return odd != 0;
+}
+
+static void put_open(struct repair *r, const struct span_at *at, uint64_t open)
+{
+	m64 *word = &state_tail(&r->heap->layout, at->record)->open;
+
+	media_store64(word, open);
+	media_persist(r->heap->durability, word, sizeof(*word));
+}
+
+/*
+ * Keeps every block of which any bit is set as allocated: what is freed and what is rotten cannot be told.
+ * The span is suspect first, and a suspect one is gone through again: a death in between leaves
+ * bits that do not contradict each other any more, and limbo would free what was to be kept.
+ */
 static bool mend_bits(struct repair *r, const struct span_at *at)
 {
 	const struct state_layout *l = &r->heap->layout;
-	/* A dead owner may have been about to collect: settling goes on with that. */
-	bool owned = media_load64(&state_tail(l, at->record)->owner) != OWNER_NONE;
-	bool mended = false;
 
+	if (!bits_odd(r, at))
+		return false;
+	put_open(r, at, OPEN_SUSPECT);
 	for (uint32_t w = 0; w < l->words; w++) {
 		m64 *alloc = &state_alloc(at->record)[w];
 		m64 *limbo = &state_limbo(l, at->record)[w];
 		m64 *remote = &state_remote(l, at->record)[w];
 		uint64_t left = at->blocks > w * 64 ? at->blocks - w * 64 : 0;
 		uint64_t valid = left >= 64 ? ~UINT64_C(0) : (UINT64_C(1) << left) - 1;
-		uint64_t a = media_load64(alloc), b = media_load64(limbo), c = media_load64(remote);
-		uint64_t odd = (owned ? b : b | c) & ~a & valid;
 
-		if (!odd && !((a | b | c) & ~valid))
-			continue;
-		media_store64(alloc, (a | odd) & valid);
-		media_store64(limbo, b & ~odd & valid);
-		media_store64(remote, c & ~odd & valid);
-		media_persist(r->heap->durability, at->record, l->stride);
-		mended = true;
+		media_store64(alloc, (media_load64(alloc) | media_load64(limbo) | media_load64(remote)) &
+					     valid);
+		media_persist(r->heap->durability, alloc, sizeof(*alloc));
+		media_store64(limbo, 0);
+		media_store64(remote, 0);
 	}
-	return mended;
+	media_persist(r->heap->durability, at->record, l->stride);
+	if (suspect_mark(r, at->span) == 0)
+		put_open(r, at, 0);
+	return true;
 }
 
 /*
@@ -288,8 +327,8 @@ static void mend_span(struct repair *r, const struct span_at *at)
 		note(r, unit, true, "the state of this span was rotten: all its blocks are allocated",
 		     "blocks that were free are lost until a sweep frees them");
 	} else if (mend_bits(r, at)) {
-		note(r, unit, true, "bits of this span contradicted each other: such blocks are "
-				    "allocated",
+		note(r, unit, true, "bits of this span contradicted each other, or are suspect: "
+				    "its blocks are allocated",
 		     "blocks that were free may be lost until a sweep frees them");
 	}
 	put_interior(r, unit, at->span);

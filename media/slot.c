@@ -143,7 +143,7 @@ static int slot_blank(enum durability d, void *slot)
 	return media_sync(d, &head->commit, sizeof(head->commit));
 }
 
-/* Fills a blank slot with a sealed record and commits it. */
+/* Fills a slot that has no commit word with a sealed record and commits it. */
 static int slot_fill(enum durability d, void *slot, const struct slot_copy *sealed, size_t size)
 {
 	struct slot_head_df *head = slot;
@@ -155,7 +155,7 @@ static int slot_fill(enum durability d, void *slot, const struct slot_copy *seal
 		return r;
 	/*
 	 * COMMIT: one aligned 8-byte store makes the slot the record.
-	 *   crash before: the slot is torn, the other one is the record as before.
+	 *   crash before: the slot is torn (slot_replace(): rotten), the record is as before.
 	 *   crash after:  the slot's sequence is the higher one, it is the record.
 	 *   ordering:     release; the body is stored before it, for who finds it after a death.
 	 *   durable:      synced before slot_put() returns; the body was synced above.
@@ -234,47 +234,67 @@ bool slot_salvage(void *ret, const void *slots, size_t size)
 	return true;
 }
 
-/* Makes sure that the pair is rotten by one slot, whatever becomes of the other: which one it is. */
-static int slot_bar(enum durability d, void *slots, size_t size, unsigned *ret)
+/* Which slot of a rotten pair is written anew: a rotten one, or of two valid ones the one behind. */
+static unsigned slot_worst(const struct slot_copy pair[2], const enum slot_health health[2])
 {
-	struct slot_head_df *head;
-	struct slot_copy copy;
-
 	for (unsigned i = 0; i < 2; i++)
-		if (slot_load(&copy, (char *)slots + i * size, size) == SLOT_BAD) {
-			*ret = i;
-			return 0;
-		}
-	head = slots;
-	*ret = 0;
-	/* No commit word: two slots that contradict each other are rotten before this store and after. */
+		if (health[i] == SLOT_BAD)
+			return i;
+	return slot_behind(pair);
+}
+
+/* Writes the slot `to` of a rotten pair over, `next` being its commit word. */
+static int slot_write_over(enum durability d, void *slot, const void *record, size_t size,
+			   uint64_t next)
+{
+	struct slot_head_df *head = slot;
+	struct slot_copy sealed;
+	int r;
+
+	slot_seal(&sealed, record, size, next);
+	/* Rotten by its commit word, whatever its body is meanwhile. */
 	media_store64(&head->commit, ~UINT64_C(0));
-	return media_sync(d, &head->commit, sizeof(head->commit));
+	r = media_sync(d, &head->commit, sizeof(head->commit));
+	return r < 0 ? r : slot_fill(d, slot, &sealed, size);
+}
+
+static bool slot_is(const struct slot_copy *slot, const void *record, size_t size)
+{
+	struct slot_copy sealed;
+
+	slot_seal(&sealed, record, size, slot->word[0]);
+	return memcmp(&sealed, slot, size) == 0;
 }
 
 int slot_replace(enum durability d, void *slots, const void *record, size_t size)
 {
-	struct slot_copy sealed;
-	unsigned bar;
+	struct slot_copy pair[2];
+	enum slot_health health[2];
+	char *slot[2] = { slots, (char *)slots + size };
+	unsigned to;
 	int r;
 
-	if (slot_find(slots, size) != SLOT_ROTTEN || !size_ok(size))
+	if (!size_ok(size) || slot_load_pair(pair, slots, size) != SLOT_ROTTEN)
 		return slot_put(d, slots, record, size);
-	r = slot_bar(d, slots, size, &bar);
-	if (r < 0)
-		return r;
-	slot_seal(&sealed, record, size, SLOT_COMMIT | 1);
-	r = slot_blank(d, (char *)slots + !bar * size);
-	if (r == 0)
-		r = slot_fill(d, (char *)slots + !bar * size, &sealed, size);
+	for (unsigned i = 0; i < 2; i++)
+		health[i] = slot_load(&pair[i], slot[i], size);
+	to = slot_worst(pair, health);
+	if (health[!to] == SLOT_VALID && slot_is(&pair[!to], record, size)) {
+		r = media_sync(d, slot[!to], size); /* an earlier call that was killed came so far */
+		return r < 0 ? r : slot_blank(d, slot[to]);
+	}
+	if (health[!to] != SLOT_BAD)
+		return slot_write_over(d, slot[to], record, size,
+				       SLOT_COMMIT | (uint32_t)(pair[!to].word[0] + 1));
+	r = slot_write_over(d, slot[to], record, size, SLOT_COMMIT | 1);
 	if (r < 0)
 		return r;
 	/*
-	 * COMMIT: the rotten slot's commit word goes.
+	 * COMMIT: of two rotten slots, the one that is left goes.
 	 *   crash before: the pair is rotten still, as the record was.
-	 *   crash after:  the other slot, which was synced whole, is the record.
-	 *   ordering:     the fence and the sync in slot_blank(), and slot_fill() before it.
+	 *   crash after:  the other slot is the record.
+	 *   ordering:     the fence and the sync in slot_blank(); slot_fill() came before it.
 	 *   durable:      synced before the return.
 	 */
-	return slot_blank(d, (char *)slots + bar * size);
+	return slot_blank(d, slot[!to]);
 }

@@ -526,6 +526,14 @@ void arena_init(struct arena *a)
 	keep_make(a);
 }
 
+void arena_init_power(struct arena *a)
+{
+	/* libpmem's: the medium is told to be persistent memory, here and in the daemon. */
+	ck_assert_int_eq(setenv("PMEM_IS_PMEM_FORCE", "1", 1), 0);
+	arena_init(a);
+	a->durability = NVMM_DURABILITY_POWER;
+}
+
 static int remove_file(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
 	(void)st;

@@ -32,6 +32,7 @@ struct operation {
 	/* After a repeat, while the client lives; may be NULL. */
 	void (*repeated)(struct arena *a, struct nvmm *nvmm);
 	bool held; /* another process has the target open all the while */
+	bool power; /* done in durability `power` as well */
 	/* FATE_OVERTAKEN: what another client does before the first one asks again, and what must be
 	 * after that; `done` is whether the operation was done before. */
 	void (*overtake)(struct arena *a, struct nvmm *nvmm, bool done);
@@ -54,6 +55,7 @@ struct arena {
 	uint64_t passed; /* points that were counted last */
 	struct stage *stage;
 	const struct operation *op;
+	enum nvmm_durability durability; /* of targets that heed it; 0: the daemon's choice */
 	nvmm_pool_id region; /* the two that nobody may harm */
 	nvmm_pool_id heap;
 	struct nvmm_heap *client_heap; /* in the client */
@@ -72,6 +74,8 @@ enum fate {
 
 /* Directory, daemon, the two pools. */
 void arena_init(struct arena *a);
+/* The same where all memory counts as persistent, and targets are of durability `power`. */
+void arena_init_power(struct arena *a);
 void arena_deinit(struct arena *a);
 /* The same without a daemon that has run, and without pools. */
 void arena_init_empty(struct arena *a);

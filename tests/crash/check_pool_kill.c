@@ -98,24 +98,26 @@ static bool is_asked_for(const char *name)
 	return !only || strstr(name, only) != NULL;
 }
 
-static struct ledger begin(const char *name)
+static struct ledger begin(const char *name, const char *durability)
 {
-	struct ledger l = { .suite = "daemon", .operation = name, .durability = "process" };
+	struct ledger l = { .suite = "daemon", .operation = name, .durability = durability };
 
 	ledger_begin(&l);
 	return l;
 }
 
-START_TEST(every_point)
+static void try_operation(const struct operation *op, bool power)
 {
-	const struct operation *op = &operations[_i];
 	struct ledger l;
 	struct arena a;
 
 	if (!is_asked_for(op->name))
 		return;
-	l = begin(op->name);
-	arena_init(&a);
+	l = begin(op->name, power ? "power" : "process");
+	if (power)
+		arena_init_power(&a);
+	else
+		arena_init(&a);
 	run(&a, op, &l, POINTS_NEVER, FATE_REPEATS, NULL, 0);
 	l.points = a.passed;
 	ck_assert_uint_gt(l.points, 0);
@@ -128,6 +130,19 @@ START_TEST(every_point)
 	arena_deinit(&a);
 	ledger_end(&l);
 }
+
+START_TEST(every_point)
+{
+	try_operation(&operations[_i], false);
+}
+END_TEST
+
+/* Flushes and drains are points there, too. */
+START_TEST(every_point_power)
+{
+	if (operations[_i].power)
+		try_operation(&operations[_i], true);
+}
 END_TEST
 
 /* A base that no daemon has served yet: whatever the first one leaves, the next one serves. */
@@ -138,7 +153,7 @@ START_TEST(first_start)
 
 	if (!is_asked_for("first start"))
 		return;
-	l = begin("first start");
+	l = begin("first start", "process");
 	arena_init_empty(&a);
 	for (uint64_t k = 0; arena_first_start(&a, k); k += stride(l.points, 2 * PER_OPERATION)) {
 		l.images++;
@@ -157,7 +172,7 @@ START_TEST(every_stop)
 
 	if (!is_asked_for("orderly stop"))
 		return;
-	l = begin("orderly stop");
+	l = begin("orderly stop", "process");
 	arena_init(&a);
 	for (uint64_t k = 0; arena_stop_dying(&a, k); k++)
 		l.images++;
@@ -176,5 +191,6 @@ int main(void)
 	tcase_add_test(t, first_start);
 	tcase_add_test(t, every_stop);
 	tcase_add_loop_test(t, every_point, 0, N_OPERATIONS);
+	tcase_add_loop_test(t, every_point_power, 0, N_OPERATIONS);
 	return harness_run(s);
 }

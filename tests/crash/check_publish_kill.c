@@ -7,13 +7,19 @@
  * living daemon or by loading the heap, and that is killed at each of its own stores too, with the other one
  * taking room again in between. The oracle: words and blocks are all as before or all as after; what
  * was reserved is free; what the other took is still its own; everything else can be had again.
+ *
+ * NVMMD_TEST_LONG=1 visits every point, and every point of every recovery; else a sample, another one each
+ * time, from the seed that is printed: NVMMD_TEST_SEED=N has the same one again.
  */
 #include <check.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/macro.h"
@@ -53,12 +59,14 @@ static const struct operation *op;
 /* The killer */
 
 static long points_left;
+static long *points_met; /* shared with the child */
 
 static void point(enum media_point kind, const void *addr, size_t len)
 {
 	(void)kind;
 	(void)addr;
 	(void)len;
+	++*points_met;
 	if (points_left-- == 0)
 		_exit(99);
 }
@@ -83,8 +91,10 @@ static const struct media_backend killer = {
 static bool killed_at(long k, void (*fn)(struct scene *s))
 {
 	int status;
-	pid_t pid = fork();
+	pid_t pid;
 
+	*points_met = 0;
+	pid = fork();
 	ck_assert_int_ge(pid, 0);
 	if (pid == 0) {
 		points_left = k;
@@ -440,53 +450,156 @@ static bool run_once(enum durability durability, unsigned recovery, long k, long
 	return j >= 0 ? again : killed;
 }
 
-/*
- * The point behind k that is visited next: with NVMMD_TEST_LONG=1 the next one. Else the first ones are visited,
- * then a sample that thins out: far behind are fresh spans' and full tables' points, each like the one before.
- */
-static long next_point(long k)
-{
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-	long from = 8; /* a fork takes many times as long */
-#else
-	long from = 24;
-#endif
+#define NEVER LONG_MAX
 
-	return ledger_whole() ? k + 1 : k + 1 + k / from;
+static long points_of_operation(enum durability durability)
+{
+	scene_init(durability);
+	ck_assert(!killed_at(NEVER, op->act));
+	scene_deinit();
+	return *points_met;
 }
 
-/* Every point with one way to recover; of every so many one has its recovery killed, too. */
-static void sweep(enum durability durability, unsigned recovery, struct ledger *l)
+/* Of the recovery from a death at k. */
+static long points_of_recovery(enum durability durability, unsigned recovery, long k)
 {
-	long every = ledger_whole() ? 1 : durability == DURABILITY_POWER ? 8 : 4;
-	bool killed = true;
+	scene_init(durability);
+	killed_at(k, op->act);
+	pressure();
+	ck_assert(!killed_at(NEVER, recoveries[recovery]));
+	scene_deinit();
+	return *points_met;
+}
 
-	for (long k = 0, n = 0; killed; k = next_point(k), n++) {
-		killed = run_once(durability, recovery, k, -1);
-		l->images++;
-		l->points = MAX(l->points, (uint64_t)k);
-		for (long j = 0; n % every == 0 && run_once(durability, recovery, k, j);
-		     j = next_point(j)) {
-			l->images++;
-			l->inner++;
-		}
+/* Sampling */
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) /* a fork takes many times as long */
+#define VISITS 6u
+#define RECOVERIES 1u
+#define INNER_VISITS 3u
+#else
+#define VISITS 20u      /* of an operation's points */
+#define RECOVERIES 4u   /* of those have the recovery killed, too, */
+#define INNER_VISITS 8u /* at so many of its points */
+#endif
+
+static uint64_t seed;
+
+static uint64_t next_random(void)
+{
+	seed = seed * UINT64_C(6364136223846793005) + 1442695040888963407u;
+	return seed >> 33;
+}
+
+/*
+ * Points that are visited: one of each `step`, at a place that each run chooses anew, so that all are come to, and
+ * the last. With NVMMD_TEST_LONG=1 all of them.
+ */
+struct sample {
+	long points, step, k;
+};
+
+static struct sample sample_of(long points, unsigned visits)
+{
+	long step = ledger_whole() ? 1 : (long)DIV_UP((unsigned long)MAX(points, 1L), visits);
+
+	return (struct sample){ .points = points, .step = step,
+				.k = (long)(next_random() % (unsigned long)step) };
+}
+
+/* The point to visit now; -1: that was all. */
+static long sample_next(struct sample *s)
+{
+	long k = s->k;
+
+	if (k >= s->points)
+		return -1;
+	s->k = k < s->points - 1 ? MIN(k + s->step, s->points - 1) : s->points;
+	return k;
+}
+
+struct visited {
+	uint64_t points, of;
+	uint64_t inner, of_inner;
+};
+
+/* Kills the operation at k, and of the recoveries from that some or all. */
+static void visit(enum durability durability, unsigned recovery, long k, bool recoveries_too,
+		  struct visited *v)
+{
+	struct sample inner;
+
+	ck_assert_msg(run_once(durability, recovery, k, -1), "%s has no point %ld", op->name, k);
+	v->points++;
+	if (!recoveries_too)
+		return;
+	inner = sample_of(points_of_recovery(durability, recovery, k), INNER_VISITS);
+	v->of_inner += (uint64_t)inner.points;
+	for (long j; (j = sample_next(&inner)) >= 0; v->inner++)
+		ck_assert_msg(run_once(durability, recovery, k, j), "no point %ld of recovery", j);
+}
+
+/* An operation's points with one way to recover; and that it gets through, and what then remains to recover. */
+static void sweep(enum durability durability, unsigned recovery, struct visited *v)
+{
+	long points = points_of_operation(durability);
+	struct sample s = sample_of(points, VISITS);
+	uint64_t every = ledger_whole() ? 1 : VISITS / RECOVERIES, n = next_random() % every;
+	long inner;
+
+	v->of = (uint64_t)points;
+	for (long k; (k = sample_next(&s)) >= 0; n++)
+		visit(durability, recovery, k, n % every == 0, v);
+	ck_assert(!run_once(durability, recovery, points, -1));
+	s = sample_of(points_of_recovery(durability, recovery, points), 2 * INNER_VISITS);
+	v->of_inner += (uint64_t)s.points;
+	while ((inner = sample_next(&s)) >= 0) {
+		run_once(durability, recovery, points, inner);
+		v->inner++;
 	}
+}
+
+static void try_operation(enum durability durability, const char *name)
+{
+	struct ledger l = { .suite = "publish", .operation = op->name, .durability = name };
+	struct visited v = { 0 };
+
+	ledger_begin(&l);
+	for (unsigned r = 0; r < ARRAY_SIZE(recoveries); r++)
+		sweep(durability, r, &v);
+	l.points = v.of;
+	l.inner = v.inner;
+	l.images = v.points + v.inner + ARRAY_SIZE(recoveries);
+	ledger_end(&l);
+	printf("  visited: %llu of %llu points, and %llu of %llu of the recoveries from %s of them\n",
+	       (unsigned long long)v.points, (unsigned long long)(v.of * ARRAY_SIZE(recoveries)),
+	       (unsigned long long)v.inner, (unsigned long long)v.of_inner,
+	       ledger_whole() ? "all" : "some");
 }
 
 START_TEST(every_point)
 {
-	enum durability durability = _i % 2 ? DURABILITY_POWER : DURABILITY_PROCESS;
-	struct ledger l = { .suite = "publish" };
-
 	op = &operations[_i / 2];
-	l.operation = op->name;
-	l.durability = _i % 2 ? "power" : "process";
-	ledger_begin(&l);
-	for (unsigned r = 0; r < ARRAY_SIZE(recoveries); r++)
-		sweep(durability, r, &l);
-	ledger_end(&l);
+	/* Each its own, whoever runs first. */
+	seed += (uint64_t)_i * UINT64_C(0x9e3779b97f4a7c15);
+	try_operation(_i % 2 ? DURABILITY_POWER : DURABILITY_PROCESS, _i % 2 ? "power" : "process");
 }
 END_TEST
+
+/* What is visited, from NVMMD_TEST_SEED or the time. */
+static void choose(void)
+{
+	const char *text = getenv("NVMMD_TEST_SEED");
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	seed = text ? strtoull(text, NULL, 0) :
+		      (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+	if (!ledger_whole())
+		printf("a sample: NVMMD_TEST_SEED=%llu for the same again, NVMMD_TEST_LONG=1 for all\n",
+		       (unsigned long long)seed);
+	fflush(stdout);
+}
 
 int main(void)
 {
@@ -495,6 +608,11 @@ int main(void)
 	SRunner *r = srunner_create(s);
 	int failed;
 
+	points_met = mmap(NULL, sizeof(*points_met), PROT_READ | PROT_WRITE,
+			  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (points_met == MAP_FAILED)
+		return EXIT_FAILURE;
+	choose();
 	tcase_set_timeout(t, ledger_whole() ? 7200 : 300);
 	tcase_add_loop_test(t, every_point, 0, 2 * (int)ARRAY_SIZE(operations));
 	suite_add_tcase(s, t);

@@ -13,6 +13,7 @@
 
 #include "common/macro.h"
 #include "libclient/call.h"
+#include "tests/crash/leavings.h"
 
 #define SMALL (256u << 10)  /* a heap, a region */
 #define IN_PLACE (512u << 10) /* within the first shelf's limit, which is 1 MiB */
@@ -38,7 +39,8 @@ static void prepare_region(struct arena *a, struct nvmm *nvmm)
 
 static void prepare_heap(struct arena *a, struct nvmm *nvmm)
 {
-	struct nvmm_pool_options options = { .size = sizeof(options), .name = "target" };
+	struct nvmm_pool_options options = { .size = sizeof(options), .name = "target",
+					     .durability = a->durability };
 
 	check(nvmm, nvmm_heap_create(nvmm, &a->stage->id, SMALL, &options));
 }
@@ -586,7 +588,9 @@ static bool done_alloc(struct arena *a, struct nvmm *nvmm)
 
 static void prepare_roomy(struct arena *a, struct nvmm *nvmm)
 {
-	check(nvmm, nvmm_heap_create(nvmm, &a->stage->id, ROOMY, NULL));
+	struct nvmm_pool_options options = { .size = sizeof(options), .durability = a->durability };
+
+	check(nvmm, nvmm_heap_create(nvmm, &a->stage->id, ROOMY, &options));
 }
 
 static void enter_holding(struct arena *a, struct nvmm *nvmm)
@@ -641,21 +645,21 @@ const struct operation operations[N_OPERATIONS] = {
 	{ .name = "heap destroy by force",
 	  .prepare = prepare_heap, .act = act_destroy_forced, .done = done_destroy_held,
 	  .held = true },
-	{ .name = "root set",
+	{ .name = "root set", .power = true,
 	  .prepare = prepare_root, .enter = enter_heap, .act = act_root_set, .done = done_root,
 	  .overtake = overtake_root, .overtaken = overtaken_root_set },
-	{ .name = "root set, new",
+	{ .name = "root set, new", .power = true,
 	  .prepare = prepare_heap, .enter = enter_heap, .act = act_root_set,
 	  .done = done_root_new, .overtake = overtake_root,
 	  .overtaken = overtaken_root_set },
-	{ .name = "root cas",
+	{ .name = "root cas", .power = true,
 	  .prepare = prepare_root, .enter = enter_heap, .act = act_root_cas, .done = done_root,
 	  .overtake = overtake_root, .overtaken = overtaken_root_cas },
-	{ .name = "root cas, new",
+	{ .name = "root cas, new", .power = true,
 	  .prepare = prepare_heap, .enter = enter_heap, .act = act_root_cas_new,
 	  .done = done_root_new, .overtake = overtake_root,
 	  .overtaken = overtaken_root_cas },
-	{ .name = "root remove",
+	{ .name = "root remove", .power = true,
 	  .prepare = prepare_root, .enter = enter_heap, .act = act_root_remove,
 	  .done = done_root_remove, .overtake = overtake_root,
 	  .overtaken = overtaken_root_remove },
@@ -695,5 +699,10 @@ const struct operation operations[N_OPERATIONS] = {
 	  .prepare = prepare_sparse, .enter = enter_spent_sparse, .act = act_trim,
 	  .done = done_always },
 	{ .name = "client settled",
-	  .prepare = prepare_roomy, .enter = enter_holding, .done = done_settle },
+	  .prepare = prepare_roomy, .enter = enter_holding, .done = done_settle, .power = true },
+	{ .name = "client's publish settled",
+	  .prepare = prepare_roomy, .enter = leavings_enter, .done = leavings_done, .power = true },
+	{ .name = "settlement waited for",
+	  .prepare = prepare_roomy, .enter = leavings_enter_waiting, .act = leavings_act_wait,
+	  .done = leavings_done, .power = true },
 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Clients and daemon are killed, stopped and started at random while six clients of three threads work.
+ * Clients and daemon are killed, stopped, restarted at random while six clients of three threads work.
  * After each round all is accounted for: every block that a client was told of is there once, nothing else
  * is but what the killed were doing at that instant, and no client failed because a daemon died.
  *
@@ -37,7 +37,7 @@ struct controller {
 	pid_t pid[SEATS];
 	bool stopped[SEATS]; /* by SIGSTOP */
 	bool daemon_stopped;
-	unsigned clients_killed, daemons_killed, stops, rounds;
+	unsigned clients_killed, daemons_killed, daemons_ended, stops, rounds;
 	unsigned clients_wanted, daemons_wanted; /* 0: until `end` */
 	uint64_t end;
 	struct account account;
@@ -143,6 +143,26 @@ static void daemon_replace(struct controller *k)
 	harness_spawn(&k->c.h);
 }
 
+/* As `systemctl restart` and an upgrade do; clients may be killed while it ends, and before the next. */
+static void daemon_restart(struct controller *k)
+{
+	int status;
+
+	daemon_look(k);
+	/* One that has not begun to run yet has Check's handler, which ends the test. */
+	harness_await(&k->c.h);
+	say(k, "ends daemon", k->daemons_ended);
+	harness_signal(&k->c.h, SIGTERM);
+	if (dice(k, 2) && k->pid[0])
+		client_kill(k, 0);
+	status = harness_wait_daemon(&k->c.h);
+	must(status == 0, "the daemon ended with 0x%x (seed %llu)", status, (unsigned long long)k->c.seed);
+	k->daemons_ended++;
+	if (dice(k, 2) && k->pid[1])
+		client_kill(k, 1);
+	harness_spawn(&k->c.h);
+}
+
 static void daemon_toggle(struct controller *k)
 {
 	k->daemon_stopped = !k->daemon_stopped;
@@ -179,7 +199,9 @@ static void event(struct controller *k)
 		daemon_toggle(k);
 	else if (n < 18)
 		daemon_replace(k);
-	else if (n < 70)
+	else if (n < 22)
+		daemon_restart(k);
+	else if (n < 72)
 		event_client(k, dice(k, SEATS));
 }
 
@@ -300,10 +322,11 @@ START_TEST(nothing_is_lost)
 	while (goes_on(&k));
 	account_close(&k.c);
 	harness_stop(&k.c.h);
-	printf("campaign: seed %llu: %u clients and %u daemons killed, %u stopped, %llu steps; "
+	printf("campaign: seed %llu: %u clients and %u daemons killed, %u clients stopped, %u daemons "
+	       "restarted, %llu steps; "
 	       "%u accounts of %llu blocks, %llu operations in flight, %llu of them left a block: "
 	       "0 lost, 0 doubled, 0 clients failed\n",
-	       (unsigned long long)k.c.seed, k.clients_killed, k.daemons_killed, k.stops,
+	       (unsigned long long)k.c.seed, k.clients_killed, k.daemons_killed, k.stops, k.daemons_ended,
 	       (unsigned long long)steps(&k), k.rounds, (unsigned long long)k.account.blocks,
 	       (unsigned long long)k.account.doubts, (unsigned long long)k.account.happened);
 	ck_assert_uint_gt(k.clients_killed, 0);

@@ -82,6 +82,37 @@ START_TEST(daemon_killed)
 }
 END_TEST
 
+/* An orderly restart, as an upgrade does it: clients that hold blocks and clients that hold nothing attach
+ * again; if only these are there, the daemon has stopped clean. */
+START_TEST(daemon_restarted)
+{
+	struct nvmm *nvmm = harness_connect(&h), *idle = harness_connect(&h);
+	nvmm_pool_id id, found;
+	struct nvmm_heap *heap = harness_heap(nvmm, &id, 64 * MIB, "held", 0);
+	nvmm_ptr small;
+
+	for (int i = 0; i < 3; i++) {
+		small = nvmm_alloc(heap, 100);
+		ck_assert_uint_ne(small, NVMM_NULL);
+		harness_stop(&h);
+		ck_assert_int_eq(nvmm_free(heap, small), 0);
+		harness_start(&h);
+		must(nvmm_pool_lookup(idle, "held", &found) == 0, "%s", nvmm_errmsg(idle));
+		ck_assert_uint_eq(found, id);
+		must(nvmm_alloc(heap, 5 * MIB) != NVMM_NULL, "%s", nvmm_errmsg(nvmm));
+	}
+	ck_assert(harness_logged(&h, "was not stopped in order"));
+	nvmm_heap_close(heap);
+	nvmm_disconnect(nvmm);
+	harness_stop(&h);
+	ck_assert_int_eq(unlink(h.log), 0);
+	harness_start(&h);
+	ck_assert(!harness_logged(&h, "was not stopped in order"));
+	must(nvmm_heap_destroy(idle, id) == 0, "%s", nvmm_errmsg(idle));
+	nvmm_disconnect(idle);
+}
+END_TEST
+
 struct asker {
 	struct nvmm *nvmm;
 	nvmm_pool_id id;
@@ -595,6 +626,7 @@ int main(void)
 
 	tcase_add_checked_fixture(tcase, start, stop);
 	tcase_add_test(tcase, daemon_killed);
+	tcase_add_test(tcase, daemon_restarted);
 	tcase_add_test(tcase, daemon_killed_in_calls);
 	tcase_add_test(tcase, daemon_stopped);
 	tcase_add_test(tcase, disconnect_beside_stopped_daemon);

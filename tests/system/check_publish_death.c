@@ -42,6 +42,7 @@ struct user {
 	struct nvmm_heap *heap;
 	nvmm_ptr at; /* of the stack */
 	struct stack *stack;
+	nvmm_ptr reserved;
 };
 
 static void user_open(struct user *u, nvmm_pool_id id, nvmm_ptr at)
@@ -327,6 +328,87 @@ START_TEST(across_threads)
 }
 END_TEST
 
+/* A child has its parent's handles and reservations, and can do nothing with them, nor do them any harm. */
+static void forked(void *arg)
+{
+	struct user *u = arg;
+	struct nvmm_action commit = NVMM_COMMIT(u->reserved);
+
+	must(nvmm_publish(u->heap, &commit, 1) == -ENOTCONN, "publish: %s", nvmm_errmsg(u->nvmm));
+	must(nvmm_cancel(u->heap, u->reserved) == -ENOTCONN, "cancel: %s", nvmm_errmsg(u->nvmm));
+	must(nvmm_reserve(u->heap, 64) == NVMM_NULL && errno == ENOTCONN, "reserve: %s",
+	     nvmm_errmsg(u->nvmm));
+	must(nvmm_realloc_in(u->heap, u->at, 5000) == NVMM_NULL, "realloc: %s", nvmm_errmsg(u->nvmm));
+	must(nvmm_wait_settled(u->heap) == -ENOTCONN, "wait: %s", nvmm_errmsg(u->nvmm));
+	nvmm_disconnect(u->nvmm);
+}
+
+START_TEST(in_a_forked_child)
+{
+	struct user u;
+
+	start();
+	user_open(&u, setting->id, setting->at);
+	u.reserved = nvmm_reserve(u.heap, NODE_SIZE);
+	ck_assert_uint_ne(u.reserved, NVMM_NULL);
+	harness_join(harness_fork(forked, &u));
+	ck_assert_int_eq(nvmm_wait_settled(u.heap), 0);
+	ck_assert_int_eq(nvmm_free(u.heap, u.reserved), -EBUSY);
+	*(struct node *)nvmm_local(u.nvmm, u.reserved) = (struct node){ .value = 0 };
+	ck_assert_int_eq(nvmm_publish(u.heap,
+				      (struct nvmm_action[]){
+					      NVMM_COMMIT(u.reserved),
+					      NVMM_STORE(setting->at, u.reserved),
+					      NVMM_STORE(field(&u, 8), 1),
+				      },
+				      3),
+			 0);
+	stack_check(&u);
+	harness_until(exact, &u, 10000);
+	user_close(&u);
+	stop();
+}
+END_TEST
+
+/* Inside of an epoch of the caller's, twice entered: what is freed stays as it was until that ends. */
+START_TEST(inside_an_epoch)
+{
+	struct nvmm_heap *view;
+	struct user u;
+	nvmm_ptr old, fresh;
+
+	start();
+	user_open(&u, setting->id, setting->at);
+	push(&u, 5);
+	old = u.stack->head;
+	ck_assert_int_eq(nvmm_epoch_enter(u.nvmm), 0);
+	ck_assert_int_eq(nvmm_epoch_enter(u.nvmm), 0);
+	pop(&u);
+	ck_assert_int_eq(nvmm_cancel(u.heap, nvmm_reserve(u.heap, 64)), 0);
+	nvmm_epoch_exit(u.nvmm);
+	ck_assert_int_eq(nvmm_wait_settled(u.heap), 0);
+	for (unsigned i = 0; i < 1000; i++) {
+		fresh = nvmm_alloc(u.heap, NODE_SIZE);
+		ck_assert_uint_ne(fresh, NVMM_NULL);
+		ck_assert_uint_ne(fresh, old);
+		ck_assert_int_eq(nvmm_free(u.heap, fresh), 0);
+	}
+	ck_assert_uint_eq(((struct node *)nvmm_local(u.nvmm, old))->value, 5);
+	nvmm_epoch_exit(u.nvmm);
+	harness_until(exact, &u, 10000);
+	/* Who may only read waits as well, and does nothing else. */
+	ck_assert_int_eq(nvmm_heap_open(&view, u.nvmm, setting->id, O_RDONLY), 0);
+	ck_assert_int_eq(nvmm_wait_settled(view), 0);
+	ck_assert_uint_eq(nvmm_reserve(view, 64), NVMM_NULL);
+	ck_assert_int_eq(errno, EROFS);
+	ck_assert_int_eq(nvmm_publish(view, (struct nvmm_action[]){ NVMM_STORE(u.at, 1) }, 1), -EROFS);
+	nvmm_heap_close(view);
+	stack_check(&u);
+	user_close(&u);
+	stop();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("publish and death");
@@ -334,6 +416,8 @@ int main(void)
 
 	tcase_add_test(t, refusals);
 	tcase_add_test(t, across_threads);
+	tcase_add_test(t, in_a_forked_child);
+	tcase_add_test(t, inside_an_epoch);
 	tcase_add_test(t, killed_workers);
 	tcase_add_loop_test(t, killed_with_the_daemon, 0, 2);
 	return harness_run(s);

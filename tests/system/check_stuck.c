@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -150,6 +151,71 @@ START_TEST(idle_processes_hold_nothing_up)
 	ptr = nvmm_alloc(heap, HEAP);
 	ck_assert_msg(ptr != NVMM_NULL, "%s", nvmm_errmsg(nvmm));
 	ck_assert_int_eq(nvmm_free(heap, ptr), 0);
+	atomic_store(&s->over, true);
+	for (int i = 0; i < HOARDERS; i++)
+		harness_join(pids[i]);
+	nvmm_heap_close(heap);
+	nvmm_disconnect(nvmm);
+}
+END_TEST
+
+/* Hoards, and works on when it is over. */
+static void hoard_and_go_on(void *arg)
+{
+	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_heap *heap = harness_open(nvmm, s->id);
+
+	(void)arg;
+	for (int turn = 0; turn < 2; turn++) {
+		nvmm_ptr ptr[60];
+
+		for (unsigned i = 0; i < 60; i++) {
+			ptr[i] = nvmm_alloc(heap, 16 + i * 500);
+			must(ptr[i] != NVMM_NULL, "%s", nvmm_errmsg(nvmm));
+		}
+		for (unsigned i = 0; i < 60; i++)
+			must(nvmm_free(heap, ptr[i]) == 0, "%s", nvmm_errmsg(nvmm));
+		if (turn == 0)
+			sleep_to_the_end();
+	}
+	nvmm_heap_close(heap);
+	nvmm_disconnect(nvmm);
+}
+
+static bool no_limbo(void *arg)
+{
+	struct nvmm_heap_info info = { .size = sizeof(info) };
+
+	return nvmm_heap_stat(arg, &info) == 0 && info.limbo == 0;
+}
+
+/* Clients that were there before the daemon died and ask nothing of the next one, half of them stopped: all that
+ * they hold can be had, what is freed with delay comes back, and they go on afterwards. */
+START_TEST(idle_since_before_the_daemon)
+{
+	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_heap *heap = harness_heap(nvmm, &s->id, HEAP, NULL, 0);
+	unsigned all = HOARDERS;
+	pid_t pids[HOARDERS];
+	nvmm_ptr ptr;
+
+	for (int i = 0; i < HOARDERS; i++)
+		pids[i] = harness_fork(hoard_and_go_on, NULL);
+	harness_until(are_ready, &all, 60000);
+	for (int i = 0; i < HOARDERS; i += 2)
+		ck_assert_int_eq(kill(pids[i], SIGSTOP), 0);
+	harness_signal(&h, SIGKILL);
+	harness_start(&h);
+	ptr = nvmm_alloc(heap, HEAP);
+	ck_assert_msg(ptr != NVMM_NULL, "%s", nvmm_errmsg(nvmm));
+	ck_assert_int_eq(nvmm_free_deferred(heap, ptr), 0);
+	harness_until(no_limbo, heap, 10000);
+	ptr = nvmm_alloc(heap, HEAP);
+	ck_assert_msg(ptr != NVMM_NULL, "%s", nvmm_errmsg(nvmm));
+	ck_assert_int_eq(nvmm_free(heap, ptr), 0);
+	ck_assert_int_ge(nvmm_heap_trim(heap), 0);
+	for (int i = 0; i < HOARDERS; i += 2)
+		ck_assert_int_eq(kill(pids[i], SIGCONT), 0);
 	atomic_store(&s->over, true);
 	for (int i = 0; i < HOARDERS; i++)
 		harness_join(pids[i]);
@@ -377,6 +443,7 @@ int main(void)
 	tcase_add_checked_fixture(tcase, start, stop);
 	tcase_add_test(tcase, producer_sleeps);
 	tcase_add_test(tcase, idle_processes_hold_nothing_up);
+	tcase_add_test(tcase, idle_since_before_the_daemon);
 	tcase_add_test(tcase, threads_come_and_go);
 	tcase_add_test(tcase, waves_of_threads);
 	tcase_add_checked_fixture(configured, NULL, stop);

@@ -5,13 +5,16 @@
  */
 #include <check.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "common/macro.h"
 #include "media/limbo.h"
 #include "media/mark.h"
 #include "media/marks.h"
+#include "media/meta.h"
 #include "media/publish.h"
 #include "tests/unit/heap_fixture.h"
+#include "tests/unit/tempdir.h"
 
 static struct counts {
 	unsigned flushes;
@@ -320,6 +323,32 @@ START_TEST(settling)
 }
 END_TEST
 
+/*
+ * A root set, for the first time, and again, and removed: the slot that stands, unless there is none; the other one
+ * blank; its body; its commit word. Each is flushed and drained before the next.
+ */
+START_TEST(root_changes)
+{
+	struct root_record root = { .name = "head", .ptr = 1 };
+	int dir = tempdir_new(NULL);
+	struct meta *meta;
+	const char *why;
+
+	ck_assert_int_eq(meta_create(dir, 1, 5, 1), 0);
+	ck_assert_int_eq(meta_open(&meta, dir, 1, 5, 1, DURABILITY_POWER, &why), 0);
+	counts = (struct counts){ 0 };
+	ck_assert_int_eq(meta_root_put(meta, 0, &root), 0);
+	expect(3, 3);
+	root.ptr = 2;
+	ck_assert_int_eq(meta_root_put(meta, 0, &root), 0);
+	expect(4, 4);
+	ck_assert_int_eq(meta_root_put(meta, 0, &(struct root_record){ .op_seq = 1 }), 0);
+	expect(4, 4);
+	meta_free(meta);
+	close(dir);
+}
+END_TEST
+
 START_TEST(in_process)
 {
 	struct fixture f;
@@ -361,6 +390,7 @@ int main(void)
 	tcase_add_test(t, reserving);
 	tcase_add_test(t, publishing);
 	tcase_add_test(t, settling);
+	tcase_add_test(t, root_changes);
 	tcase_add_test(t, in_process);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);

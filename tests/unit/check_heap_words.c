@@ -6,6 +6,7 @@
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "daemon/heap_words.h"
@@ -115,6 +116,25 @@ START_TEST(one_mapping_a_shelf)
 }
 END_TEST
 
+/* The daemon has no descriptor left: what the dead had begun is settled all the same, in each shelf. */
+START_TEST(without_descriptors)
+{
+	struct rlimit before, none;
+	m64 *word;
+
+	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
+	none = before;
+	none.rlim_cur = (rlim_t)dup(dir);
+	close((int)none.rlim_cur);
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+	ck_assert_int_eq(dup(dir), -1);
+	for (unsigned i = 0; i < 2; i++, done())
+		for (uint32_t shelf = 0; shelf < SHELVES; shelf++)
+			ck_assert_int_eq(map(PLACE(shelf, 0), &word), 0);
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
+}
+END_TEST
+
 /* What the file became since the last settlement is seen. */
 START_TEST(a_file_that_changes)
 {
@@ -150,6 +170,7 @@ int main(void)
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, the_right_word);
 	tcase_add_test(t, one_mapping_a_shelf);
+	tcase_add_test(t, without_descriptors);
 	tcase_add_test(t, a_file_that_changes);
 	suite_add_tcase(s, t);
 	return tempdir_run_suite(s);

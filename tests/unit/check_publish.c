@@ -379,6 +379,112 @@ START_TEST(scribbled_log)
 }
 END_TEST
 
+/* Logs with one wrong thing each: nothing of them is done, and what is the living ones' stays theirs. */
+
+static struct places {
+	uint64_t words;    /* an allocated block of the living lane */
+	uint64_t reserved; /* by it, in entry 0 */
+	uint64_t gone;     /* a free block */
+	uint64_t limbo;    /* one in limbo */
+} places;
+
+struct wrong_log {
+	const char *what;
+	enum log_kind kind;
+	const uint64_t *base; /* NULL: `more` is the place */
+	uint64_t more;
+	unsigned n;           /* 0: one */
+	uint32_t crc;         /* added to it */
+};
+
+static const struct wrong_log wrong_logs[] = {
+	{ .what = "a word of no shelf", .kind = LOG_STORE, .more = UINT64_C(77) << 40 },
+	{ .what = "a word behind the shelf", .kind = LOG_STORE, .more = UNITS * UNIT_SIZE },
+	{ .what = "a word in a free unit", .kind = LOG_STORE, .more = (UNITS - 1) * UNIT_SIZE },
+	{ .what = "half a word", .kind = LOG_STORE, .base = &places.words, .more = 4 },
+	{ .what = "a word of a free block", .kind = LOG_STORE, .base = &places.gone },
+	{ .what = "a word of a block in limbo", .kind = LOG_STORE, .base = &places.limbo },
+	{ .what = "a living one's reservation", .kind = LOG_COMMIT_BLOCK, .base = &places.reserved },
+	{ .what = "a free block", .kind = LOG_FREE_BLOCK, .base = &places.gone },
+	{ .what = "the middle of a block", .kind = LOG_FREE_BLOCK,
+	  .base = &places.words, .more = 8 },
+	{ .what = "a block behind the shelf", .kind = LOG_FREE_BLOCK, .more = UNITS * UNIT_SIZE },
+	{ .what = "no such kind", .kind = (enum log_kind)9, .base = &places.words },
+	{ .what = "more actions than a log has", .kind = LOG_FREE_BLOCK,
+	  .base = &places.words, .n = LOG_ACTIONS + 1 },
+	{ .what = "as many as can be said", .kind = LOG_FREE_BLOCK,
+	  .base = &places.words, .n = 255 },
+	{ .what = "another CRC", .kind = LOG_FREE_BLOCK, .base = &places.words, .crc = 1 },
+};
+
+/* A valid log of lane 9, whose process is dead, with one action. */
+static void log_put(enum log_kind kind, uint64_t where, unsigned n, uint32_t crc)
+{
+	struct log_df *log = &fix.heap.lanes->lane[9].log;
+	struct log_copy copy = { .commit = LOG_COMMIT | (n ? n : 1), .n = 1 };
+
+	copy.action[0].where = log_where(kind, where);
+	copy.action[0].value = kind == LOG_COMMIT_BLOCK ? UINT64_C(3) << 8 : 0x77;
+	media_copy(log->action, copy.action, sizeof(copy.action[0]));
+	media_store32(&log->crc, log_crc(&copy) + crc);
+	media_store64(&log->commit, copy.commit);
+}
+
+START_TEST(wrong_logs_do_nothing)
+{
+	const struct wrong_log *w = &wrong_logs[_i];
+	char *before = malloc(UNITS * UNIT_SIZE);
+	size_t bad;
+
+	ck_assert_ptr_nonnull(before);
+	places.words = must_alloc(64);
+	places.reserved = must_reserve(lane, 64);
+	places.gone = must_alloc(64);
+	places.limbo = must_alloc(64);
+	ck_assert_int_eq(lane_dealloc(lane, places.gone), 0);
+	ck_assert_int_eq(publish((struct publish_action[]){ release(places.limbo) }, 1, &bad), 0);
+	memcpy(before, fix.memory[0], UNITS * UNIT_SIZE);
+	log_put(w->kind, (w->base ? *w->base : 0) + w->more, w->n, w->crc);
+	ck_assert_int_eq(grant_settle(fix.grant, 9), 0);
+	ck_assert_msg(memcmp(before, fix.memory[0], UNITS * UNIT_SIZE) == 0, "%s: stored", w->what);
+	ck_assert_msg(entries(3) == 1, "%s: a living one's reservation is gone", w->what);
+	expect_limbo(64);
+	fixture_expect_used(&fix, 3 * 64);
+	ck_assert_int_eq(cancel(lane, places.reserved), 0);
+	ck_assert_int_eq(lane_dealloc(lane, places.words), 0);
+	free(before);
+}
+END_TEST
+
+/* Somebody goes on writing the log while it is settled: what was read first is done, nothing else. */
+static int scribble_and_map(void *ctx, uint64_t place, m64 **ret)
+{
+	struct log_df *log = &fix.heap.lanes->lane[9].log;
+
+	(void)ctx;
+	for (unsigned i = 0; i < LOG_ACTIONS; i++)
+		media_store64(&log->action[i].where, log_where(LOG_FREE_BLOCK, places.limbo));
+	media_store64(&log->commit, LOG_COMMIT | LOG_ACTIONS);
+	*ret = fixture_at(&fix, place);
+	return 0;
+}
+
+START_TEST(log_changes_under_the_settler)
+{
+	places.words = must_alloc(64);
+	places.limbo = must_alloc(64);
+	memset(fixture_at(&fix, places.words), 0, 64);
+	fix.words.map = scribble_and_map;
+	log_put(LOG_STORE, places.words, 1, 0);
+	ck_assert_int_eq(grant_settle(fix.grant, 9), 0);
+	ck_assert_uint_eq(word(places.words), 0x77);
+	expect_limbo(0);
+	ck_assert_uint_eq(media_load64(&fix.heap.lanes->lane[9].log.commit) & LOG_COMMIT_MASK, 0);
+	ck_assert_int_eq(lane_dealloc(lane, places.words), 0);
+	ck_assert_int_eq(lane_dealloc(lane, places.limbo), 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("publish");
@@ -396,6 +502,8 @@ int main(void)
 	tcase_add_loop_test(t, wrong_ones_change_nothing, 0, (int)ARRAY_SIZE(wrongs));
 	tcase_add_test(t, how_many_actions);
 	tcase_add_loop_test(t, scribbled_log, 0, 20);
+	tcase_add_loop_test(t, wrong_logs_do_nothing, 0, (int)ARRAY_SIZE(wrong_logs));
+	tcase_add_test(t, log_changes_under_the_settler);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);
 	failed = srunner_ntests_failed(r);

@@ -311,6 +311,88 @@ START_TEST(flipped_bit_is_rot_or_harmless)
 }
 END_TEST
 
+/* Makes two records and spoils slots: bit 0 of `which` the first, bit 1 the second, bit 2 none of them, but the
+ * two do not belong together. */
+static void prepare_rotten(unsigned which)
+{
+	uint64_t two[SIZE / 8];
+
+	prepare(2);
+	memcpy(two, media + WORDS / 2, SIZE);
+	if (which & 4) {
+		prepare(5);
+		memcpy(media + WORDS / 2, two, SIZE);
+	}
+	for (unsigned i = 0; i < 2; i++)
+		if (which >> i & 1)
+			media[i * WORDS / 2 + 3] ^= 0x100;
+	ck_assert_int_eq(get(), -EUCLEAN);
+}
+
+static bool replace_stopped(enum durability d, unsigned number, unsigned k)
+{
+	uint64_t record[SIZE / 8];
+
+	points = 0;
+	stop_at = k;
+	record_make(record, number);
+	if (setjmp(stopped) != 0)
+		return false;
+	ck_assert_int_eq(slot_replace(d, media, record, SIZE), 0);
+	world_catch_up();
+	return true;
+}
+
+/* A rotten record is rotten until it is the new one: killed anywhere, or with the power cut. */
+START_TEST(replaced_over_rot)
+{
+	unsigned which = (unsigned)_i + 1, k = 0;
+	uint64_t end[WORDS];
+	bool done;
+	int now;
+
+	prepare_rotten(which);
+	world_start();
+	ck_assert(replace_stopped(DURABILITY_POWER, 88, UINT32_MAX));
+	ck_assert(all_durable());
+	ck_assert_int_eq(get(), 88);
+	memcpy(end, media, sizeof(end));
+	do {
+		for (unsigned i = 0; i < IMAGES; i++) {
+			prepare_rotten(which);
+			world_start();
+			done = replace_stopped(DURABILITY_POWER, 88, k);
+			if (i > 0)
+				world_cut();
+			now = get();
+			ck_assert_msg(now == 88 || (!done && now == -EUCLEAN), "point %u: %d", k, now);
+			world_start();
+			ck_assert(replace_stopped(DURABILITY_POWER, 88, UINT32_MAX));
+			ck_assert_int_eq(get(), 88);
+			ck_assert(now == 88 || memcmp(media, end, sizeof(end)) == 0);
+		}
+		k++;
+	} while (!done);
+	ck_assert_uint_gt(k, SIZE / 8);
+}
+END_TEST
+
+START_TEST(salvaged)
+{
+	static const int want[] = { 2, 1, 0, 5 }; /* which slot is rotten: the first, the second, both; none */
+	unsigned which = (unsigned)_i + 1;
+	uint64_t record[SIZE / 8];
+	bool any;
+
+	prepare_rotten(which);
+	any = slot_salvage(record, media, SIZE);
+	ck_assert_int_eq(any ? ((uint8_t *)record)[SIZE - 1] : 0, want[_i]);
+	ck_assert(slot_mend(DURABILITY_PROCESS, media, SIZE));
+	ck_assert_int_eq(get(), want[_i]);
+	ck_assert(!slot_mend(DURABILITY_PROCESS, media, SIZE));
+}
+END_TEST
+
 START_TEST(impossible_pairs_are_rotten)
 {
 	prepare(1);
@@ -419,6 +501,8 @@ int main(void)
 	tcase_add_loop_test(tc, power_cut_after_kill, 0, 4);
 	tcase_add_loop_test(tc, flipped_bit_is_rot_or_harmless, 0, 4);
 	tcase_add_test(tc, impossible_pairs_are_rotten);
+	tcase_add_loop_test(tc, replaced_over_rot, 0, 4);
+	tcase_add_loop_test(tc, salvaged, 0, 4);
 	tcase_add_test(tc, sizes_are_checked);
 	tcase_add_loop_test(tc, failed_medium_leaves_the_old, 0, 4);
 	tcase_add_test(tc, golden_counts);
