@@ -10,6 +10,7 @@
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,6 +18,8 @@
 #include "media/limbo.h"
 #include "media/publish.h"
 #include "tests/crash/cut.h"
+#include "tests/crash/faults.h"
+#include "tests/crash/ledger.h"
 #include "tests/unit/heap_fixture.h"
 
 #define UNITS 48u
@@ -207,7 +210,7 @@ static void verify(const struct operation *op, long k, bool returned)
 }
 
 /* Cuts the operation at its k-th point; false: it got through. */
-static bool cut_at(const struct operation *op, long k, unsigned long *covered)
+static bool cut_at(const struct operation *op, long k, uint64_t *covered)
 {
 	struct cut_images *m;
 	bool stopped;
@@ -228,12 +231,17 @@ static bool cut_at(const struct operation *op, long k, unsigned long *covered)
 START_TEST(every_point)
 {
 	const struct operation *op = &operations[_i];
-	unsigned long images = 0;
+	const char *only = getenv("NVMMD_TEST_OPERATION");
+	struct ledger l = { .suite = "publish, power cut", .operation = op->name, .durability = "power" };
 	long k = 0;
 
-	while (cut_at(op, k, &images))
+	if (only && !strstr(op->name, only))
+		return;
+	ledger_begin(&l);
+	while (cut_at(op, k, &l.images))
 		k++;
-	printf("%s: %ld points, %lu images, 0 failures\n", op->name, k + 1, images);
+	l.points = (uint64_t)k;
+	ledger_end(&l);
 }
 END_TEST
 
@@ -244,6 +252,7 @@ int main(void)
 	SRunner *r = srunner_create(s);
 	int failed;
 
+	fault_plant();
 	tcase_set_timeout(t, 120);
 	tcase_add_loop_test(t, every_point, 0, (int)ARRAY_SIZE(operations));
 	suite_add_tcase(s, t);
