@@ -91,6 +91,8 @@ int epochs_init(struct nvmmd *nvmmd)
 	}
 	/* Whatever number a reader may have stored is below. */
 	epoch_page_init(e->page);
+	/* They may have missed what the daemon before this one would have told them. */
+	epoch_page_call(e->page);
 	return 0;
 }
 

@@ -8,8 +8,9 @@
  * owner: those are settled on the loop, afterwards.
  *
  * The heap's service record says IN_USE under this boot before anybody gets descriptors to write by, and
- * CLOSED when the last has left. Found IN_USE under another boot, a heap of durability `power` may
- * have lost what was not drained; in the same boot memory is as its writers left it.
+ * CLOSED when the last has left and, of durability `power`, all is drained, in a job. Found IN_USE under
+ * another boot, a heap of durability `power` may have lost what was not drained; in the same boot memory is as
+ * its writers left it.
  */
 #include "daemon/heap_load.h"
 
@@ -103,17 +104,60 @@ static int service_put(struct pool *pool, bool in_use)
 	return r;
 }
 
-void heap_unload(struct pool *pool)
-{
-	int r;
+/* Unloading */
 
-	if (pool->damage || pool->record.state == POOL_FREE)
-		return;
-	r = heap_service_close(pool->heap);
+struct heap_closing {
+	struct job job;
+	struct pool *pool;
+	struct heap_service *heap;
+};
+
+static void closed(struct pool *pool, int r)
+{
 	if (r == 0)
 		(void)service_put(pool, false);
 	else
 		pool_judge(pool, r, "draining the heap");
+}
+
+static int closing_run(struct job *job)
+{
+	return heap_service_close(container_of(job, struct heap_closing, job)->heap);
+}
+
+static void closing_done(struct job *job, int r)
+{
+	struct heap_closing *closing = container_of(job, struct heap_closing, job);
+	struct pool *pool = closing->pool;
+
+	pool->busy = POOL_IDLE;
+	closed(pool, r);
+	heap_service_unref(closing->heap);
+	pool_unpark(pool);
+	pool_rest(pool);
+	pool_unref(pool);
+	free(closing);
+}
+
+bool heap_unload(struct pool *pool)
+{
+	struct heap_closing *closing;
+
+	if (pool->damage || pool->record.state == POOL_FREE)
+		return false;
+	closing = heap_service_drains(pool->heap) && !pool->nvmmd->stopping ?
+			  calloc(1, sizeof(*closing)) : NULL;
+	if (!closing) {
+		closed(pool, heap_service_close(pool->heap));
+		return false;
+	}
+	closing->pool = pool_ref(pool);
+	closing->heap = take(pool->heap);
+	closing->job.run = closing_run;
+	closing->job.done = closing_done;
+	pool->busy = POOL_BUSY_CLOSING;
+	job_start(&closing->job, pool->nvmmd);
+	return true;
 }
 
 static void load_commit(struct heap_load *load)
@@ -221,6 +265,7 @@ struct heap_look {
 	struct job job;
 	struct pool *pool;
 	struct heap_service *heap;
+	struct grant_trim trim;
 	struct check_report *report;
 };
 
@@ -229,6 +274,35 @@ static int look_run(struct job *job)
 	struct heap_look *look = container_of(job, struct heap_look, job);
 
 	return heap_service_audit(look->heap, true, look->report, &look->pool->recovery.done);
+}
+
+static void look_done(struct job *job, int r);
+
+/* Nothing: the loop serves others before the next slice. */
+static int look_pause(struct job *job)
+{
+	(void)job;
+	return 0;
+}
+
+/* Retires a slice of the empty spans; after the last one all is verified. */
+static void look_trim(struct job *job, int r)
+{
+	struct heap_look *look = container_of(job, struct heap_look, job);
+	int64_t bytes = 0;
+
+	/* Given up meanwhile, its index is old. */
+	if (r == 0 && look->pool->heap == look->heap)
+		bytes = heap_service_retire(look->heap, &look->trim);
+	if (r < 0 || bytes < 0) {
+		look_done(job, r < 0 ? r : (int)bytes);
+		return;
+	}
+	if (look->pool->heap != look->heap || look->trim.left == 0) {
+		job->run = look_run;
+		job->done = look_done;
+	}
+	job_start(job, look->pool->nvmmd);
 }
 
 static void look_done(struct job *job, int r)
@@ -259,17 +333,15 @@ static int look_start(struct pool *pool)
 		return -ENOMEM;
 	look->report = calloc(1, sizeof(*look->report));
 	r = look->report ? recovery_report(pool) : -ENOMEM;
-	if (r == 0)
-		r = heap_service_trim(pool->heap);
 	if (r < 0) {
 		free(look->report);
 		free(look);
-		return pool_judge(pool, r, "retiring empty spans");
+		return r;
 	}
 	look->pool = pool_ref(pool);
 	look->heap = heap_service_ref(pool->heap);
-	look->job.run = look_run;
-	look->job.done = look_done;
+	look->job.run = look_pause;
+	look->job.done = look_trim;
 	job_start(&look->job, pool->nvmmd);
 	return 0;
 }

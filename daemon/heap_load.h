@@ -17,8 +17,9 @@ bool heap_was_in_use(struct pool *pool);
  * clients, if the heap is loaded. -ENOMEM and others: nothing was begun. */
 int heap_load_recover(struct pool *pool);
 
-/* The last opener has left the pool's loaded heap: drains it and says so in its service record. */
-void heap_unload(struct pool *pool);
+/* The last opener has left the pool's loaded heap: drains it and says so in its service record. Whether a
+ * job does so, which calls pool_rest() again. */
+bool heap_unload(struct pool *pool);
 
 /* Begins to load it though no request wants it yet. */
 void heap_load_ahead(struct pool *pool);

@@ -383,6 +383,11 @@ int heap_service_close(struct heap_service *service)
 	return marks_close(&service->heap);
 }
 
+bool heap_service_drains(const struct heap_service *service)
+{
+	return service->heap.durability == DURABILITY_POWER;
+}
+
 struct heap_service *heap_service_ref(struct heap_service *service)
 {
 	service->refs++;
@@ -511,13 +516,6 @@ int heap_service_spans(struct heap_service *service, unsigned class, uint32_t wa
 	return grant_spans(service->grant, class, want, refs);
 }
 
-int heap_service_trim(struct heap_service *service)
-{
-	int64_t bytes = grant_trim(service->grant);
-
-	return bytes < 0 ? (int)bytes : 0;
-}
-
 int heap_service_run(struct heap_service *service, uint64_t units, uint64_t align, uint64_t *ref)
 {
 	return grant_run(service->grant, units, align, ref);
@@ -572,9 +570,9 @@ int heap_service_revoke(struct heap_service *service, const uint32_t *lanes, uin
 	return grant_revoke_lanes(service->grant, lanes, n);
 }
 
-int64_t heap_service_retire(struct heap_service *service)
+int64_t heap_service_retire(struct heap_service *service, struct grant_trim *trim)
 {
-	return grant_trim(service->grant);
+	return grant_trim_slice(service->grant, trim);
 }
 
 struct limbo *heap_service_limbo(struct heap_service *service)

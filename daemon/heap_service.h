@@ -60,6 +60,8 @@ int heap_service_new(struct heap_service **ret, int pool_fd, const struct pool_r
 /* Nobody has the heap open any more: drains what lanes and freers have left undrained. As
  * marks_close(). */
 int heap_service_close(struct heap_service *service);
+/* Whether that is more than nothing. */
+bool heap_service_drains(const struct heap_service *service);
 struct heap_service *heap_service_ref(struct heap_service *service);
 void heap_service_unref(struct heap_service *service);
 DEFINE_AUTO(struct heap_service, heap_service_unref)
@@ -98,8 +100,6 @@ uint32_t heap_service_lanes(const struct heap_service *service); /* in the file 
 int heap_service_spans(struct heap_service *service, unsigned class, uint32_t want,
 		       uint64_t *refs);
 int heap_service_run(struct heap_service *service, uint64_t units, uint64_t align, uint64_t *ref);
-/* Retires what is empty. 0 or -errno. */
-int heap_service_trim(struct heap_service *service);
 /* Whether the heap has spans of this class. */
 bool heap_service_class_ok(const struct heap_service *service, unsigned class);
 
@@ -117,8 +117,8 @@ int64_t heap_service_space_return(struct heap_service *service, struct grant_pla
 
 /* As grant_revoke_lanes(). */
 int heap_service_revoke(struct heap_service *service, const uint32_t *lanes, uint32_t n);
-/* Retires empty spans; bytes, or -EIO. */
-int64_t heap_service_retire(struct heap_service *service);
+/* Retires empty spans, a slice of them: as grant_trim_slice(). */
+int64_t heap_service_retire(struct heap_service *service, struct grant_trim *trim);
 
 /* What is in limbo in it. */
 struct limbo *heap_service_limbo(struct heap_service *service);

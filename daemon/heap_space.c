@@ -6,7 +6,7 @@
  * shelves.capacity and the owner's bytes_per_user. So a grant can fail in three ways beside a heap that is
  * full, and each says which it was.
  *
- * Giving back goes in slices on the loop, with other requests between them: all that changes the index of
+ * Retiring empty spans and giving back go in slices on the loop, with other requests between them: all that changes the index of
  * free runs is on one thread, so that nothing is granted while it is given back. A slice is a few
  * milliseconds of work for the kernel. A wish (media/grant.h) is reserved in a thread; the trim leaves it alone.
  *
@@ -86,6 +86,7 @@ struct giving {
 	struct pool *pool;
 	struct heap_service *heap;
 	struct request *request;
+	struct grant_trim trim; /* first, if spans are to be retired */
 	struct grant_place place;
 	uint64_t most; /* bytes, about */
 	uint64_t retired;
@@ -112,6 +113,22 @@ static int giving_pause(struct job *job)
 	return 0;
 }
 
+/* Retires spans or gives back: bytes, or an error. */
+static int64_t giving_some(struct giving *giving)
+{
+	bool retires = !giving->trim.begun || giving->trim.left > 0;
+	int64_t bytes = retires ? heap_service_retire(giving->heap, &giving->trim) :
+				  heap_service_space_return(giving->heap, &giving->place, SLICE);
+
+	if (bytes < 0)
+		pool_judge(giving->pool, (int)bytes, retires ? "retiring spans" : "giving space back");
+	else if (retires)
+		giving->retired += (uint64_t)bytes;
+	else
+		giving->returned += (uint64_t)bytes;
+	return bytes;
+}
+
 static void giving_slice(struct job *job, int r)
 {
 	struct giving *giving = container_of(job, struct giving, job);
@@ -122,20 +139,20 @@ static void giving_slice(struct job *job, int r)
 		giving_end(giving, r);
 		return;
 	}
-	bytes = heap_service_space_return(giving->heap, &giving->place, SLICE);
+	bytes = giving_some(giving);
 	if (bytes < 0) {
 		giving_end(giving, (int)bytes);
 		return;
 	}
-	giving->returned += (uint64_t)bytes;
 	if (giving->place.whole || giving->returned >= giving->most)
 		giving_end(giving, 0);
 	else
 		job_start(&giving->job, giving->pool->nvmmd);
 }
 
-/* Gives back `most` bytes of what the pool has free, then calls `end`. */
-static int giving_start(struct request *request, struct pool *pool, uint64_t most, uint64_t retired,
+/* Gives back `most` bytes of what the pool has free, of empty spans as well if it `retires`; then calls
+ * `end`. */
+static int giving_start(struct request *request, struct pool *pool, uint64_t most, bool retires,
 			void (*end)(struct giving *giving, int r))
 {
 	struct giving *giving = calloc(1, sizeof(*giving));
@@ -146,7 +163,7 @@ static int giving_start(struct request *request, struct pool *pool, uint64_t mos
 	giving->heap = heap_service_ref(pool->heap);
 	giving->request = request;
 	giving->most = most;
-	giving->retired = retired;
+	giving->trim.begun = !retires;
 	giving->end = end;
 	giving->job.run = giving_pause;
 	giving->job.done = giving_slice;
@@ -167,7 +184,7 @@ bool heap_space_relief(struct request *request, struct pool *pool)
 {
 	if (!heap_service_space_short(pool->heap) || request->relieved)
 		return false;
-	return giving_start(request, pool, SLICE, 0, relief_end) == REQUEST_PENDING;
+	return giving_start(request, pool, SLICE, false, relief_end) == REQUEST_PENDING;
 }
 
 /* Wishes */
@@ -197,11 +214,7 @@ static void wish_failed(struct wish *wish, int r)
 	bool lacking = r == -EDQUOT || r == -ENOSPC;
 
 	if (lacking && !wish->request->relieved && pool->heap == wish->heap) {
-		int64_t retired = heap_service_retire(wish->heap);
-
-		if (retired < 0)
-			pool_judge(pool, (int)retired, "retiring spans");
-		r = giving_start(wish->request, pool, wish->wish.units << UNIT_SHIFT, 0, relief_end);
+		r = giving_start(wish->request, pool, wish->wish.units << UNIT_SHIFT, true, relief_end);
 		if (r == REQUEST_PENDING)
 			return;
 	} else {
@@ -287,20 +300,18 @@ static void trim_end(struct giving *giving, int r)
 	request_finish(giving->request, r);
 }
 
-/* What the caller's threads hold and do not use, then all that is empty: bytes, or -EIO. */
-static int64_t retire(struct request *request, struct pool *pool)
+/* Takes what the caller's threads hold and do not use. */
+static int revoke_own(struct request *request, struct pool *pool)
 {
 	const struct opening *own = opening_find(request->session, pool);
-	int r = own ? heap_service_revoke(pool->heap, own->lanes, own->n_lanes) : 0;
 
-	return r < 0 ? r : heap_service_retire(pool->heap);
+	return own ? heap_service_revoke(pool->heap, own->lanes, own->n_lanes) : 0;
 }
 
 int op_heap_trim(struct request *request)
 {
 	uint32_t id = request->msg->heap_trim->id;
 	struct pool *pool;
-	int64_t retired;
 	int r;
 
 	r = pool_need(request, id, &pool);
@@ -320,11 +331,10 @@ int op_heap_trim(struct request *request)
 	/* A round of limbo; one that waits for readers begins the request again. */
 	if (epochs_pressure(request, pool) == RELIEF_LATER)
 		return REQUEST_PENDING;
-	retired = retire(request, pool);
-	if (retired < 0) {
-		pool_judge(pool, (int)retired, "retiring spans");
-		return request_fail(request, (int)retired, "heap %u: retiring spans: %s", id,
-				    strerror((int)-retired));
+	r = revoke_own(request, pool);
+	if (r < 0) {
+		pool_judge(pool, r, "taking spans back");
+		return request_fail(request, r, "heap %u: taking spans back: %s", id, strerror(-r));
 	}
-	return giving_start(request, pool, UINT64_MAX, (uint64_t)retired, trim_end);
+	return giving_start(request, pool, UINT64_MAX, true, trim_end);
 }

@@ -14,6 +14,7 @@
 #include "daemon/config.h"
 #include "daemon/counters.h"
 #include "daemon/epochs.h"
+#include "daemon/failures.h"
 #include "daemon/options.h"
 #include "daemon/pool.h"
 #include "daemon/recovery.h"
@@ -57,6 +58,7 @@ struct nvmmd {
 	unsigned jobs;
 	bool stopping;
 	bool stopped;           /* nothing is left but to close handles */
+	struct failures failures;
 	uint32_t sessions_left; /* that have pools open */
 	struct { /* how many complaints about clients were logged in this second */
 		uint64_t second;

@@ -134,8 +134,8 @@ void pool_rest(struct pool *pool)
 	/* A job under way may need them; it calls this when it is done. */
 	if (pool->openers > 0 || pool->busy != POOL_IDLE)
 		return;
-	if (pool->heap)
-		heap_unload(pool);
+	if (pool->heap && heap_unload(pool))
+		return;
 	meta_free(take(pool->meta));
 	heap_service_unref(take(pool->heap));
 	pool_forget(pool);

@@ -47,6 +47,7 @@ enum pool_busy {
 	POOL_BUSY_DESTROYING,
 	POOL_BUSY_LOADING, /* its heap is being walked */
 	POOL_BUSY_MENDING, /* its files are, by a repair */
+	POOL_BUSY_CLOSING, /* its heap is being drained: the last opener has left */
 };
 
 struct pool {

@@ -114,6 +114,8 @@ int op_heap_stat(struct request *request);
 int op_heap_map(struct request *request);
 /* settle_ops.c */
 int op_settle_wait(struct request *request);
+/* failures.c */
+int op_failures(struct request *request);
 /* heap_space.c */
 int op_heap_trim(struct request *request);
 /* root.c */

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "daemon/connection.h"
+#include "daemon/failures.h"
 #include "daemon/nvmmd.h"
 
 static int session_compare(struct session *a, struct session *b)
@@ -259,6 +260,9 @@ void session_end(struct session *session, const char *why)
 			    strerror(-r));
 	/* Its pins fall with its openings, each after its lanes are settled. */
 	session_epochs_end(session);
+	/* Nobody asks before it is settled: this is the loop. */
+	if (process_ended(session->peer.pidfd))
+		failures_note(session);
 	session_remove(session);
 }
 

@@ -21,6 +21,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "daemon/failures.h"
 #include "daemon/nvmmd.h"
 #include "daemon/session.h"
 
@@ -117,6 +118,7 @@ static int restore_file(struct nvmmd *nvmmd, const char *name, uint64_t id)
 		log_info("session %" PRIu64 " (pid %d) ended while no daemon ran", id,
 			 image->process.pid);
 		nvmmd->counters.sessions_settled++;
+		failures_note_image(nvmmd, image);
 	}
 	return session_file_remove(nvmmd->runtime_fd, id);
 }

@@ -24,6 +24,7 @@
 #include "config.h"
 #include "libclient/connection.h"
 #include "libclient/epochs.h"
+#include "libclient/failure.h"
 #include "libclient/options.h"
 #include "libclient/pool.h"
 #include "libclient/range.h"
@@ -422,6 +423,7 @@ _public void nvmm_disconnect(struct nvmm *nvmm)
 {
 	if (!nvmm)
 		return;
+	failure_unwatch(nvmm);
 	/* Spans are given up while the session still vouches for the lanes that own them. */
 	pools_free_all(nvmm);
 	say_goodbye(nvmm);

@@ -65,6 +65,7 @@ struct nvmm {
 
 	/* Guarded by the process lock. */
 	struct nvmm *next;
+	struct watcher *watcher; /* failure.c */
 	struct handle *handles;
 	struct range *ranges;
 	/* Set once, under open_lock; atomic. */

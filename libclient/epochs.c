@@ -259,6 +259,11 @@ void epochs_free(struct nvmm *nvmm)
 	epochs_unmap(e);
 }
 
+const struct epoch_page *epochs_page(const struct epochs *e)
+{
+	return e->page;
+}
+
 void epochs_wake(struct epochs *e)
 {
 	const uint64_t any = 1;

@@ -6,6 +6,7 @@
 
 #include "libclient/connection.h"
 
+struct epoch_page;
 struct epochs;
 
 int epochs_init(void);
@@ -21,6 +22,9 @@ static inline struct epochs *epochs_of(struct nvmm *nvmm)
 /* The same, asking the daemon for them at first. Not entered. Errors of call_daemon(); -ENOMEM.
  * Text set. */
 int epochs_need(struct nvmm *nvmm, struct epochs **ret);
+
+/* Mapped until the connection's end. */
+const struct epoch_page *epochs_page(const struct epochs *epochs);
 
 /* Wakes the daemon, if there is one; what it is to see was stored before. */
 void epochs_wake(struct epochs *epochs);

@@ -14,6 +14,12 @@
  */
 #include "media/epoch.h"
 
+#include <limits.h>
+#include <linux/futex.h>
+#include <stddef.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include "common/macro.h"
 #include "media/barrier.h"
 
@@ -51,6 +57,30 @@ uint64_t epoch_raise(struct epoch_page *page)
 	/* ordering: full barrier; as said. */
 	barrier_full();
 	return stamp;
+}
+
+/* Shared, as the page is between processes; waiting and waking only read it. */
+void epoch_page_wake(const struct epoch_page *page)
+{
+	syscall(SYS_futex, &page->calls, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
+uint32_t epoch_page_calls(const struct epoch_page *page)
+{
+	/* ordering: acquire; pairs with epoch_page_call(). */
+	return __atomic_load_n(&page->calls, __ATOMIC_ACQUIRE);
+}
+
+void epoch_page_wait(const struct epoch_page *page, uint32_t seen)
+{
+	syscall(SYS_futex, &page->calls, FUTEX_WAIT, seen, NULL, NULL, 0);
+}
+
+void epoch_page_call(struct epoch_page *page)
+{
+	/* ordering: release; what there is to ask for was noted before. */
+	__atomic_store_n(&page->calls, page->calls + 1, __ATOMIC_RELEASE);
+	epoch_page_wake(page);
 }
 
 void epoch_publish_frontier(struct epoch_page *page, uint64_t frontier)

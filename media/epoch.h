@@ -7,6 +7,7 @@
  *   what           writer                                   readers
  *   page.current   the daemon                               all clients, which map it read-only
  *   page.frontier  the daemon                               all clients
+ *   page.calls     the daemon                               all clients; a futex
  *   slots.used     the session's process, under its lock    the daemon
  *   slot.word      the thread that has the slot             the daemon
  *   slot.tid       the thread that has the slot             the daemon
@@ -29,7 +30,8 @@
 struct epoch_page {
 	uint64_t current;  /* epoch_word(G): what a thread that enters stores */
 	uint64_t frontier; /* readers of epochs below it have left, as far as the daemon knows */
-	uint64_t zero[(EPOCH_PAGE_SIZE - 16) / 8];
+	uint32_t calls; /* raised when the daemon has something to tell those who wait for it */
+	uint32_t zero[(EPOCH_PAGE_SIZE - 20) / 4];
 };
 _Static_assert(sizeof(struct epoch_page) == EPOCH_PAGE_SIZE, "one page");
 
@@ -72,6 +74,8 @@ uint64_t epoch_current(const struct epoch_page *page);
 uint64_t epoch_frontier(const struct epoch_page *page);
 /* Raises the number; returns the stamp for what was snapshot before: the number until now. */
 uint64_t epoch_raise(struct epoch_page *page);
+/* Has those who wait by epoch_page_wait() ask the daemon. */
+void epoch_page_call(struct epoch_page *page);
 /* Tells how far readers are; never falls. */
 void epoch_publish_frontier(struct epoch_page *page, uint64_t frontier);
 
@@ -98,6 +102,11 @@ uint32_t epoch_scan(const struct epoch_slots *slots, uint32_t *from, struct epoc
 
 /* The client's side */
 
+/* How often the daemon has called; waits until it has called more often than `seen`, or for no reason; ends the
+ * wait of whoever waits, here and elsewhere. */
+uint32_t epoch_page_calls(const struct epoch_page *page);
+void epoch_page_wait(const struct epoch_page *page, uint32_t seen);
+void epoch_page_wake(const struct epoch_page *page);
 /* Says that slots below `used` may be in use, before the first of them is. */
 void epoch_slots_use(struct epoch_slots *slots, uint32_t used);
 void epoch_slot_give(struct epoch_slot *slot, uint32_t tid);

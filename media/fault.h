@@ -23,6 +23,11 @@ enum media_fault {
 	FAULT_CLOSE_UNFLUSHED = 10,     /* a mark is cleared, and the bits were not flushed */
 	FAULT_LIMBO_UNDRAINED = 11,     /* a block that was in limbo is given before its limbo bit's end is drained */
 	FAULT_LARGE_UNDRAINED = 12,     /* the bit of a large block is not drained */
+	FAULT_LOG_LATE = 13,            /* words are stored before the log is valid */
+	FAULT_LOG_CLEARED_FIRST = 14,   /* the log is cleared before the reservations that it commits */
+	FAULT_RESERVED_LATE = 15,       /* a block is allocated before its reservation is there */
+	FAULT_WORDS_UNFLUSHED = 16,     /* a word's old value is in the log and need not be on the medium */
+	FAULT_APPLIED_UNDRAINED = 17,   /* the log is cleared, and what it did is not drained */
 };
 
 #ifdef NVMM_PLANTED_FAULTS

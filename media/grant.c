@@ -27,6 +27,7 @@
 #include "media/untouched.h"
 
 #define SCAN_BUDGET 64u  /* hint words that a request looks at before it takes fresh units */
+#define TRIM_SLICE 128u  /* hint words, of 64 units each, that are trimmed at once */
 
 /* Span words */
 
@@ -431,18 +432,46 @@ static int find_spans(struct grant *g, enum scan_aim aim, unsigned class, uint32
 	return r < 0 ? r : (int)n;
 }
 
-int64_t grant_trim(struct grant *g)
+/* Looks at some words, from where the trim is; the scans of requests have a place of their own. */
+static int64_t trim_words(struct grant *g, struct grant_trim *trim, uint64_t words)
 {
-	uint64_t units = 0;
+	uint64_t units = 0, cursor_word = g->cursor_word;
+	uint32_t cursor_shelf = g->cursor_shelf;
 	struct scan s;
-	int r = promises_end(g);
+	int r;
 
-	if (r < 0)
-		return r;
-	scan_init(&s, g, SCAN_EMPTY, 0, all_words(g) + 1);
+	scan_init(&s, g, SCAN_EMPTY, 0, words);
+	s.shelf = trim->shelf;
+	s.word = trim->word;
 	while ((r = scan_next(&s)) > 0)
 		units += s.retired.length;
+	trim->shelf = s.shelf;
+	trim->word = s.word;
+	trim->left -= words;
+	g->cursor_shelf = cursor_shelf;
+	g->cursor_word = cursor_word;
 	return r < 0 ? r : (int64_t)(units << UNIT_SHIFT);
+}
+
+static int trim_begin(struct grant *g, struct grant_trim *trim)
+{
+	*trim = (struct grant_trim){ .begun = true, .left = all_words(g) + 1 };
+	return promises_end(g);
+}
+
+int64_t grant_trim_slice(struct grant *g, struct grant_trim *trim)
+{
+	int r = trim->begun ? 0 : trim_begin(g, trim);
+
+	return r < 0 ? r : trim_words(g, trim, MIN(trim->left, (uint64_t)TRIM_SLICE));
+}
+
+int64_t grant_trim(struct grant *g)
+{
+	struct grant_trim trim;
+	int r = trim_begin(g, &trim);
+
+	return r < 0 ? r : trim_words(g, &trim, trim.left);
 }
 
 /* Requests */

@@ -121,3 +121,12 @@ int grant_revoke_lanes(struct grant *grant, const uint32_t *lanes, uint32_t n);
 
 /* Retires every empty span that is unowned. Returns bytes freed, or -errno. */
 int64_t grant_trim(struct grant *grant);
+
+/* The same in slices, between which other requests are served. Zero at first. */
+struct grant_trim {
+	bool begun;
+	uint32_t shelf; /* where it goes on */
+	uint64_t word;
+	uint64_t left; /* hint words; 0, once it has begun: it is done */
+};
+int64_t grant_trim_slice(struct grant *grant, struct grant_trim *trim);

@@ -212,8 +212,11 @@ static int alloc_small(struct lane *lane, unsigned class, uint64_t *ret)
 		word = media_load64(c->word);
 	}
 	bits = current_free(c, word);
-	lane_reserving(lane, current_block(c, bits & -bits));
+	if (!FAULT(RESERVED_LATE))
+		lane_reserving(lane, current_block(c, bits & -bits));
 	*ret = current_take(lane, c, word, bits);
+	if (FAULT(RESERVED_LATE))
+		lane_reserving(lane, *ret);
 	return 0;
 }
 

@@ -268,12 +268,18 @@ static void publish_entered(struct publish *p, bool *wake, uint64_t *watch)
 	bool freed;
 
 	log_fill(&copy, p);
-	flush_words(p, heap->durability);
+	if (!FAULT(WORDS_UNFLUSHED))
+		flush_words(p, heap->durability);
+	if (FAULT(LOG_LATE))
+		store_words(p, heap->durability);
 	log_write(log, heap->durability, &copy);
 	store_words(p, heap->durability);
+	if (FAULT(LOG_CLEARED_FIRST))
+		log_clear(log, heap->durability);
 	clear_entries(p, heap->durability);
 	freed = free_blocks(p, heap);
-	media_drain(heap->durability);
+	if (!FAULT(APPLIED_UNDRAINED))
+		media_drain(heap->durability);
 	log_clear(log, heap->durability);
 	for (size_t i = 0; i < p->n; i++)
 		if (p->action[i].kind == LOG_COMMIT_BLOCK)

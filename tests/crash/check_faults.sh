@@ -5,12 +5,14 @@
 set -euo pipefail
 
 program=./heap-kill-faulty
-for p in ./heap-kill-faulty ./heap-power-faulty; do
+for p in ./heap-kill-faulty ./heap-power-faulty ./publish-kill-faulty ./publish-power-faulty; do
 	[ -x "$p" ] || { echo "$p was not built"; exit 99; }
 done
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 status=0
+# The same sample each time, where it is drawn at random.
+export NVMMD_TEST_SEED=1
 
 # $1: fault, $2: text in the names of operations, $3: what is planted.
 plant() {
@@ -46,4 +48,15 @@ plant 9 "alloc, fresh span" "a mark is trusted that is not drained"
 plant 10 "lane ends" "a mark is cleared, and the bits were not flushed"
 plant 11 "give again" "a block that was in limbo is given before its limbo bit's end is drained"
 plant 12 "alloc, large" "the bit of a large block is not drained"
+
+program=./publish-kill-faulty
+plant 0 "cancel" "nothing"
+plant 13 "publish" "words are stored before the log is valid"
+plant 14 "publish" "the log is cleared before the reservations that it commits"
+plant 15 "reserve, owned span" "a block is allocated before its reservation is there"
+
+program=./publish-power-faulty
+plant 0 "reserve" "nothing"
+plant 16 "publish" "a word's old value is in the log and need not be on the medium"
+plant 17 "publish" "the log is cleared, and what it did is not drained"
 exit "$status"

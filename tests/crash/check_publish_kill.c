@@ -9,7 +9,8 @@
  * was reserved is free; what the other took is still its own; everything else can be had again.
  *
  * NVMMD_TEST_LONG=1 visits every point, and every point of every recovery; else a sample, another one each
- * time, from the seed that is printed: NVMMD_TEST_SEED=N has the same one again.
+ * time, from the seed that is printed: NVMMD_TEST_SEED=N has the same one again. NVMMD_TEST_OPERATION=TEXT: those
+ * operations alone whose name has this text.
  */
 #include <check.h>
 #include <errno.h>
@@ -25,6 +26,7 @@
 #include "common/macro.h"
 #include "media/limbo.h"
 #include "media/publish.h"
+#include "tests/crash/faults.h"
 #include "tests/crash/ledger.h"
 #include "tests/unit/heap_fixture.h"
 
@@ -579,7 +581,11 @@ static void try_operation(enum durability durability, const char *name)
 
 START_TEST(every_point)
 {
+	const char *only = getenv("NVMMD_TEST_OPERATION");
+
 	op = &operations[_i / 2];
+	if (only && !strstr(op->name, only))
+		return;
 	/* Each its own, whoever runs first. */
 	seed += (uint64_t)_i * UINT64_C(0x9e3779b97f4a7c15);
 	try_operation(_i % 2 ? DURABILITY_POWER : DURABILITY_PROCESS, _i % 2 ? "power" : "process");
@@ -612,6 +618,7 @@ int main(void)
 			  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (points_met == MAP_FAILED)
 		return EXIT_FAILURE;
+	fault_plant();
 	choose();
 	tcase_set_timeout(t, ledger_whole() ? 7200 : 300);
 	tcase_add_loop_test(t, every_point, 0, 2 * (int)ARRAY_SIZE(operations));

@@ -14,6 +14,7 @@
  */
 #include <check.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -22,6 +23,7 @@
 #include "media/limbo.h"
 #include "media/publish.h"
 #include "tests/crash/cut.h"
+#include "tests/crash/faults.h"
 #include "tests/crash/ledger.h"
 #include "tests/unit/heap_fixture.h"
 
@@ -439,9 +441,12 @@ static void sweep(const struct operation *op, struct ledger *l)
 START_TEST(every_point)
 {
 	const struct operation *op = &operations[_i];
+	const char *only = getenv("NVMMD_TEST_OPERATION");
 	struct ledger l = { .suite = "publish, power cut", .operation = op->name,
 			    .durability = "power" };
 
+	if (only && !strstr(op->name, only))
+		return;
 	ledger_begin(&l);
 	if (op->settles)
 		sweep_settler(op, &l);
@@ -460,6 +465,7 @@ int main(void)
 	SRunner *r = srunner_create(s);
 	int failed;
 
+	fault_plant();
 	scene.told = mmap(NULL, sizeof(*scene.told), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
 			  -1, 0);
 	if (scene.told == MAP_FAILED)

@@ -200,83 +200,6 @@ START_TEST(unclean_start_offline)
 }
 END_TEST
 
-/* Interrupted */
-
-#define INTERRUPTIONS 100u
-
-/* Whether two files are the same from `from` on. */
-static bool same(const char *base, const char *other, nvmm_pool_id id, const char *file, off_t from)
-{
-	char path[512], buffer[2][65536];
-	int fd[2];
-	ssize_t n;
-	bool equal = true;
-
-	snprintf(path, sizeof(path), "%s/pool-%u/%s", base, id, file);
-	fd[0] = open(path, O_RDONLY | O_CLOEXEC);
-	snprintf(path, sizeof(path), "%s/pool-%u/%s", other, id, file);
-	fd[1] = open(path, O_RDONLY | O_CLOEXEC);
-	ck_assert(fd[0] >= 0 && fd[1] >= 0);
-	for (off_t at = from; equal; at += n) {
-		n = pread(fd[0], buffer[0], sizeof(buffer[0]), at);
-		equal = n >= 0 && pread(fd[1], buffer[1], sizeof(buffer[1]), at) == n &&
-			memcmp(buffer[0], buffer[1], (size_t)n) == 0;
-		if (n == 0)
-			break;
-	}
-	close(fd[0]);
-	close(fd[1]);
-	return equal;
-}
-
-static off_t records_of(const char *base, nvmm_pool_id id)
-{
-	struct file_header_df header;
-	char path[512];
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/pool-%u/state-0", base, id);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	ck_assert_int_eq(pread(fd, &header, sizeof(header), 0), sizeof(header));
-	close(fd);
-	return (off_t)state_records_offset(header.limit.raw);
-}
-
-/* Killed again and again while it recovers, the daemon ends with the same tables and state records as one
- * that was let alone. Hints are derived, and lanes count how often they were settled. */
-START_TEST(interrupted)
-{
-	struct harness_options options = { .base = NULL };
-	struct harness again;
-	char command[600];
-
-	crash(NULL);
-	harness_init(&again, &options);
-	snprintf(command, sizeof(command), "rm -rf %s && cp -a %s %s", again.base, h.base, again.base);
-	ck_assert_int_eq(system(command), 0);
-	srand(1);
-	for (unsigned i = 0; i < INTERRUPTIONS; i++) {
-		harness_spawn(&again);
-		usleep((useconds_t)(rand() % 60000));
-		harness_signal(&again, SIGKILL);
-	}
-	harness_start(&again);
-	harness_start(&h);
-	for (unsigned i = 0; i < 3; i++)
-		expect_blocks(filled[i].id);
-	ck_assert_int_eq(ctl("recover", "--watch", NULL, NULL), 0);
-	harness_stop(&h);
-	harness_sleep_ms(200);
-	harness_stop(&again);
-	for (unsigned i = 0; i < 3; i++) {
-		nvmm_pool_id id = filled[i].id;
-
-		ck_assert(same(h.base, again.base, id, "table-0.1", 0));
-		ck_assert(same(h.base, again.base, id, "state-0", records_of(h.base, id)));
-	}
-}
-END_TEST
-
 /* Rot */
 
 /* Stands for where the state records begin. */
@@ -439,7 +362,6 @@ int main(void)
 	tcase_add_test(tcase, unclean_start);
 	tcase_add_test(tcase, unclean_start_manual);
 	tcase_add_test(tcase, unclean_start_offline);
-	tcase_add_test(tcase, interrupted);
 	tcase = harness_case(suite, "rot", 60);
 	tcase_add_loop_test(tcase, rot, 0, sizeof(rots) / sizeof(rots[0]));
 	tcase_add_loop_test(tcase, rotten_record, 0, 4);

@@ -263,6 +263,38 @@ START_TEST(death_gives_spans_back)
 }
 END_TEST
 
+/* Slices retire all that a trim does, whatever is granted and scanned between them. */
+START_TEST(trimmed_in_slices)
+{
+	const uint64_t units = 40000, spans = 30000;
+	struct grant_trim trim = { .begun = false };
+	uint64_t freed = 0, ref, last = 0;
+	struct span_at at;
+	unsigned slices = 0;
+
+	fixture_init(&fix, units, 16);
+	for (uint64_t i = 0; i < spans; i++)
+		ck_assert_int_eq(grant_run(fix.grant, 1, 1, &ref), 0);
+	ck_assert_int_eq(heap_span(&fix.heap, ref, &at), 0);
+	ck_assert(span_claim(&fix.heap, &at, owner_lane(1, 3, 0)));
+	while (!trim.begun || trim.left > 0) {
+		int64_t bytes = grant_trim_slice(fix.grant, &trim);
+
+		ck_assert_int_ge(bytes, 0);
+		freed += (uint64_t)bytes;
+		slices++;
+		/* This one has no block, and is taken, and stays. */
+		ck_assert_int_eq(grant_run(fix.grant, 1, 1, &last), 0);
+		ck_assert_int_eq(heap_span(&fix.heap, last, &at), 0);
+		ck_assert(span_claim(&fix.heap, &at, owner_lane(1, 3, 0)));
+	}
+	ck_assert_uint_ge(slices, units / 64 / 128);
+	ck_assert_uint_eq(freed, (spans - 1) << UNIT_SHIFT);
+	ck_assert_int_eq(grant_trim(fix.grant), 0);
+	fixture_deinit(&fix);
+}
+END_TEST
+
 /* A daemon that grants a run, takes it back before its asker claims it, and grants a shorter one there. */
 static int slow_reply(void *ctx, uint64_t units, uint64_t align, uint64_t *ref)
 {
@@ -504,6 +536,9 @@ int main(void)
 	tcase_add_test(t, second_shelf);
 	tcase_add_test(t, a_rotten_table_is_refused);
 	tcase_add_test(t, few_round_trips);
+	suite_add_tcase(s, t);
+	t = tcase_create("without lanes");
+	tcase_add_test(t, trimmed_in_slices);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);
 	failed = srunner_ntests_failed(r);

@@ -458,6 +458,23 @@ nvmm_ptr nvmm_realloc_in(struct nvmm_heap *heap, nvmm_ptr where, size_t size);
  */
 int nvmm_wait_settled(struct nvmm_heap *heap);
 
+struct nvmm_failure {
+	nvmm_pool_id pool; /* that it had open */
+	pid_t pid;         /* of the dead process; 0, and pool 0: nvmmd was started anew, or there were very
+			    * many: others may have died of whom nobody will tell */
+};
+
+/*
+ * From now on `fn` is called for each process that dies while it has a pool open which this connection has open,
+ * too, once for each such pool: after its death is settled, as after nvmm_wait_settled(). The calls come one at a
+ * time, on a thread of the library's with all signals blocked; `fn` may call the library, except for
+ * nvmm_disconnect(). It replaces the function before; NULL: none. When it returns, the function before is not running,
+ * unless it is the caller. nvmm_disconnect() ends it, and so does a lost session; a forked child has none. Errors:
+ * -ENOMEM, -EAGAIN: no thread; those of a first nvmm_epoch_enter().
+ */
+int nvmm_on_failure(struct nvmm *nvmm, void (*fn)(const struct nvmm_failure *failure, void *arg),
+		    void *arg);
+
 /* Roots: up to 64 named pointers in a heap, changed by the daemon, each change all or nothing. */
 
 /* -ENOENT: no such root. */
