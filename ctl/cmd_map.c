@@ -104,9 +104,10 @@ static enum ctl_exit write_svg(struct ctl *ctl, const struct mapview *map, const
 	int r = f ? 0 : -errno;
 
 	if (f) {
+		errno = 0;
 		mapview_svg(f, map);
 		if (ferror(f))
-			r = -EIO;
+			r = errno ? -errno : -EIO;
 		if (fclose(f) != 0 && r == 0)
 			r = -errno;
 	}

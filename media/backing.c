@@ -67,7 +67,7 @@ void backing_free(struct backing *b)
 
 static int reserve_durably(int fd, enum durability durability, uint64_t from, uint64_t to)
 {
-	int r = file_reserve(fd, from, to);
+	int r = file_reserve_beside(fd, from, to); /* the shelf may grow meanwhile */
 
 	return r == 0 && durability == DURABILITY_POWER ? file_sync(fd) : r;
 }

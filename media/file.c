@@ -136,9 +136,8 @@ int file_open(int *ret, int dirfd, const char *name, int flags)
 	return 0;
 }
 
-int file_reserve(int fd, uint64_t from, uint64_t to)
+int file_reserve_beside(int fd, uint64_t from, uint64_t to)
 {
-	struct stat before, after;
 	int r;
 
 	if (from > to)
@@ -147,12 +146,21 @@ int file_reserve(int fd, uint64_t from, uint64_t to)
 		return -EFBIG;
 	if (from == to)
 		return 0;
-	if (fstat(fd, &before) < 0)
-		return -errno;
 	media_point_call();
 	do
 		r = fallocate(fd, 0, (off_t)from, (off_t)(to - from)) < 0 ? -errno : 0;
 	while (r == -EINTR);
+	return r;
+}
+
+int file_reserve(int fd, uint64_t from, uint64_t to)
+{
+	struct stat before, after;
+	int r;
+
+	if (fstat(fd, &before) < 0)
+		return -errno;
+	r = file_reserve_beside(fd, from, to);
 	if (r == 0)
 		return 0;
 	/* Some file systems keep what they had got before the space ran out. */

@@ -34,6 +34,8 @@ int file_open(int *ret, int dirfd, const char *name, int flags);
 /* Reserves bytes [from, to), extending the file if `to` is behind its end. On -ENOSPC the file is
  * as long as before. */
 int file_reserve(int fd, uint64_t from, uint64_t to);
+/* The same of a file that others may make longer meanwhile: a failure leaves its length alone, whoever made it. */
+int file_reserve_beside(int fd, uint64_t from, uint64_t to);
 
 /* Gives back what is reserved of bytes [from, to), which read as zero then; the file keeps its length. */
 int file_punch(int fd, uint64_t from, uint64_t to);

@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "tests/system/raw.h"
@@ -318,6 +320,68 @@ START_TEST(relieved_for_large)
 }
 END_TEST
 
+/*
+ * A heap grows while the space of a large block is being reserved that the base does not have: each is a thread
+ * of the daemon's. The one that fails leaves what the other made longer alone.
+ */
+static void ask_for_too_much(void *arg)
+{
+	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_heap *heap = harness_open(nvmm, *(nvmm_pool_id *)arg);
+
+	for (unsigned i = 0; i < 40; i++) {
+		must(nvmm_alloc(heap, 60 * MIB) == NVMM_NULL && errno == ENOSPC, "%s", nvmm_errmsg(nvmm));
+		must(strstr(nvmm_errmsg(nvmm), "shelf base has no room"), "%s", nvmm_errmsg(nvmm));
+	}
+	nvmm_heap_close(heap);
+	nvmm_disconnect(nvmm);
+}
+
+static uint64_t shelf_length(nvmm_pool_id id)
+{
+	char path[256];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "%s/pool-%u/shelf-0", h.base, id);
+	ck_assert_int_eq(stat(path, &st), 0);
+	return (uint64_t)st.st_size;
+}
+
+START_TEST(grown_beside_a_shortage)
+{
+	uint64_t size = TIB / 2;
+	struct nvmm_heap *heap;
+	struct nvmm *nvmm;
+	nvmm_pool_id id;
+	pid_t pid;
+	int status;
+
+	harness_init(&h, NULL);
+	if (!mount_small_base())
+		return;
+	harness_start(&h);
+	nvmm = harness_connect(&h);
+	heap = sparse_heap(nvmm, &id, size);
+	filled(nvmm, heap, 10 * MIB);
+	pid = harness_fork(ask_for_too_much, &id);
+	while (waitpid(pid, &status, WNOHANG) == 0) {
+		int r = nvmm_pool_resize(nvmm, id, size + 16384);
+
+		must(r == 0 || r == -ENOSPC, "resize: %s", nvmm_errmsg(nvmm));
+		size += r == 0 ? 16384 : 0;
+		ck_assert_uint_ge(shelf_length(id), size);
+	}
+	ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status 0x%x", (unsigned)status);
+	ck_assert_uint_gt(size, TIB / 2);
+	harness_signal(&h, SIGKILL);
+	harness_start(&h);
+	filled(nvmm, heap, 10 * MIB);
+	nvmm_heap_close(heap);
+	nvmm_disconnect(nvmm);
+	harness_stop(&h);
+}
+END_TEST
+
 START_TEST(resized)
 {
 	uint64_t size = 16 * MIB, got = 0;
@@ -432,6 +496,7 @@ int main(void)
 	tcase_add_test(tcase, over_quota);
 	tcase_add_test(tcase, full_file_system);
 	tcase_add_test(tcase, relieved_for_large);
+	tcase_add_test(tcase, grown_beside_a_shortage);
 	tcase_add_test(tcase, resized);
 	tcase_add_test(tcase, refused);
 	tcase_add_test(tcase, pictured);

@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tests/system/harness.h"
 
@@ -223,6 +224,55 @@ START_TEST(idle_since_before_the_daemon)
 }
 END_TEST
 
+/*
+ * All of the heap is an idle process's: in limbo, in spans that it owns. One allocation has a round run for it,
+ * and gets at those spans; the daemon would not run one by itself for a minute.
+ */
+static void defer_all(void *arg)
+{
+	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_heap *heap = harness_open(nvmm, s->id);
+	uint64_t n = 0;
+
+	(void)arg;
+	while (n < BLOCKS && (s->block[n] = nvmm_alloc(heap, SIZE)) != NVMM_NULL)
+		n++;
+	must(n * SIZE >= HEAP / 100 * 90, "%llu blocks", (unsigned long long)n);
+	/* One more is had and freed when all others are in limbo: so its span is in use till the end. */
+	for (uint64_t i = 1; i < n; i++)
+		must(nvmm_free_deferred(heap, s->block[i]) == 0, "%s", nvmm_errmsg(nvmm));
+	must(nvmm_free(heap, s->block[0]) == 0, "%s", nvmm_errmsg(nvmm));
+	sleep_to_the_end();
+	nvmm_heap_close(heap);
+	nvmm_disconnect(nvmm);
+}
+
+START_TEST(limbo_of_the_idle)
+{
+	struct harness_options options = { .limits = "  clients: 64\nepoch:\n  interval: 60000\n" };
+	struct nvmm_heap *heap;
+	unsigned one = 1;
+	struct nvmm *nvmm;
+	nvmm_ptr ptr;
+	pid_t pid;
+
+	harness_init(&h, &options);
+	harness_start(&h);
+	s = harness_shared(sizeof(*s));
+	nvmm = harness_connect(&h);
+	heap = harness_heap(nvmm, &s->id, HEAP, NULL, 0);
+	pid = harness_fork(defer_all, NULL);
+	harness_until(are_ready, &one, 60000);
+	ptr = nvmm_alloc(heap, _i == 0 ? HEAP : SIZE);
+	ck_assert_msg(ptr != NVMM_NULL, "%s", nvmm_errmsg(nvmm));
+	ck_assert_int_eq(nvmm_free(heap, ptr), 0);
+	atomic_store(&s->over, true);
+	harness_join(pid);
+	nvmm_heap_close(heap);
+	nvmm_disconnect(nvmm);
+}
+END_TEST
+
 struct user {
 	struct nvmm *nvmm;
 	struct nvmm_heap *heap;
@@ -285,15 +335,118 @@ START_TEST(threads_come_and_go)
 }
 END_TEST
 
+/* Many at a time, in two heaps, with epochs, limbo and reservations. */
+
+#define WAVES 40
+#define AT_ONCE 50
+
+struct wave {
+	struct user user[2];
+	pthread_barrier_t together;
+};
+
+static void use_all(struct user *u, size_t size)
+{
+	nvmm_ptr a = nvmm_alloc(u->heap, size), b = nvmm_reserve(u->heap, size), c;
+
+	must(a && b, "%s", nvmm_errmsg(u->nvmm));
+	must(nvmm_epoch_enter(u->nvmm) == 0, "%s", nvmm_errmsg(u->nvmm));
+	must(nvmm_free_deferred(u->heap, a) == 0, "%s", nvmm_errmsg(u->nvmm));
+	nvmm_epoch_exit(u->nvmm);
+	must(nvmm_cancel(u->heap, b) == 0, "%s", nvmm_errmsg(u->nvmm));
+	c = nvmm_alloc(u->heap, size);
+	must(c && nvmm_free(u->heap, c) == 0, "%s", nvmm_errmsg(u->nvmm));
+}
+
+static void *use_together(void *arg)
+{
+	struct wave *w = arg;
+
+	for (size_t size = 16; size < 200000; size = size * 7 + 1) {
+		use_all(&w->user[0], size);
+		use_all(&w->user[1], size);
+	}
+	pthread_barrier_wait(&w->together);
+	return NULL;
+}
+
+static void run_wave(struct wave *w)
+{
+	pthread_t thread[AT_ONCE];
+
+	for (int i = 0; i < AT_ONCE; i++)
+		ck_assert_int_eq(pthread_create(&thread[i], NULL, use_together, w), 0);
+	for (int i = 0; i < AT_ONCE; i++)
+		pthread_join(thread[i], NULL);
+}
+
+static bool nothing_in_use(void *arg)
+{
+	struct user *u = arg;
+	struct nvmm_heap_info info = { .size = sizeof(info) };
+
+	must(nvmm_heap_stat(u->heap, &info) == 0, "%s", nvmm_errmsg(u->nvmm));
+	return info.blocks == 0;
+}
+
+START_TEST(waves_of_threads)
+{
+	struct harness_holdings mine = { 0, 0 }, daemons = { 0, 0 }, now;
+	struct nvmm *nvmm = harness_connect(&h);
+	struct harness_usage before = { 0, 0 };
+	struct wave w;
+	nvmm_pool_id id[2];
+	long pages = 0;
+	nvmm_ptr ptr;
+
+	for (int i = 0; i < 2; i++) {
+		w.user[i].nvmm = nvmm;
+		w.user[i].heap = harness_heap(nvmm, &id[i], HEAP, NULL, 0);
+	}
+	pthread_barrier_init(&w.together, NULL, AT_ONCE);
+	for (int i = 0; i < WAVES; i++) {
+		if (i == 5) {
+			mine = harness_holdings(getpid());
+			daemons = harness_holdings(h.daemon);
+			before = harness_usage(h.dir);
+			pages = resident_pages();
+		}
+		run_wave(&w);
+	}
+	now = harness_holdings(getpid());
+	ck_assert_uint_eq(now.fds, mine.fds);
+	/* Of a heap's files more may be mapped, as its spans spread. */
+	ck_assert_uint_le(now.maps, mine.maps);
+	now = harness_holdings(h.daemon);
+	ck_assert_uint_eq(now.fds, daemons.fds);
+	ck_assert_uint_eq(now.maps, daemons.maps);
+	ck_assert_uint_eq(harness_usage(h.dir).files, before.files);
+	ck_assert_uint_eq(harness_usage(h.dir).bytes, before.bytes);
+	ck_assert_int_le(resident_pages(), pages + 16384);
+	for (int i = 0; i < 2; i++) {
+		harness_until(nothing_in_use, &w.user[i], 30000);
+		ptr = nvmm_alloc(w.user[i].heap, HEAP);
+		ck_assert_msg(ptr != NVMM_NULL, "%s", nvmm_errmsg(nvmm));
+		ck_assert_int_eq(nvmm_free(w.user[i].heap, ptr), 0);
+		nvmm_heap_close(w.user[i].heap);
+	}
+	pthread_barrier_destroy(&w.together);
+	nvmm_disconnect(nvmm);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("stuck");
-	TCase *tcase = harness_case(suite, "stuck", 180);
+	TCase *tcase = harness_case(suite, "stuck", 180), *configured = harness_case(suite, "configured", 60);
 
 	tcase_add_checked_fixture(tcase, start, stop);
 	tcase_add_test(tcase, producer_sleeps);
 	tcase_add_test(tcase, idle_processes_hold_nothing_up);
 	tcase_add_test(tcase, idle_since_before_the_daemon);
 	tcase_add_test(tcase, threads_come_and_go);
+	tcase_add_test(tcase, waves_of_threads);
+	tcase_add_checked_fixture(configured, NULL, stop);
+	tcase_add_loop_test(configured, limbo_of_the_idle, 0, 2);
 	return harness_run(suite);
 }

@@ -7,6 +7,7 @@
  */
 #include "tests/system/harness.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -456,4 +457,39 @@ struct harness_usage harness_usage(const char *dir)
 	usage = (struct harness_usage){ 0 };
 	ck_assert_int_eq(nftw(dir, add_usage, 16, FTW_PHYS), 0);
 	return usage;
+}
+
+static unsigned count_fds(pid_t pid)
+{
+	char path[64];
+	unsigned n = 0;
+	DIR *dir;
+
+	format(path, sizeof(path), "/proc/%d/fd", (int)pid);
+	dir = opendir(path);
+	ck_assert_ptr_nonnull(dir);
+	while (readdir(dir))
+		n++;
+	closedir(dir);
+	return n;
+}
+
+static unsigned count_maps(pid_t pid)
+{
+	char path[64], line[512];
+	unsigned n = 0;
+	FILE *f;
+
+	format(path, sizeof(path), "/proc/%d/maps", (int)pid);
+	f = fopen(path, "re");
+	ck_assert_ptr_nonnull(f);
+	while (fgets(line, sizeof(line), f))
+		n += strchr(line, '/') != NULL;
+	fclose(f);
+	return n;
+}
+
+struct harness_holdings harness_holdings(pid_t pid)
+{
+	return (struct harness_holdings){ .fds = count_fds(pid), .maps = count_maps(pid) };
 }

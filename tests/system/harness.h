@@ -108,3 +108,10 @@ struct harness_usage {
 	uint64_t bytes;
 };
 struct harness_usage harness_usage(const char *dir);
+
+/* What a process has open, and its mappings of files: what is anonymous is malloc's, or a sanitizer's. */
+struct harness_holdings {
+	unsigned fds;
+	unsigned maps;
+};
+struct harness_holdings harness_holdings(pid_t pid);
