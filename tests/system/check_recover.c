@@ -276,6 +276,50 @@ START_TEST(unclean_start_by_priority)
 }
 END_TEST
 
+static void recover_on(void *arg)
+{
+	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_heap *heap = harness_open(nvmm, *(nvmm_pool_id *)arg);
+
+	for (unsigned i = 0; i < 20000; i++)
+		must(nvmm_alloc(heap, 900), "alloc");
+	ranked[4] = 1;
+	while (nvmm_heap_recover(heap, NVMM_RECOVER_ONLINE, NULL, NULL) == 0)
+		;
+	_exit(0);
+}
+
+/* A heap is destroyed by force while it is recovered beside its user: the next one has its turn. */
+START_TEST(destroyed_meanwhile)
+{
+	struct harness_options options = { .limits = "  clients: 100\nrecovery:\n  parallel: 1\n" };
+	nvmm_pool_id gone = 0, stays;
+	struct nvmm *nvmm;
+	char number[16];
+	pid_t pid;
+
+	harness_init(&h, &options);
+	harness_start(&h);
+	ranked = harness_shared(5 * sizeof(*ranked));
+	nvmm = harness_connect(&h);
+	harness_heap(nvmm, &stays, 4 * MIB, "stays", 0);
+	for (unsigned i = 0; i < 6; i++) {
+		gone = 0;
+		ck_assert_int_eq(nvmm_heap_create(nvmm, &gone, 64 * MIB, NULL), 0);
+		ranked[4] = 0;
+		pid = harness_fork(recover_on, &gone);
+		harness_until(rank_ready, NULL, 20000);
+		harness_sleep_ms(3 * i);
+		snprintf(number, sizeof(number), "%u", gone);
+		ck_assert_int_eq(ctl("pool", "destroy", "--force", number), 0);
+		harness_join(pid);
+		ck_assert_int_eq(ctl("recover", "stays", NULL, NULL), 0);
+	}
+	nvmm_disconnect(nvmm);
+	harness_stop(&h);
+}
+END_TEST
+
 /* One of many is damaged: the others are recovered, and it is among them in the list. */
 START_TEST(all_but_one)
 {
@@ -468,6 +512,7 @@ int main(void)
 	tcase_add_test(tcase, unclean_start_offline);
 	tcase_add_test(tcase, unclean_start_by_priority);
 	tcase_add_test(tcase, all_but_one);
+	tcase_add_test(tcase, destroyed_meanwhile);
 	tcase = harness_case(suite, "rot", 60);
 	tcase_add_loop_test(tcase, rot, 0, sizeof(rots) / sizeof(rots[0]));
 	tcase_add_loop_test(tcase, rotten_record, 0, 4);
