@@ -3,6 +3,7 @@
  * nvmmctl recover: has heaps recovered, or shows how far it is. Recoveries go on in the daemon: who
  * only watches, or stops watching, changes nothing.
  */
+#include <errno.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -10,10 +11,12 @@
 #include "libclient/call.h"
 
 #define POOLS_AT_ONCE 64u
+#define REFUSED 6u /* not a state of the daemon's */
 
 static const char *state_name(uint32_t state)
 {
-	static const char *const names[] = { "none", "waits", "runs", "held", "done", "failed" };
+	static const char *const names[] = { "none", "waits", "runs",	"held",
+					     "done", "failed", "refused" };
 
 	return state < ARRAY_SIZE(names) ? names[state] : "unknown";
 }
@@ -103,6 +106,25 @@ static enum ctl_exit recover_one(struct ctl *ctl, uint32_t id)
 	return r < 0 ? ctl_fail(ctl, r) : finish_pool(ctl, id);
 }
 
+/* One of many: what is refused of it is shown among the others. */
+static enum ctl_exit recover_next(struct ctl *ctl, const struct nvmm_pool_info *info)
+{
+	int r = begin(ctl, info->id);
+	Nvmm__RecoverPool pool = NVMM__RECOVER_POOL__INIT;
+
+	if (r == 0)
+		return finish_pool(ctl, info->id);
+	if (r != -EUCLEAN && r != -EBUSY && r != -EACCES && r != -EPERM && r != -ENOENT)
+		return ctl_fail(ctl, r);
+	pool.id = info->id;
+	pool.name = (char *)(uintptr_t)info->name;
+	pool.state = REFUSED;
+	pool.bytes = info->bytes;
+	pool.text = (char *)(uintptr_t)nvmm_errmsg(ctl->nvmm);
+	write_pool(ctl, &pool);
+	return r == -EUCLEAN ? CTL_DAMAGED : CTL_FAILED;
+}
+
 static enum ctl_exit recover_named(struct ctl *ctl)
 {
 	enum ctl_exit worst = CTL_DONE;
@@ -136,10 +158,10 @@ static enum ctl_exit recover_all(struct ctl *ctl)
 
 			after = infos[i].id;
 			if (infos[i].kind == NVMM_POOL_HEAP || infos[i].damaged)
-				code = recover_one(ctl, after);
-			if (code != CTL_DONE && code != CTL_DAMAGED)
+				code = recover_next(ctl, &infos[i]);
+			if (ctl->failed)
 				return code;
-			worst = code == CTL_DAMAGED ? code : worst;
+			worst = code != CTL_DONE && worst != CTL_DAMAGED ? code : worst;
 		}
 	}
 }
@@ -175,23 +197,38 @@ static enum ctl_exit write_status(struct ctl *ctl)
 	return worst;
 }
 
+/* Shows how far it is, by the pools behind `after`: 1: one of them goes on; 0, where the next page begins in
+ * *next, 0: there is none; or an error. */
+static int look(struct ctl *ctl, uint32_t after, uint32_t *next)
+{
+	_cleanup(nvmm_reply_deinit) struct nvmm_reply reply = NVMM_REPLY_INIT;
+	const Nvmm__RecoverStatusReply *status;
+	int r = ask(ctl, 0, after, &reply);
+
+	if (r < 0)
+		return r;
+	status = reply.msg->recover_status;
+	show_progress(ctl, status->bytes_done, status->bytes);
+	*next = status->more ? status->pools[status->n_pools - 1]->id : 0;
+	for (size_t i = 0; i < status->n_pools; i++)
+		if (goes_on(status->pools[i]))
+			return 1;
+	return 0;
+}
+
 /* Until the pools of an unclean start are done; those that are held wait for a command. */
 static enum ctl_exit watch(struct ctl *ctl)
 {
-	for (bool on = true; on; wait_a_little()) {
-		_cleanup(nvmm_reply_deinit) struct nvmm_reply reply = NVMM_REPLY_INIT;
-		const Nvmm__RecoverStatusReply *status;
-		int r = ask(ctl, 0, 0, &reply);
+	uint32_t after = 0, next = 0;
+	int r;
 
-		if (r < 0)
-			return ctl_fail(ctl, r);
-		status = reply.msg->recover_status;
-		show_progress(ctl, status->bytes_done, status->bytes);
-		on = false;
-		for (size_t i = 0; i < status->n_pools; i++)
-			on |= goes_on(status->pools[i]);
+	while ((r = look(ctl, after, &next)) > 0 || (r == 0 && next > 0)) {
+		if (r > 0)
+			wait_a_little();
+		else
+			after = next;
 	}
-	return CTL_DONE;
+	return r < 0 ? ctl_fail(ctl, r) : CTL_DONE;
 }
 
 static enum ctl_exit run(struct ctl *ctl)

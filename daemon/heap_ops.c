@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "daemon/epochs.h"
 #include "daemon/heap_load.h"
 #include "daemon/heap_space.h"
 #include "daemon/job.h"
@@ -171,6 +172,8 @@ int op_lane_return(struct request *request)
 	request->nvmmd->counters.lanes_settled += n;
 	if (failed < 0)
 		return heap_failed(request, opening->pool, failed, "settling a lane");
+	/* What was still reserved there is in limbo now, and nobody else says so. */
+	epochs_kick(opening->pool);
 	r = session_save(opening->session);
 	if (r < 0)
 		log_warning("session %" PRIu64 ": its file cannot be written: %s",

@@ -119,8 +119,9 @@ bool process_dying(pid_t pid)
 
 	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
 	dir = opendir(path);
+	/* Who cannot be looked at for want of room may be. */
 	if (!dir)
-		return false;
+		return errno == EMFILE || errno == ENFILE || errno == ENOMEM;
 	/* One thread that lives is enough: the first may have left the others. */
 	while (dying && (entry = readdir(dir))) {
 		if (entry->d_name[0] == '.')

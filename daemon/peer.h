@@ -49,6 +49,6 @@ bool process_ended(int pidfd);
 /*
  * Whether a process that has not is about to: it exits, SIGKILL is on its way to it, or it took another signal that
  * ends it, and may be having its core dumped. The kernel releases what it had locked before its pidfd says that
- * it has ended. False if /proc does not say.
+ * it has ended. False if /proc does not say; true if the daemon lacks the descriptors to ask.
  */
 bool process_dying(pid_t pid);

@@ -133,6 +133,9 @@ int recovery_mend(struct request *request, struct pool *pool)
 		return request_fail(request, r, "pool %u cannot be repaired: %s", pool->id,
 				    r == -ENOENT ? "its directory is gone" : strerror(-r));
 	}
+	/* Who gives back space of the heap sees that it is gone, and ends. */
+	heap_service_unref(take(pool->heap));
+	meta_free(take(pool->meta));
 	m->record = pool->record;
 	if (m->record.kind == 0)
 		m->unknown = !registry_salvage(nvmmd->registry, pool->id, &m->record) ||

@@ -31,19 +31,18 @@ int block_lane(struct nvmm_heap *heap, struct lane **ret)
 	return lanes_acquire(heap->handle.pool->lanes, ret);
 }
 
-static int late(struct nvmm_heap *heap)
+static int late(const struct pool *pool)
 {
-	return nvmm_fail(heap->handle.nvmm, -ETIMEDOUT,
-			 "heap %u: the daemon did not answer in time; is nvmmd stopped?",
-			 heap->handle.pool->id);
+	return nvmm_fail(pool->nvmm, -ETIMEDOUT,
+			 "heap %u: the daemon did not answer in time; is nvmmd stopped?", pool->id);
 }
 
-static int lost(struct nvmm_heap *heap)
+static int lost(const struct pool *pool)
 {
-	return nvmm_fail(heap->handle.nvmm, -ECONNRESET,
+	return nvmm_fail(pool->nvmm, -ECONNRESET,
 			 "heap %u: the daemon does not know this session any more and has settled its "
 			 "lanes; disconnect and connect anew",
-			 heap->handle.pool->id);
+			 pool->id);
 }
 
 /* Says what failed; the source's own failures have their text already. */
@@ -65,9 +64,9 @@ static int alloc_text(struct nvmm_heap *heap, size_t size, int r)
 		return nvmm_fail(nvmm, r,
 				 "called from a signal handler that interrupted the allocator");
 	case -ETIMEDOUT:
-		return late(heap);
+		return late(heap->handle.pool);
 	case -ESTALE:
-		return lost(heap);
+		return lost(heap->handle.pool);
 	case -ENXIO:
 		return nvmm_fail(nvmm, -EUCLEAN, "heap %u is damaged: a span ends behind its shelf",
 				 id);
@@ -82,10 +81,11 @@ _noinline nvmm_ptr block_failed(struct nvmm_heap *heap, size_t size, int r)
 	return NVMM_NULL;
 }
 
-/* What the fast path leaves; `lane` NULL: the thread's first allocation, or one in a heap that it did not
- * use lately. */
-static _noinline nvmm_ptr alloc_slow(struct nvmm_heap *heap, struct lane *lane, size_t size)
+/* What the fast path leaves: the thread's first allocation in this heap for a while, and all that is not
+ * ordinary. */
+static _noinline nvmm_ptr alloc_slow(struct nvmm_heap *heap, size_t size)
 {
+	struct lane *lane = lanes_find(&heap->lanes);
 	nvmm_ptr ptr;
 	int r = size == 0 ? -EINVAL : lane ? 0 : block_lane(heap, &lane);
 
@@ -98,11 +98,9 @@ static _noinline nvmm_ptr alloc_slow(struct nvmm_heap *heap, struct lane *lane, 
 _public nvmm_ptr nvmm_alloc(struct nvmm_heap *heap, size_t size)
 {
 	struct lane *lane = lanes_find(&heap->lanes);
-	nvmm_ptr ptr;
+	nvmm_ptr ptr = lane ? lane_alloc_quick(lane, size) : NVMM_NULL;
 
-	if (_likely(lane && lane_alloc_quick(lane, size, &ptr)))
-		return ptr;
-	return alloc_slow(heap, lane, size);
+	return _likely(ptr != NVMM_NULL) ? ptr : alloc_slow(heap, size);
 }
 
 /* Whether a block that was just allocated is known to read zero: one of units that nobody ever had. */
@@ -133,10 +131,10 @@ _public nvmm_ptr nvmm_zalloc(struct nvmm_heap *heap, size_t size)
 	return ptr;
 }
 
-_noinline int free_text(struct nvmm_heap *heap, nvmm_ptr ptr, int r)
+_noinline int free_text(const struct pool *pool, nvmm_ptr ptr, int r)
 {
-	struct nvmm *nvmm = heap->handle.nvmm;
-	unsigned id = heap->handle.pool->id;
+	struct nvmm *nvmm = pool->nvmm;
+	unsigned id = pool->id;
 
 	switch (r) {
 	case -EINVAL:
@@ -153,36 +151,45 @@ _noinline int free_text(struct nvmm_heap *heap, nvmm_ptr ptr, int r)
 		return nvmm_fail(nvmm, r,
 				 "called from a signal handler that interrupted the allocator");
 	case -ETIMEDOUT:
-		return late(heap);
+		return late(pool);
 	case -ESTALE:
-		return lost(heap);
+		return lost(pool);
 	default:
 		return r;
 	}
 }
 
-/* What the fast path leaves; `lane` may be NULL. */
-static _noinline int free_slow(void *ctx, struct lane *lane, uint64_t ptr)
+/* What the fast path leaves. */
+static _noinline int free_more(struct lane *lane, uint64_t ptr)
 {
-	struct nvmm_heap *heap = ctx;
+	const struct pool *pool = lane_ctx(lane);
+	int r = ptr == NVMM_NULL ? 0 : lane_free_more(lane, ptr);
+
+	return r == 0 ? 0 : free_text(pool, ptr, r);
+}
+
+/* The thread's first in this heap for a while, or something is reserved. */
+static _noinline int free_slow(struct nvmm_heap *heap, nvmm_ptr ptr)
+{
+	struct lane *lane = lanes_find(&heap->lanes);
+	struct pool *pool = heap->handle.pool;
 	int r = lane || ptr == NVMM_NULL ? 0 : block_lane(heap, &lane);
 
 	if (r < 0 || ptr == NVMM_NULL)
 		return r;
-	if (_unlikely(block_reserved(heap)))
-		r = lane_dealloc_unreserved(lane, lanes_reservations(heap->handle.pool->lanes), ptr);
-	else
-		r = lane_free_more(lane, ptr);
-	return r == 0 ? 0 : free_text(heap, ptr, r);
+	if (!block_reserved(heap))
+		return free_more(lane, ptr);
+	r = lane_dealloc_unreserved(lane, lanes_reservations(pool->lanes), ptr);
+	return r == 0 ? 0 : free_text(pool, ptr, r);
 }
 
 _public int nvmm_free(struct nvmm_heap *heap, nvmm_ptr ptr)
 {
-	struct lane *lane = lanes_find(&heap->lanes);
+	/* ordering: relaxed; as in block_reserved(). */
+	uint64_t id = __atomic_load_n(heap->unreserved, __ATOMIC_RELAXED);
+	struct lane *lane = lanes_find_as(&heap->lanes, id);
 
-	if (_unlikely(!lane || block_reserved(heap)))
-		return free_slow(heap, lane, ptr);
-	return lane_free_quick(lane, ptr, free_slow, heap);
+	return _likely(lane) ? lane_free_quick(lane, ptr, free_more) : free_slow(heap, ptr);
 }
 
 /* The thread's lane, and the connection's epochs to wake the daemon by. */
@@ -215,7 +222,7 @@ _public int nvmm_free_deferred(struct nvmm_heap *heap, nvmm_ptr ptr)
 	else
 		r = lane_defer(lane, ptr, &wake, &watch);
 	if (_unlikely(r < 0))
-		return free_text(heap, ptr, r);
+		return free_text(heap->handle.pool, ptr, r);
 	if (_unlikely(wake)) {
 		epochs_wake(epochs);
 		limbo_woken(&heap->handle.pool->heap, watch);

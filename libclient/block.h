@@ -13,13 +13,13 @@ int block_lane(struct nvmm_heap *heap, struct lane **ret);
 nvmm_ptr block_failed(struct nvmm_heap *heap, size_t size, int r);
 
 /* Says why `ptr` was not freed; returns the error. */
-int free_text(struct nvmm_heap *heap, nvmm_ptr ptr, int r);
+int free_text(const struct pool *pool, nvmm_ptr ptr, int r);
 
 /* Whether anything is reserved, so that a block must be looked up before it is freed. */
 static inline bool block_reserved(const struct nvmm_heap *heap)
 {
 	/* ordering: relaxed; who frees a reserved block had its pointer from who reserved it. */
-	return __atomic_load_n(heap->reserved, __ATOMIC_RELAXED) != 0;
+	return __atomic_load_n(heap->unreserved, __ATOMIC_RELAXED) != heap->lanes.id;
 }
 
 /* The block that starts at ptr, mapping its shelf if need be. -EINVAL: none does; others with a text. */

@@ -30,7 +30,7 @@ _public int nvmm_heap_destroy_forced(struct nvmm *nvmm, nvmm_pool_id id)
 _public int nvmm_heap_open(struct nvmm_heap **ret, struct nvmm *nvmm, nvmm_pool_id id, int flags)
 {
 	_entry entry = ENTRY_NONE;
-	static const uint32_t none;
+	static const uint64_t none = UINT64_MAX - 1;
 	_gate *locked = NULL;
 	struct nvmm_heap *heap;
 	bool write;
@@ -54,7 +54,7 @@ _public int nvmm_heap_open(struct nvmm_heap **ret, struct nvmm *nvmm, nvmm_pool_
 	heap->handle.nvmm = nvmm;
 	heap->handle.write = write;
 	lanes_key_init(&heap->lanes, write ? lanes_id(heap->handle.pool->lanes) : UINT64_MAX);
-	heap->reserved = write ? reservations_count(lanes_reservations(heap->handle.pool->lanes)) : &none;
+	heap->unreserved = write ? reservations_word(lanes_reservations(heap->handle.pool->lanes)) : &none;
 	handle_add(&heap->handle);
 	*ret = heap;
 	return 0;

@@ -13,5 +13,5 @@ int heap_map_all(struct pool *pool);
 struct nvmm_heap {
 	struct handle handle; /* first */
 	struct lanes_key lanes;
-	const uint32_t *reserved; /* reservations_count() */
+	const uint64_t *unreserved; /* reads lanes.id while nothing is reserved: reservations_word() */
 };

@@ -133,7 +133,14 @@ int lanes_new(struct lanes **ret, struct pool *pool)
 	}
 	l->pool = pool;
 	process_lock();
+	if (ids + 1 == RESERVATION) {
+		process_unlock();
+		reservations_free(l->reservations);
+		free(l);
+		return -EOVERFLOW;
+	}
 	l->id = ++ids;
+	reservations_set_tag(l->reservations, l->id);
 	l->next = registry;
 	registry = l;
 	process_unlock();

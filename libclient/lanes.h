@@ -37,7 +37,8 @@ static inline void lanes_key_init(struct lanes_key *key, uint64_t id)
 	key->where = (intptr_t)&lane_cache[id % LANE_CACHE] - (intptr_t)__builtin_thread_pointer();
 }
 
-static inline struct lane *lanes_find(const struct lanes_key *key)
+/* The calling thread's lane in the heap; NULL: it has none, did not use the heap lately, or `id` is not the heap's. */
+static inline struct lane *lanes_find_as(const struct lanes_key *key, uint64_t id)
 {
 #if defined(__SEG_FS) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 	/* Two instructions: the segment's base is the thread's pointer. Sanitizers take the offset for
@@ -48,12 +49,17 @@ static inline struct lane *lanes_find(const struct lanes_key *key)
 #endif
 	struct lane *lane;
 
-	if (_unlikely(c->id != key->id))
+	if (_unlikely(c->id != id))
 		return NULL;
 	lane = c->lane;
 	if (!lane)
 		__builtin_unreachable();
 	return lane;
+}
+
+static inline struct lane *lanes_find(const struct lanes_key *key)
+{
+	return lanes_find_as(key, key->id);
 }
 
 struct lanes;

@@ -85,7 +85,7 @@ static int publish_text(struct nvmm_heap *heap, const struct nvmm_action *action
 	const char *why = "it is named twice, is not a block's start, or not what the action needs";
 
 	if (bad >= n)
-		return free_text(heap, NVMM_NULL, r);
+		return free_text(heap->handle.pool, NVMM_NULL, r);
 	if (r == -EALREADY)
 		why = "the block is free already";
 	else if (r == -EBUSY)
@@ -159,7 +159,7 @@ _public int nvmm_cancel(struct nvmm_heap *heap, nvmm_ptr ptr)
 	if (r == -EINVAL)
 		return nvmm_fail(heap->handle.nvmm, r, "%#llx is not a reserved block of heap %u",
 				 (unsigned long long)ptr, heap->handle.pool->id);
-	return r < 0 ? free_text(heap, ptr, r) : 0;
+	return r < 0 ? free_text(heap->handle.pool, ptr, r) : 0;
 }
 
 /* The dead */

@@ -3,10 +3,10 @@
  * Size classes and the length of their spans.
  *
  * The table is written out by macros, so that it is constant data: size, and the reciprocal that
- * turns an offset into a block's index without a division. With recip = ceil(2^40 / size) the index
- * (offset * recip) >> 40 is exact as long as offset * size < 2^40 (Granlund and Montgomery,
- * "Division by Invariant Integers using Multiplication", 1994): spans are at most 2^20 bytes, blocks
- * at most 2^17.
+ * turns an offset into a block's index without a division. With recip = ceil(2^64 / size) the index is the
+ * upper half of offset * recip, and the offset is a multiple of the size just if the lower half is less than
+ * recip (Lemire, Kaser and Kurz, "Faster remainder by direct computation", 2019): exact for offsets of N bits
+ * and sizes of 64 - N. Spans are at most 2^20 bytes, blocks at most 2^17.
  */
 #include "media/class.h"
 
@@ -15,7 +15,7 @@
 
 _Static_assert(UNIT_SHIFT == 14, "class_span_blocks() has it too");
 
-#define CLASS(bytes) { .size = (bytes), .recip = ((UINT64_C(1) << 40) + (bytes) - 1) / (bytes) }
+#define CLASS(bytes) { .size = (bytes), .recip = UINT64_MAX / (bytes) + 1 }
 #define DOUBLING(from) \
 	CLASS((from) / 4 * 5), CLASS((from) / 4 * 6), CLASS((from) / 4 * 7), CLASS((from) * 2)
 

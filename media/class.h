@@ -22,7 +22,7 @@
 
 struct size_class {
 	uint64_t size;  /* bytes of a block */
-	uint64_t recip; /* ceil(2^40 / size) */
+	uint64_t recip; /* ceil(2^64 / size) */
 };
 
 extern const struct size_class size_classes[CLASS_COUNT];
@@ -39,10 +39,20 @@ static inline unsigned class_of(size_t size)
 	return (unsigned)(((size - 1) >> shift) + (shift - 4) * 4 + 3);
 }
 
-/* Which block `offset` bytes into a span lies in: exact for spans up to 2^20 bytes. */
+/* Which block `offset` bytes into a span of at most 2^20 bytes lies in; *start: it is the block's first byte. */
+static inline uint64_t recip_index(uint64_t recip, uint64_t offset, bool *start)
+{
+	__extension__ unsigned __int128 product = (unsigned __int128)offset * recip;
+
+	*start = (uint64_t)product < recip;
+	return (uint64_t)(product >> 64);
+}
+
 static inline uint32_t class_index(unsigned class, uint64_t offset)
 {
-	return (uint32_t)((offset * size_classes[class].recip) >> 40);
+	bool start;
+
+	return (uint32_t)recip_index(size_classes[class].recip, offset, &start);
 }
 
 /* Units of a span of this class in a heap whose records have `bits` bits; `most`: no longer than that if

@@ -273,15 +273,19 @@ _Static_assert(sizeof(struct log_df) == 1552, "frozen");
 
 /* 4096 bytes: one thread's place in a heap. Its own cache lines; one writer: its thread. */
 struct lane_df {
-	m64 busy;    /* 1 while its thread is inside the allocator */
-	m64 freeing; /* span freed into last without owning it: its hint may be unset; 0: none */
-	m8 zero0[48];
-	m64 revoke; /* REVOKE_*, and how often it was settled: media/lane.c */
-	m8 zero1[56];
 	m64 owned[LANE_OWNED]; /* span refs (media/span.h), written before the owner word */
 	m64 reserved[LANE_RESERVED]; /* blocks that vanish if the process dies; 0: none (media/reserve.h) */
 	struct log_df log;
-	m8 zero2[368];
+	m8 zero0[368];
+	/*
+	 * What each call reads. Processors take a load for one of what was stored at the same offset of another page
+	 * a moment ago, and wait; programs fill the beginnings of pages.
+	 */
+	m64 revoke; /* REVOKE_*, and how often it was settled: media/lane.c */
+	m8 zero1[56];
+	m64 busy;    /* 1 while its thread is inside the allocator */
+	m64 freeing; /* span freed into last without owning it: its hint may be unset; 0: none */
+	m8 zero2[48];
 };
 _Static_assert(sizeof(struct lane_df) == 4096, "frozen");
 

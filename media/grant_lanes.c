@@ -11,7 +11,9 @@
  * protocol. It comes last, when room is short.
  *
  * Loading walks every span table once and needs nothing else: owners that do not live are removed, hints
- * set, free runs indexed. All of it is done again after a death in between.
+ * set, free runs indexed. All of it is done again after a death in between. In durability `power` the words
+ * that it goes by are drained before anybody is served: a daemon that was killed may have left its last one in
+ * the caches alone, and what is then put into a span must not vanish with its word.
  */
 #include "media/grant.h"
 
@@ -242,6 +244,7 @@ struct loading {
 	struct grant *grant;
 	uint32_t shelf;
 	uint64_t unit;   /* where the walk goes on */
+	uintptr_t line;  /* of the table, that was flushed last */
 	struct run free; /* a free run that was met */
 	const char *why;
 };
@@ -279,6 +282,17 @@ static void load_pass(struct loading *l, uint64_t units)
 		__atomic_store_n(progress, *progress + units, __ATOMIC_RELAXED);
 }
 
+/* The head's word, with the others of its line. */
+static void load_flush(struct loading *l, const struct heap_shelf *shelf)
+{
+	const m64 *word = &shelf->table[l->unit];
+
+	if ((uintptr_t)word / MEDIA_LINE == l->line)
+		return;
+	l->line = (uintptr_t)word / MEDIA_LINE;
+	media_flush(l->grant->heap->durability, word, sizeof(*word));
+}
+
 /* Guarded. Walks to the next free run, 1, or to the shelf's end, 0. */
 static int load_step(void *arg)
 {
@@ -290,6 +304,7 @@ static int load_step(void *arg)
 		struct span s = span_unpack(shelf_word(shelf, l->unit));
 		struct span_at at;
 
+		load_flush(l, shelf);
 		if (s.kind == SPAN_FREE && s.length > 0 && s.length <= shelf->units - l->unit) {
 			l->free = (struct run){ .shelf = l->shelf, .unit = (uint32_t)l->unit,
 						.length = s.length };
@@ -317,6 +332,7 @@ static int load_shelf(struct loading *l)
 	int r;
 
 	l->unit = 0;
+	l->line = 0;
 	while ((r = guard_run(load_step, l, NULL)) > 0) {
 		r = runs_add(l->grant->runs, l->free);
 		if (r < 0)
@@ -362,6 +378,7 @@ static int load_shelves(struct loading *l)
 	for (l->shelf = 0; l->shelf < POOL_SHELVES_MAX && r == 0; l->shelf++)
 		if (l->grant->heap->shelf[l->shelf])
 			r = load_shelf(l);
+	media_drain(l->grant->heap->durability);
 	return r;
 }
 

@@ -9,6 +9,11 @@
  * before the session's pins fall and before the daemon reclaims anything in this heap, also if it died in
  * between: so a block that is in limbo by an earlier attempt is still in limbo.
  *
+ * In durability `power` the dead's stores may be in a cache alone, where the settler sees them as done. So
+ * all that it relies on is made durable, found done or not: a log's commit word, valid, before anything is
+ * applied, else the cut would leave a half; cleared, or an entry, before the pins fall, else the cut would
+ * bring back what frees a block that is another's by then; what was applied, before the log is cleared.
+ *
  * Logs and entries are clients' to write: a log is read once, and each address in it is looked up in the
  * daemon's own tables. Words stand in blocks, which the daemon maps for this alone.
  */
@@ -57,6 +62,7 @@ static int log_read(void *arg)
 
 	/* ordering: acquire; pairs with the release that made it valid. */
 	copy->commit = media_load_acquire(&log->commit);
+	media_flush(redo->grant->heap->durability, &log->commit, sizeof(log->commit));
 	copy->n = (unsigned)(copy->commit & 0xff);
 	if ((copy->commit & LOG_COMMIT_MASK) != LOG_COMMIT || copy->n == 0 || copy->n > LOG_ACTIONS)
 		return 0;
@@ -65,7 +71,11 @@ static int log_read(void *arg)
 		copy->action[i].old = media_load64(&log->action[i].old);
 		copy->action[i].value = media_load64(&log->action[i].value);
 	}
-	return log_crc(copy) == media_load32(&log->crc);
+	if (log_crc(copy) != media_load32(&log->crc))
+		return 0;
+	/* What is not applied waits for the drain after the reservations. */
+	media_drain(redo->grant->heap->durability);
+	return 1;
 }
 
 /* Words */
@@ -130,7 +140,7 @@ static bool is_dead(const struct redo *redo, uint64_t lane)
 	return lane < LANES_MAX && redo->dead->word[lane / 64] >> (lane % 64) & 1;
 }
 
-/* Guarded. Puts a block into limbo unless it is there, or free. The place may be anything. */
+/* Guarded. Puts a block into limbo unless it is there, or free; durable. The place may be anything. */
 static void limbo_block(struct grant *g, uint64_t place)
 {
 	struct span_at at;
@@ -138,14 +148,13 @@ static void limbo_block(struct grant *g, uint64_t place)
 
 	if (heap_block(g->heap, place, &at, &index) < 0)
 		return;
-	if (span_block_live(g->heap, &at, index)) {
+	if (span_block_live(g->heap, &at, index))
 		(void)span_defer(g->heap, &at, index);
-		span_limbo_persist(g->heap, &at, index);
-	}
+	span_limbo_persist(g->heap, &at, index);
 	span_limbo_hint(g->heap, &at);
 }
 
-/* Guarded. Clears the entry that a commit names, if it still names the block. */
+/* Guarded. Clears the entry that a commit names, if it still names the block; durable. */
 static void redo_commit(struct redo *redo, unsigned i)
 {
 	struct heap *heap = redo->grant->heap;
@@ -155,9 +164,8 @@ static void redo_commit(struct redo *redo, unsigned i)
 	if (!is_dead(redo, lane) || place >= LANE_RESERVED)
 		return;
 	entry = &heap->lanes->lane[lane].reserved[place];
-	if (((media_load64(entry) ^ action_place(redo, i)) & ((UINT64_C(1) << 48) - 1)) != 0)
-		return;
-	media_store64(entry, 0);
+	if (((media_load64(entry) ^ action_place(redo, i)) & ((UINT64_C(1) << 48) - 1)) == 0)
+		media_store64(entry, 0);
 	media_persist(heap->durability, entry, sizeof(*entry));
 }
 
@@ -219,8 +227,8 @@ static int unreserve(void *arg)
 		limbo_block(u->grant, ptr);
 		/* ordering: release; the limbo bit, durable by now, comes before. */
 		media_store_release(&entries[i], 0);
-		media_flush(heap->durability, &entries[i], sizeof(m64));
 	}
+	media_flush(heap->durability, entries, LANE_RESERVED * sizeof(m64));
 	media_drain(heap->durability);
 	return 0;
 }

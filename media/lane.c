@@ -64,11 +64,12 @@ int lane_new(struct lane **ret, struct heap *heap, uint32_t number,
 	lane->held_max = bytes / 8;
 	lane->empty_max = MIN(EMPTY_MAX, bytes / 16);
 	lane->runs.bytes_max = MIN(RUNS_BYTES_MAX, bytes / 32);
-	for (unsigned i = 0; i < ARRAY_SIZE(lane->quick); i++) {
-		unsigned class = class_of(i > 0 ? i * 8 : 1);
+	media_store64(&lane->full, UINT64_MAX);
+	lane->quick[0] = &lane->current[CLASS_COUNT];
+	for (unsigned i = 1; i < ARRAY_SIZE(lane->quick); i++) {
+		unsigned class = MAX(class_of(i * 8), heap->first_class);
 
-		class = MAX(class, heap->first_class);
-		lane->quick[i] = (uint16_t)(class * sizeof(struct current));
+		lane->quick[i] = &lane->current[class];
 	}
 	for (unsigned c = 0; c < CLASS_COUNT; c++)
 		lane->class[c].grown = 1;
@@ -80,6 +81,11 @@ int lane_new(struct lane **ret, struct heap *heap, uint32_t number,
 	lane_reset(lane);
 	*ret = lane;
 	return 0;
+}
+
+void *lane_ctx(const struct lane *lane)
+{
+	return lane->ctx;
 }
 
 uint32_t lane_number(const struct lane *lane)
@@ -199,22 +205,22 @@ void lane_release(struct lane *lane)
 
 /* Allocation */
 
+/* From the current word: a recent block's place is known, but what this is for needs the entry before. */
 static int alloc_small(struct lane *lane, unsigned class, uint64_t *ret)
 {
 	struct current *c = &lane->current[class];
-	uint64_t word = media_load64(c->word), bits;
-	int r;
+	uint64_t bits;
 
-	if (current_free(c, word) == 0) {
-		r = lane_refill(lane, class);
+	if (current_free(c, media_load64(c->word)) == 0) {
+		int r = lane_refill(lane, class);
+
 		if (r < 0)
 			return r;
-		word = media_load64(c->word);
 	}
-	bits = current_free(c, word);
+	bits = current_free(c, media_load64(c->word));
 	if (!FAULT(RESERVED_LATE))
-		lane_reserving(lane, current_block(c, bits & -bits));
-	*ret = current_take(lane, c, word, bits);
+		lane_reserving(lane, c->here + (unsigned)__builtin_ctzll(bits) * c->size);
+	*ret = current_take(c);
 	if (FAULT(RESERVED_LATE))
 		lane_reserving(lane, *ret);
 	return 0;
@@ -242,9 +248,9 @@ uint64_t lane_alloc_more(struct lane *lane, size_t size)
 
 uint64_t lane_alloc(struct lane *lane, size_t size)
 {
-	uint64_t ptr;
+	uint64_t ptr = lane_alloc_quick(lane, size);
 
-	return _likely(lane_alloc_quick(lane, size, &ptr)) ? ptr : lane_alloc_more(lane, size);
+	return _likely(ptr != 0) ? ptr : lane_alloc_more(lane, size);
 }
 
 int lane_error(const struct lane *lane)
@@ -262,7 +268,7 @@ static int free_owned(struct lane *lane, struct owned *o, uint64_t ptr)
 		return -EINVAL;
 	if (!place_allocated(lane, &p))
 		return -EALREADY;
-	place_store(p.word, p.bits & ~p.bit);
+	place_store(p.word, place_rest(&p));
 	if (p.word != o->current->word)
 		owned_freed(lane, o, p.word);
 	return 0;
@@ -304,7 +310,8 @@ static inline int foreign_block(struct lane *lane, uint64_t ptr, const struct sp
 				uint32_t *index)
 {
 	struct foreign *f = &lane->foreign[(ptr >> UNIT_SHIFT) % FOREIGN_UNITS];
-	uint64_t offset = ptr - f->base, i = (offset * f->recip) >> 40;
+	bool start;
+	uint64_t i = recip_index(f->recip, ptr - f->base, &start);
 	int r;
 
 	/* ordering: acquire; as in heap_span(). */
@@ -315,36 +322,39 @@ static inline int foreign_block(struct lane *lane, uint64_t ptr, const struct sp
 	}
 	*ret = &f->at;
 	*index = (uint32_t)i;
-	return i < f->at.blocks && i * f->at.block_size == offset ? 0 : -EINVAL;
+	start = start || ptr == f->base;
+	return i < f->at.blocks && start ? 0 : -EINVAL;
 }
 
 /* It may be the lane's own after all, its guess lost to another span's: then it is collected as from others. */
-int lane_free_other(struct lane *lane, uint64_t ptr, lane_rest rest, void *ctx)
+int lane_free_other(struct lane *lane, uint64_t ptr, lane_rest rest)
 {
 	struct foreign *f = &lane->foreign[(ptr >> UNIT_SHIFT) % FOREIGN_UNITS];
-	uint64_t offset = ptr - f->base, i = (offset * f->recip) >> 40;
+	bool start;
+	uint64_t i = recip_index(f->recip, ptr - f->base, &start);
 
 	/* ordering: acquire; as in heap_span(). */
 	if (_unlikely(f->unit != ptr >> UNIT_SHIFT || media_load_acquire(f->head) != f->word ||
-		      f->recip == 0 || i >= f->at.blocks || i * f->at.block_size != offset))
-		return free_refused(lane, ptr, rest, ctx);
+		      i >= f->at.blocks || !start))
+		return free_refused(lane, ptr, rest);
 	lane_freeing(lane, f->at.ref);
 	if (_unlikely(span_free_remote(lane->heap, &f->at, (uint32_t)i) < 0))
-		return free_refused(lane, ptr, rest, ctx);
+		return free_refused(lane, ptr, rest);
 	lane_leave(lane);
 	return 0;
 }
 
 int lane_block(struct lane *lane, uint64_t ptr, const struct span_at **ret, uint32_t *index)
 {
-	const struct owned *o = &lane->owned[lane->near[(ptr >> UNIT_SHIFT) % NEAR_UNITS]];
-	uint64_t offset = ptr - o->base, i = (offset * o->recip) >> 40;
+	const struct owned *o = owned_near(lane, ptr);
+	bool start;
+	uint64_t i = recip_index(o->recip, ptr - o->base, &start);
 
-	if (offset >= o->bytes)
+	if (ptr - o->base >= o->bytes)
 		return foreign_block(lane, ptr, ret, index);
 	*ret = &o->at;
 	*index = (uint32_t)i;
-	return i * o->size == offset ? 0 : -EINVAL;
+	return start ? 0 : -EINVAL;
 }
 
 /* The place of the lane that owns the span; NULL: it is not the lane's. */
@@ -361,7 +371,7 @@ static struct owned *owner_of(struct lane *lane, const struct span_at *at)
 /* A block of any span: owned, or another's. */
 static int free_block(struct lane *lane, uint64_t ptr)
 {
-	struct owned *o = &lane->owned[lane->near[(ptr >> UNIT_SHIFT) % NEAR_UNITS]];
+	struct owned *o = owned_near(lane, ptr);
 	const struct span_at *at;
 	uint32_t index;
 	int r;
@@ -383,14 +393,6 @@ static int free_block(struct lane *lane, uint64_t ptr)
 	return span_free_remote(lane->heap, at, index);
 }
 
-int lane_free_here(struct lane *lane, struct owned *o, m64 *word, uint64_t bits)
-{
-	place_store(word, bits);
-	current_set(lane, o, word);
-	lane_leave(lane);
-	return 0;
-}
-
 int lane_free_more(struct lane *lane, uint64_t ptr)
 {
 	int r = lane_enter(lane);
@@ -402,12 +404,7 @@ int lane_free_more(struct lane *lane, uint64_t ptr)
 	return r;
 }
 
-static int free_rest(void *ctx, struct lane *lane, uint64_t ptr)
-{
-	return lane_free_more(lane, ptr);
-}
-
 int lane_dealloc(struct lane *lane, uint64_t ptr)
 {
-	return lane_free_quick(lane, ptr, free_rest, NULL);
+	return lane_free_quick(lane, ptr, lane_free_more);
 }

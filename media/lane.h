@@ -52,6 +52,8 @@ uint64_t lane_alloc(struct lane *lane, size_t size);
 /* The same at a multiple of `align`, a power of two up to LANE_ALIGN_MAX; of the place in its shelf. */
 uint64_t lane_alloc_aligned(struct lane *lane, size_t align, size_t size);
 int lane_error(const struct lane *lane);
+/* lane_new()'s. */
+void *lane_ctx(const struct lane *lane);
 /* Whether the block allocated last, if it is one of whole units, reads zero: nobody ever had its units. */
 bool lane_gave_clear(const struct lane *lane, uint64_t ptr);
 

@@ -27,17 +27,42 @@ static const char *check_owned(struct lane *lane, unsigned place, const struct s
 	return NULL;
 }
 
+/* Recent blocks are known by their places in spans that the lane owns and counts as used. */
+static const char *check_recent(struct lane *lane, const struct current *c, const struct recent *r)
+{
+	const struct owned *o = owned_near(lane, r->ptr);
+	struct place p;
+
+	if (r->ptr == 0)
+		return r->word == &lane->full ? NULL : "a recent block has no place";
+	for (unsigned i = 0; i < LANE_OWNED && r->ptr - o->base >= o->bytes; i++)
+		o = &lane->owned[i];
+	if (r->ptr - o->base >= o->bytes || !find_place(o, r->ptr, &p) || o->current != c || o->empty)
+		return "a recent block is of a span that is not the class's";
+	return p.word == r->word && p.bit == r->bit ? NULL : "a recent block has another's place";
+}
+
+static const char *check_recents(struct lane *lane, const struct current *c)
+{
+	const char *why = c->top % sizeof(c->recent[0]) != 0 || c->top > sizeof(c->recent) ?
+				  "the stack of a class's recent blocks ends between them" : NULL;
+
+	for (unsigned i = 0; i < c->top / sizeof(c->recent[0]) && !why; i++)
+		why = check_recent(lane, c, &c->recent[i]);
+	return why;
+}
+
 static const char *check_current(const struct lane *lane, const struct current *c)
 {
 	const struct owned *o = c->span;
 
 	if (!o)
-		return c->word == lane->nothing && c->valid == 0 ?
+		return c->word == lane->nothing && c->none == UINT64_MAX ?
 			       NULL : "a class without a current span has a current word";
 	if (o->bytes == 0 || o->current != c || c->word < o->alloc || c->word > o->last)
 		return "a class's current word is not of its current span";
-	return c->valid == (c->word == o->last ? o->last_valid : ~UINT64_C(0)) ?
-		       NULL : "a current word's valid bits are not those of its blocks";
+	return c->none == (c->word == o->last ? ~o->last_valid : 0) ?
+		       NULL : "a current word's bits without a block are others";
 }
 
 /* Every word with a free block can be found again. */
@@ -120,6 +145,8 @@ const char *lane_check(struct lane *lane, unsigned turn, uint64_t *where)
 	*where = 0;
 	for (unsigned i = 0; i < CLASS_COUNT && !why; i++)
 		why = check_current(lane, &lane->current[i]);
+	for (unsigned i = 0; i < CLASS_COUNT && !why; i++)
+		why = check_recents(lane, &lane->current[i]);
 	for (unsigned i = 0; i < LANE_OWNED && !why; i++) {
 		*where = lane->owned[i].at.ref;
 		why = check_place(lane, i, i == turn % LANE_OWNED);

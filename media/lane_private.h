@@ -6,6 +6,11 @@
  * The alloc word is the truth and the free list: a class allocates from one word of one owned span,
  * its `current` one. Invariant: an alloc word of an owned span that has a free block is its class's
  * current word, or the span's place is in the class's `room`. A mark in `room` promises nothing.
+ *
+ * The blocks freed last are given first, while they are in the cache: a class has a stack of some (a magazine, as
+ * of Bonwick and Adams, 2001); when it is full, what is freed is found by its word alone. They are hints: the alloc
+ * bit of each says whether it is free. Invariant: each is in a span that the lane owns and has not counted as
+ * empty.
  */
 #pragma once
 
@@ -18,22 +23,33 @@
 #define SHED_MAX 256u      /* spans that were given up full, and may have room by now, a class */
 #define CLAIM_TRIES 64     /* grants that others may snatch away before a request gives up */
 #define NEAR_UNITS 4096u   /* units whose owned span is found without the span table */
+#define NEAR_STEP 8u       /* the processor's addresses have that factor */
 #define FOREIGN_UNITS 64u  /* units of others whose span is remembered */
 #define CLOSING_MAX 128u   /* spans given up whose marks stand for a while, that adopting them be cheap */
 #define QUICK_SIZE 1024u   /* sizes whose class is looked up */
+#define RECENT 31u         /* freed blocks of a class that are remembered */
 #define PLACE_WORDS (LANE_OWNED / 64)
 _Static_assert(PLACE_WORDS == 2, "place_get()");
 #define STATE_WORDS_MAX 64u /* from a span's alloc word to its remote word */
 
 struct owned;
 
-/* Where a class allocates. Of its own line: all that an allocation reads beside the word. */
+/* A block that was freed lately, and where its alloc bit is: that says whether it still is free. */
+struct recent {
+	uint64_t ptr; /* 0: there is none, or its span is not the lane's any more; word: lane.full */
+	m64 *word;
+	uint64_t bit;
+};
+
+/* Where a class allocates. What an allocation reads beside the word comes first. */
 struct current {
+	uint64_t top;       /* bytes of `recent` in use: the block freed last is before it */
 	m64 *word;          /* of span->alloc; of nothing if there is no span */
-	uint64_t valid;     /* bits of the word that stand for blocks; 0: no span */
+	uint64_t none;      /* bits of the word that stand for no block; all: no span */
 	uint64_t here;      /* global pointer of the word's first block */
 	uint64_t size;      /* bytes of a block */
 	struct owned *span; /* NULL: none */
+	struct recent recent[RECENT];
 	uint8_t room[LANE_OWNED]; /* 1: the place may have a free block beside the current word */
 } __attribute__((__aligned__(MEDIA_LINE)));
 
@@ -41,10 +57,10 @@ struct current {
 struct owned {
 	uint64_t base;  /* global pointer of block 0 */
 	uint64_t bytes; /* of all its blocks; 0: the place is empty */
-	uint64_t recip; /* as class_index() has it */
-	uint64_t size;  /* bytes of a block */
+	uint64_t recip; /* as recip_index() has it */
 	m64 *alloc;
-	struct current *current; /* its class's */
+	struct current *current; /* its class's, */
+	uint8_t *room;           /* and its mark there */
 	m64 *last;               /* its last alloc word, */
 	uint64_t last_valid;     /* and the bits of that which stand for blocks */
 
@@ -62,7 +78,7 @@ struct foreign {
 	const m64 *head; /* the span's word, */
 	uint64_t word;   /* and what it was: while it is that, the rest is right */
 	uint64_t base;   /* global pointer of block 0 */
-	uint64_t recip;
+	uint64_t recip; /* 0: the span has one block */
 	struct span_at at;
 };
 
@@ -94,21 +110,19 @@ struct kept_runs {
 struct lane {
 	struct lane_df *df;
 	uint64_t quiet; /* df->revoke while the fast paths may be used: `calm`, or no value it has */
-	uint64_t last_ptr; /* block allocated last, from last->word; */
-	uint64_t last_bit; /* 0: that word is not last->word any more */
-	struct current *last;
 	size_t limbo;   /* bytes from an alloc word to its limbo and remote words */
 	size_t remote;
 	uint64_t calm;  /* df->revoke as long as the lane is ours and nobody wants anything */
 	bool lost;      /* it is another's */
 	bool fence;     /* the kernel has no asymmetric barrier: entering pays for one */
 	int error;      /* of the last allocation that failed */
+	m64 full;       /* no bit of it is free: the word of no recent block */
 	m64 nothing[STATE_WORDS_MAX]; /* the first is the word of classes without a span */
 	m64 *entry;     /* where the block being allocated is written first: it is reserved; NULL: nowhere */
 	unsigned reserve_next; /* where an empty entry is looked for first */
-	uint16_t quick[QUICK_SIZE / 8 + 1]; /* where in `current` a small size's is, in bytes, by 8 bytes */
-	struct current current[CLASS_COUNT];
-	uint8_t near[NEAR_UNITS]; /* place that owns a unit: a guess by its low bits */
+	struct current *quick[QUICK_SIZE / 8 + 1]; /* a small size's, by 8 bytes */
+	struct current current[CLASS_COUNT + 1]; /* the last has nothing: what size 0 gets */
+	uint16_t near[NEAR_UNITS]; /* where in `owned`, by NEAR_STEP bytes, a unit's is: a guess by its low bits */
 	struct owned owned[LANE_OWNED];
 
 	struct heap *heap;
@@ -183,8 +197,9 @@ struct owned *place_get(struct lane *lane, unsigned class);
 void place_clear(struct lane *lane, struct owned *o);
 /* heap_span(), mapping what is not mapped yet. */
 int lane_find_span(struct lane *lane, uint64_t ref, struct span_at *ret);
-/* Claims the span of `at` into place `o`. Fails if somebody has it, or it is no longer what `at` says. */
-bool place_claim(struct lane *lane, struct owned *o, const struct span_at *at);
+/* Claims the span of `at` into place `o`. Fails if somebody has it, or its kind, class or length are not what `at`
+ * says; that gets the generation that it has. */
+bool place_claim(struct lane *lane, struct owned *o, struct span_at *at);
 
 /* Gives a span up: swap of the owner word, hint, then its place. */
 void owned_release(struct lane *lane, struct owned *o);
@@ -230,6 +245,13 @@ int lane_take_run(struct lane *lane, uint64_t units, uint64_t align, uint64_t *r
 /* A bit of an alloc word of an owned span, not the current one, was cleared. */
 void owned_freed(struct lane *lane, struct owned *o, m64 *word);
 
+static inline struct owned *owned_near(struct lane *lane, uint64_t ptr)
+{
+	uint64_t where = lane->near[(ptr >> UNIT_SHIFT) % NEAR_UNITS];
+
+	return (struct owned *)(void *)((char *)lane->owned + where * NEAR_STEP);
+}
+
 static inline unsigned place_of(const struct lane *lane, const struct owned *o)
 {
 	return (unsigned)(o - lane->owned);
@@ -255,26 +277,19 @@ static inline bool place_isset(const uint64_t *places, unsigned place)
 /* The free blocks of a current word that reads `word`. */
 static inline uint64_t current_free(const struct current *c, uint64_t word)
 {
-	return c->valid & ~word;
-}
-
-/* The block of one bit of the current word. */
-static inline uint64_t current_block(const struct current *c, uint64_t bit)
-{
-	return c->here + (unsigned)__builtin_ctzll(bit) * c->size;
+	return ~(word | c->none);
 }
 
 /* Makes `word` of `o` its class's current one; the one before is full. */
-static inline void current_set(struct lane *lane, struct owned *o, m64 *word)
+static inline void current_set(struct owned *o, m64 *word)
 {
 	struct current *c = o->current;
 
 	c->word = word;
-	c->valid = word == o->last ? o->last_valid : ~UINT64_C(0);
-	c->here = o->base + (uint64_t)(word - o->alloc) * 64 * o->size;
-	c->size = o->size;
+	c->none = word == o->last ? ~o->last_valid : 0;
+	c->here = o->base + (uint64_t)(word - o->alloc) * 64 * o->at.block_size;
+	c->size = o->at.block_size;
 	c->span = o;
-	lane->last_bit = 0;
 }
 
 /* Where a block of an owned span stands: its alloc word and bit. */
@@ -284,15 +299,23 @@ struct place {
 	uint64_t bit;
 };
 
-/* False: ptr is not the start of a block of the span. */
+/* False: ptr, in an owned span, is not the start of a block. */
 static inline bool find_place(const struct owned *o, uint64_t ptr, struct place *ret)
 {
-	uint64_t offset = ptr - o->base;
-	uint64_t index = (offset * o->recip) >> 40;
+	bool start;
+	uint64_t index = recip_index(o->recip, ptr - o->base, &start);
 
+	if (_unlikely(!start))
+		return false;
 	ret->word = &o->alloc[index / 64];
 	ret->bit = UINT64_C(1) << (index % 64);
-	return offset < o->bytes && index * o->size == offset;
+	return true;
+}
+
+/* What the word reads without the block. */
+static inline uint64_t place_rest(const struct place *p)
+{
+	return p->bits & ~p->bit;
 }
 
 /* The word of another map that belongs to an alloc word. */
@@ -307,7 +330,7 @@ static inline bool place_allocated(const struct lane *lane, struct place *p)
 	uint64_t freed = map_word(p->word, lane->remote) | map_word(p->word, lane->limbo);
 
 	p->bits = media_load64(p->word);
-	return (p->bits & ~freed) & p->bit;
+	return (p->bits & p->bit) && !(freed & p->bit);
 }
 
 /* Stores an alloc word without the bit of a block that is freed. */

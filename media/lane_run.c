@@ -123,7 +123,7 @@ int lane_free_run(struct lane *lane, const struct span_at *at)
 	if (at->block_size > lane->runs.bytes_max)
 		return -EAGAIN;
 	run.place = place_get(lane, CLASS_COUNT);
-	if (!place_claim(lane, run.place, at)) {
+	if (!place_claim(lane, run.place, &run.at)) {
 		place_clear(lane, run.place);
 		return -EAGAIN;
 	}

@@ -61,15 +61,26 @@ void lane_reset(struct lane *lane)
 	lane->closings = 0;
 	lane->runs.n = 0;
 	lane->runs.bytes = 0;
-	lane->last = &lane->current[0];
-	lane->last_bit = 0;
 	memset(lane->unused, 0xff, sizeof(lane->unused));
 	for (unsigned i = 0; i < LANE_OWNED; i++)
 		lane->owned[i].bytes = 0;
-	for (unsigned i = 0; i < CLASS_COUNT; i++) {
-		lane->current[i] = (struct current){ .word = lane->nothing };
-		memset(lane->class[i].places, 0, sizeof(lane->class[i].places));
+	for (unsigned i = 0; i < ARRAY_SIZE(lane->current); i++) {
+		struct current *c = &lane->current[i];
+
+		memset(c, 0, sizeof(*c));
+		c->word = lane->nothing;
+		c->none = UINT64_MAX;
 	}
+	for (unsigned i = 0; i < CLASS_COUNT; i++)
+		memset(lane->class[i].places, 0, sizeof(lane->class[i].places));
+}
+
+/* The fast paths are not to know blocks of `o` any more. */
+static void recents_forget(struct lane *lane, struct current *c, const struct owned *o)
+{
+	for (unsigned i = 0; i < c->top / sizeof(c->recent[0]); i++)
+		if (c->recent[i].ptr - o->base < o->bytes)
+			c->recent[i] = (struct recent){ .word = &lane->full };
 }
 
 static struct class_state *class_of_owned(struct lane *lane, const struct owned *o)
@@ -90,9 +101,9 @@ static void owned_unlink(struct lane *lane, struct owned *o)
 	if (c->span == o) {
 		c->span = NULL;
 		c->word = lane->nothing;
-		c->valid = 0;
-		lane->last_bit = 0;
+		c->none = UINT64_MAX;
 	}
+	recents_forget(lane, c, o);
 	c->room[place] = 0;
 	place_unset(class_of_owned(lane, o)->places, place);
 	lane->held -= owned_held(o);
@@ -176,7 +187,7 @@ void owned_release(struct lane *lane, struct owned *o)
 /* How much the lane would miss a span, were it given up for one of `class`. */
 static unsigned owned_worth(const struct lane *lane, const struct owned *o, unsigned class)
 {
-	bool current = o->current->span == o, room = o->current->room[place_of(lane, o)];
+	bool current = o->current->span == o, room = *o->room;
 
 	return (current ? 4u : 0u) | (room ? 2u : 0u) | (o->at.span.class == class);
 }
@@ -233,7 +244,7 @@ int lane_find_span(struct lane *lane, uint64_t ref, struct span_at *ret)
 	return r;
 }
 
-bool place_claim(struct lane *lane, struct owned *o, const struct span_at *at)
+bool place_claim(struct lane *lane, struct owned *o, struct span_at *at)
 {
 	unsigned place = place_of(lane, o);
 	struct span_at now;
@@ -248,8 +259,10 @@ bool place_claim(struct lane *lane, struct owned *o, const struct span_at *at)
 		media_store_release(&lane->df->owned[place], at->ref);
 	/* Retired and granted anew before the claim, it may be of another class now. */
 	if (heap_span(lane->heap, at->ref, &now) == 0 && now.span.kind == at->span.kind &&
-	    now.span.class == at->span.class && now.span.length == at->span.length)
+	    now.span.class == at->span.class && now.span.length == at->span.length) {
+		*at = now;
 		return true;
+	}
 	span_disown(lane->heap, at);
 	/* Whether it has room was judged by what it was. */
 	heap_hint(lane->heap, at);
@@ -259,12 +272,11 @@ bool place_claim(struct lane *lane, struct owned *o, const struct span_at *at)
 /* The guesses of free_quick() for the units of a span. */
 static void near_set(struct lane *lane, const struct owned *o)
 {
-	_Static_assert(LANE_OWNED <= 256, "a place fits into a byte");
-	uint64_t first = (o->base >> UNIT_SHIFT) % NEAR_UNITS;
-	uint64_t units = o->at.span.length, straight = MIN(units, NEAR_UNITS - first);
+	_Static_assert(sizeof(lane->owned) / NEAR_STEP <= UINT16_MAX, "lane.near");
+	uint16_t where = (uint16_t)(place_of(lane, o) * (sizeof(*o) / NEAR_STEP));
 
-	memset(&lane->near[first], (int)place_of(lane, o), straight);
-	memset(lane->near, (int)place_of(lane, o), units - straight);
+	for (uint64_t i = 0; i < o->at.span.length; i++)
+		lane->near[((o->base >> UNIT_SHIFT) + i) % NEAR_UNITS] = where;
 }
 
 static void owned_init(struct lane *lane, struct owned *o, const struct span_at *at)
@@ -277,9 +289,9 @@ static void owned_init(struct lane *lane, struct owned *o, const struct span_at 
 	o->last_valid = ~UINT64_C(0) >> (64 - rest);
 	o->base = lane_pool(lane) | (at->ref & REF_MASK) << UNIT_SHIFT;
 	o->bytes = at->blocks * at->block_size;
-	o->size = at->block_size;
 	o->recip = size_classes[at->span.class].recip;
 	o->current = &lane->current[at->span.class];
+	o->room = &o->current->room[place_of(lane, o)];
 	o->empty = false;
 	lane->held += owned_held(o);
 	place_set(class_of_owned(lane, o)->places, place_of(lane, o));
@@ -292,15 +304,15 @@ static bool owned_use(struct lane *lane, struct owned *o, m64 *from)
 	m64 *word = owned_scan(o, from);
 
 	if (!word) {
-		o->current->room[place_of(lane, o)] = 0;
+		*o->room = 0;
 		return false;
 	}
 	/* The other words of the span are found again by its mark. */
-	o->current->room[place_of(lane, o)] = 1;
+	*o->room = 1;
 	if (o->empty)
 		lane->empty -= owned_held(o);
 	o->empty = false;
-	current_set(lane, o, word);
+	current_set(o, word);
 	return true;
 }
 
@@ -353,7 +365,7 @@ static void owned_collect(struct lane *lane, struct owned *o)
 {
 	heap_unhint(&o->at);
 	if (span_collect(lane->heap, &o->at) > 0)
-		o->current->room[place_of(lane, o)] = 1;
+		*o->room = 1;
 }
 
 /* Collects an owned span that others freed into if that is worth it; whether it has room now. */
@@ -528,9 +540,9 @@ void owned_freed(struct lane *lane, struct owned *o, m64 *word)
 {
 	struct current *c = o->current;
 
-	c->room[place_of(lane, o)] = 1;
+	*o->room = 1;
 	if (current_free(c, media_load64(c->word)) == 0) {
-		current_set(lane, o, word);
+		current_set(o, word);
 		return;
 	}
 	if (c->span == o || media_load64(word) != 0 || !owned_is_empty(o))
@@ -539,6 +551,7 @@ void owned_freed(struct lane *lane, struct owned *o, m64 *word)
 		owned_release(lane, o);
 		return;
 	}
+	recents_forget(lane, c, o);
 	o->empty = true;
 	lane->empty += owned_held(o);
 }

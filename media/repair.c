@@ -149,9 +149,12 @@ static void keep_all(struct repair *r, uint64_t unit, uint64_t word)
 {
 	const struct state_layout *l = &r->heap->layout;
 	char *record = r->shelf->state + unit * l->stride;
+	struct state_tail_df *tail = state_tail(l, record);
 	struct span s = span_unpack(word);
 	uint32_t blocks = s.kind == SPAN_SMALL ? class_span_blocks(s.class, s.length, l->bits) : 1;
 
+	/* It claims to be a head until it is one: what a rotten owner word says is none the better. */
+	media_store64(&tail->owner, OWNER_NONE);
 	for (uint32_t w = 0; w < l->words; w++) {
 		uint64_t left = blocks > w * 64 ? blocks - w * 64 : 0;
 
@@ -160,19 +163,18 @@ static void keep_all(struct repair *r, uint64_t unit, uint64_t word)
 		media_store64(&state_limbo(l, record)[w], 0);
 		media_store64(&state_remote(l, record)[w], 0);
 	}
-	media_store64(&state_tail(l, record)->open, suspect_mark(r, s));
-	media_store64(&state_tail(l, record)->word, word);
-	media_store64(&state_tail(l, record)->seal, state_seal(word, unit));
+	media_store64(&tail->open, suspect_mark(r, s));
+	media_store64(&tail->word, word);
 	media_persist(r->heap->durability, record, l->stride);
 	/*
 	 * COMMIT: the record is the span's again.
-	 *   crash before: its copy of the word, or its owner, is not right yet: it is made anew again.
+	 *   crash before: its copy of the word is not sealed: it is made anew again.
 	 *   crash after:  all blocks are allocated.
-	 *   ordering:     release; the bits come before it.
+	 *   ordering:     release; owner and bits come before it.
 	 *   durable:      drained before the table's word is written.
 	 */
-	media_store_release(&state_tail(l, record)->owner, OWNER_NONE);
-	media_persist(r->heap->durability, &state_tail(l, record)->owner, sizeof(m64));
+	media_store_release(&tail->seal, state_seal(word, unit));
+	media_persist(r->heap->durability, &tail->seal, sizeof(m64));
 }
 
 /* Whether a state record, of which no word is known, claims to be a head's. */

@@ -43,7 +43,7 @@ struct stripe {
 } __attribute__((__aligned__(MEDIA_LINE)));
 
 struct reservations {
-	uint32_t count; /* atomic */
+	uint64_t word; /* atomic: the tag, and RESERVATION for each there is */
 	struct stripe stripe[STRIPES];
 };
 
@@ -55,7 +55,7 @@ int reservations_new(struct reservations **ret)
 
 	if (!res)
 		return -ENOMEM;
-	res->count = 0;
+	res->word = 0;
 	for (unsigned i = 0; i < STRIPES; i++) {
 		pthread_mutex_init(&res->stripe[i].lock, NULL);
 		LIST_INIT(&res->stripe[i].list);
@@ -80,9 +80,15 @@ void reservations_free(struct reservations *res)
 	free(res);
 }
 
-const uint32_t *reservations_count(const struct reservations *res)
+void reservations_set_tag(struct reservations *res, uint64_t tag)
 {
-	return &res->count;
+	/* ordering: relaxed; no other thread has the table yet. */
+	__atomic_store_n(&res->word, tag, __ATOMIC_RELAXED);
+}
+
+const uint64_t *reservations_word(const struct reservations *res)
+{
+	return &res->word;
 }
 
 static struct stripe *stripe_of(struct reservations *res, uint64_t ptr)
@@ -109,7 +115,7 @@ static void table_add(struct reservations *res, struct reservation *r)
 	LIST_INSERT_HEAD(&stripe->list, r, link);
 	pthread_mutex_unlock(&stripe->lock);
 	/* ordering: relaxed; who frees the block got its pointer from us, by what orders this, too. */
-	__atomic_fetch_add(&res->count, 1, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&res->word, RESERVATION, __ATOMIC_RELAXED);
 }
 
 bool reservations_have(struct reservations *res, uint64_t ptr)
@@ -160,7 +166,7 @@ void reservation_drop(struct reservations *res, struct reservation *r)
 	LIST_REMOVE(r, link);
 	pthread_mutex_unlock(&stripe->lock);
 	/* ordering: relaxed; as in table_add(). */
-	__atomic_fetch_sub(&res->count, 1, __ATOMIC_RELAXED);
+	__atomic_fetch_sub(&res->word, RESERVATION, __ATOMIC_RELAXED);
 	free(r);
 }
 

@@ -26,8 +26,15 @@ struct reservation;
 int reservations_new(struct reservations **ret);
 /* Forgets them; what they are on media is the settler's. */
 void reservations_free(struct reservations *res);
-/* How many there are; atomic. While it is zero, no block need be looked up before it is freed. */
-const uint32_t *reservations_count(const struct reservations *res);
+
+/* What each reservation adds to the word below; tags are less. 2^28 are more than all lanes of a heap can have. */
+#define RESERVATION (UINT64_C(1) << 36)
+
+/* Before anything is reserved. */
+void reservations_set_tag(struct reservations *res, uint64_t tag);
+/* A word, atomic, that reads `tag` while nothing is reserved: then no block need be looked up before it is freed,
+ * which the fast path learns by comparing what it compares anyway. */
+const uint64_t *reservations_word(const struct reservations *res);
 
 /*
  * Whether the block is reserved: it must not be freed. A thread that may be interrupted by a signal handler

@@ -20,9 +20,9 @@
 #include "tests/crash/ledger.h"
 #include "tests/unit/heap_fixture.h"
 
-#define UNITS 96u
+#define UNITS 200u
 #define BLOCKS 400u
-#define LARGE (40u << 10)
+#define LARGE (200u << 10)
 
 static struct fixture f;
 static uint64_t held[BLOCKS];
@@ -123,7 +123,7 @@ static void fill(enum durability durability)
 	for (unsigned i = 0; i < 100; i++) {
 		hold(lane, 16 + i * 37 % 3000);
 		hold(dead, 24);
-		if (i % 10 == 0)
+		if (i % 25 == 0)
 			hold(lane, LARGE);
 	}
 	/* Holes, and runs between spans. */
@@ -219,6 +219,17 @@ static void rot_limbo(uint64_t unit)
 	flip(record(unit) + f.heap.layout.limbo, 128, 0xff);
 }
 
+static void rot_limbo_large(uint64_t unit)
+{
+	for (unit = 0; unit < UNITS; unit++)
+		if (span_unpack(media_load64(word(unit))).kind == SPAN_LARGE) {
+			flip(record(unit), 1, 1);
+			flip(record(unit) + f.heap.layout.limbo, 1, 1);
+			return;
+		}
+	ck_abort_msg("there is no large block");
+}
+
 static void rot_interior_owner(uint64_t unit)
 {
 	uint64_t u = UNITS - 2;
@@ -249,6 +260,7 @@ static const struct rot {
 	{ "zeroed record", rot_record_zero, false },
 	{ "page of records", rot_page_flip, false },
 	{ "limbo without alloc", rot_limbo, false },
+	{ "limbo without alloc, large", rot_limbo_large, false },
 	{ "owner of no head", rot_interior_owner, false },
 	{ "word and record", rot_both, false },
 };

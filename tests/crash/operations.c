@@ -13,6 +13,7 @@
 
 #include "common/macro.h"
 #include "libclient/call.h"
+#include "tests/crash/op_repair.h"
 #include "tests/crash/leavings.h"
 
 #define SMALL (256u << 10)  /* a heap, a region */
@@ -698,6 +699,8 @@ const struct operation operations[N_OPERATIONS] = {
 	{ .name = "sparse heap trimmed",
 	  .prepare = prepare_sparse, .enter = enter_spent_sparse, .act = act_trim,
 	  .done = done_always },
+	{ .name = "heap repaired",
+	  .prepare = repair_prepare, .act = repair_act, .done = repair_done },
 	{ .name = "client settled",
 	  .prepare = prepare_roomy, .enter = enter_holding, .done = done_settle, .power = true },
 	{ .name = "client's publish settled",

@@ -6,6 +6,6 @@
 
 #include "tests/crash/arena.h"
 
-#define N_OPERATIONS 32
+#define N_OPERATIONS 33
 
 extern const struct operation operations[N_OPERATIONS];

@@ -200,6 +200,154 @@ START_TEST(unclean_start_offline)
 }
 END_TEST
 
+/* By priority */
+
+static nvmm_pool_id *ranked; /* shared; by the order of creation; the last: it is done */
+
+static void rank_client(void *arg)
+{
+	static const uint32_t priorities[] = { 1, 200, 0, 7 };
+	struct nvmm *nvmm = harness_connect(&h);
+
+	(void)arg;
+	for (unsigned i = 0; i < 4; i++) {
+		struct nvmm_pool_options options = { .size = sizeof(options),
+						     .priority = priorities[i] };
+
+		must(nvmm_heap_create(nvmm, &ranked[i], (4 + i) * MIB, &options) == 0, "create");
+		must(nvmm_alloc(harness_open(nvmm, ranked[i]), 64), "alloc");
+	}
+	ranked[4] = 1;
+	for (;;)
+		pause();
+}
+
+static bool rank_ready(void *arg)
+{
+	(void)arg;
+	return ((volatile nvmm_pool_id *)ranked)[4] == 1;
+}
+
+static bool all_recovered(void *arg)
+{
+	(void)arg;
+	return harness_logged(&h, "4 heaps of") && harness_logged(&h, "bytes were recovered in");
+}
+
+/* Pools in the order in which the log says that they were recovered. */
+static unsigned recovered_order(unsigned order[4])
+{
+	FILE *f = fopen(h.log, "re");
+	char line[512];
+	unsigned n = 0;
+
+	ck_assert_ptr_nonnull(f);
+	while (n < 4 && fgets(line, sizeof(line), f)) {
+		const char *at = strstr(line, "pool ");
+
+		if (at && strstr(at, "is recovered") && sscanf(at, "pool %u", &order[n]) == 1)
+			n++;
+	}
+	fclose(f);
+	return n;
+}
+
+START_TEST(unclean_start_by_priority)
+{
+	struct harness_options options = { .limits = "  clients: 100\nrecovery:\n  parallel: 1\n" };
+	static const unsigned want[] = { 1, 3, 0, 2 };
+	unsigned order[4];
+	pid_t pid;
+
+	harness_init(&h, &options);
+	harness_start(&h);
+	ranked = harness_shared(5 * sizeof(*ranked));
+	pid = harness_fork(rank_client, NULL);
+	harness_until(rank_ready, NULL, 20000);
+	harness_signal(&h, SIGKILL);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	harness_start(&h);
+	harness_until(all_recovered, NULL, 20000);
+	ck_assert_uint_eq(recovered_order(order), 4);
+	for (unsigned i = 0; i < 4; i++)
+		ck_assert_uint_eq(order[i], ranked[want[i]]);
+	harness_stop(&h);
+}
+END_TEST
+
+static void recover_on(void *arg)
+{
+	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_heap *heap = harness_open(nvmm, *(nvmm_pool_id *)arg);
+
+	for (unsigned i = 0; i < 20000; i++)
+		must(nvmm_alloc(heap, 900), "alloc");
+	ranked[4] = 1;
+	while (nvmm_heap_recover(heap, NVMM_RECOVER_ONLINE, NULL, NULL) == 0)
+		;
+	_exit(0);
+}
+
+/* A heap is destroyed by force while it is recovered beside its user: the next one has its turn. */
+START_TEST(destroyed_meanwhile)
+{
+	struct harness_options options = { .limits = "  clients: 100\nrecovery:\n  parallel: 1\n" };
+	nvmm_pool_id gone = 0, stays;
+	struct nvmm *nvmm;
+	char number[16];
+	pid_t pid;
+
+	harness_init(&h, &options);
+	harness_start(&h);
+	ranked = harness_shared(5 * sizeof(*ranked));
+	nvmm = harness_connect(&h);
+	harness_heap(nvmm, &stays, 4 * MIB, "stays", 0);
+	for (unsigned i = 0; i < 6; i++) {
+		gone = 0;
+		ck_assert_int_eq(nvmm_heap_create(nvmm, &gone, 64 * MIB, NULL), 0);
+		ranked[4] = 0;
+		pid = harness_fork(recover_on, &gone);
+		harness_until(rank_ready, NULL, 20000);
+		harness_sleep_ms(3 * i);
+		snprintf(number, sizeof(number), "%u", gone);
+		ck_assert_int_eq(ctl("pool", "destroy", "--force", number), 0);
+		harness_join(pid);
+		ck_assert_int_eq(ctl("recover", "stays", NULL, NULL), 0);
+	}
+	nvmm_disconnect(nvmm);
+	harness_stop(&h);
+}
+END_TEST
+
+/* One of many is damaged: the others are recovered, and it is among them in the list. */
+START_TEST(all_but_one)
+{
+	const char *const argv[] = { "ctl/nvmmctl", "recover", "--all", NULL };
+	char path[300], out[65536], *at = out;
+	struct nvmm *nvmm;
+	nvmm_pool_id id[3];
+	unsigned done = 0;
+
+	harness_init(&h, NULL);
+	harness_start(&h);
+	nvmm = harness_connect(&h);
+	for (unsigned i = 0; i < 3; i++)
+		harness_heap(nvmm, &id[i], 4 * MIB, NULL, 0);
+	nvmm_disconnect(nvmm);
+	harness_stop(&h);
+	snprintf(path, sizeof(path), "%s/pool-%u/table-0.1", h.base, id[1]);
+	ck_assert_int_eq(truncate(path, 4096), 0);
+	harness_start(&h);
+	ck_assert_int_eq(harness_command(&h, out, sizeof(out), argv), 5);
+	ck_assert_msg(strstr(out, "refused") != NULL, "%s", out);
+	for (; (at = strstr(at, "done")); at++)
+		done++;
+	ck_assert_msg(done == 2, "%s", out);
+	harness_stop(&h);
+}
+END_TEST
+
 /* Rot */
 
 /* Stands for where the state records begin. */
@@ -362,6 +510,9 @@ int main(void)
 	tcase_add_test(tcase, unclean_start);
 	tcase_add_test(tcase, unclean_start_manual);
 	tcase_add_test(tcase, unclean_start_offline);
+	tcase_add_test(tcase, unclean_start_by_priority);
+	tcase_add_test(tcase, all_but_one);
+	tcase_add_test(tcase, destroyed_meanwhile);
 	tcase = harness_case(suite, "rot", 60);
 	tcase_add_loop_test(tcase, rot, 0, sizeof(rots) / sizeof(rots[0]));
 	tcase_add_loop_test(tcase, rotten_record, 0, 4);

@@ -145,7 +145,7 @@ static void run_owned_by_none(struct scene *s)
 
 static void current_of_nothing(struct scene *s)
 {
-	s->lane->current[7].valid = 1;
+	s->lane->current[7].none = 1;
 }
 
 static void current_of_another_span(struct scene *s)
@@ -155,7 +155,50 @@ static void current_of_another_span(struct scene *s)
 
 static void current_wrong_bits(struct scene *s)
 {
-	s->small->current->valid >>= 1;
+	s->small->current->none ^= UINT64_C(1) << 63;
+}
+
+static void recents_without_top(struct scene *s)
+{
+	s->small->current->top = 1;
+}
+
+/* The scene's first block, as if it had been freed. */
+static struct recent *recent_first(struct scene *s)
+{
+	struct recent *r = &s->small->current->recent[0];
+
+	s->small->current->top = sizeof(*r);
+	*r = (struct recent){ .ptr = s->small->base, .word = s->small->alloc, .bit = 1 };
+	return r;
+}
+
+static void recent_nowhere(struct scene *s)
+{
+	recent_first(s)->ptr = 0;
+}
+
+static void recent_misplaced(struct scene *s)
+{
+	recent_first(s)->bit = 2;
+}
+
+static void recent_between_blocks(struct scene *s)
+{
+	recent_first(s)->ptr += 8;
+}
+
+static void recent_of_another_class(struct scene *s)
+{
+	s->lane->current[5].recent[0] = *recent_first(s);
+	s->lane->current[5].top = sizeof(struct recent);
+}
+
+static void recent_of_an_empty_span(struct scene *s)
+{
+	recent_first(s);
+	s->small->empty = true;
+	s->lane->empty += UNIT_SIZE * s->small->at.span.length;
 }
 
 static void room_forgotten(struct scene *s)
@@ -237,7 +280,13 @@ static const struct {
 	{ run_owned_by_none, "an owned span's owner word names somebody else" },
 	{ current_of_nothing, "a class without a current span has a current word" },
 	{ current_of_another_span, "a class's current word is not of its current span" },
-	{ current_wrong_bits, "a current word's valid bits are not those of its blocks" },
+	{ current_wrong_bits, "a current word's bits without a block are others" },
+	{ recents_without_top, "the stack of a class's recent blocks ends between them" },
+	{ recent_nowhere, "a recent block has no place" },
+	{ recent_misplaced, "a recent block has another's place" },
+	{ recent_between_blocks, "a recent block is of a span that is not the class's" },
+	{ recent_of_another_class, "a recent block is of a span that is not the class's" },
+	{ recent_of_an_empty_span, "a recent block is of a span that is not the class's" },
 	{ room_forgotten, "a word with a free block is neither current nor marked to have room" },
 	{ unused_in_use, "an unused place has a span" },
 	{ unused_has_entry, "an unused place has a span" },

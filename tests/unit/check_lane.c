@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "media/lane_private.h"
 #include "tests/unit/heap_fixture.h"
 
 static struct fixture fix;
@@ -28,6 +29,25 @@ static uint64_t must_alloc(struct lane *lane, size_t size)
 
 	ck_assert_msg(ptr != 0, "alloc of %zu: %d", size, lane_error(lane));
 	return ptr;
+}
+
+static int ptr_order(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* As a reservation is allocated, but that it is not remembered. */
+static int lane_alloc_slow(struct lane *lane, size_t size, uint64_t *ret)
+{
+	int r = lane_enter(lane);
+
+	if (r < 0)
+		return r;
+	r = lane_alloc_entered(lane, size, ret);
+	lane_leave(lane);
+	return r;
 }
 
 START_TEST(all_sizes)
@@ -238,6 +258,63 @@ START_TEST(what_was_freed_is_given_next)
 	ck_assert_uint_eq(lane_alloc(lane, 64), 0);
 	fixture_check(&fix);
 	free(ptrs);
+	lane_free(lane);
+}
+END_TEST
+
+/* Of many that were freed the class remembers some; none is lost, none given twice, whatever was freed or given in
+ * other ways between. */
+START_TEST(recent_blocks_are_hints)
+{
+	struct lane *lane = fixture_lane(&fix, 1);
+	uint64_t a[200], b[200];
+
+	for (size_t i = 0; i < 200; i++)
+		a[i] = must_alloc(lane, 64);
+	for (size_t i = 0; i < 10; i++)
+		ck_assert_int_eq(lane_dealloc(lane, a[i]), 0);
+	for (size_t i = 10; i-- > 0;)
+		ck_assert_uint_eq(must_alloc(lane, 64), a[i]);
+	for (size_t i = 0; i < 200; i += 2)
+		ck_assert_int_eq(lane_dealloc(lane, a[i]), 0);
+	for (size_t i = 0; i < 200; i += 2)
+		ck_assert_int_eq(lane_dealloc(lane, a[i]), -EALREADY);
+	/* Not by the fast path: from the current word. */
+	for (size_t i = 0; i < 50; i++)
+		ck_assert_int_eq(lane_alloc_slow(lane, 64, &b[i]), 0);
+	for (size_t i = 50; i < 100; i++)
+		b[i] = must_alloc(lane, 64);
+	qsort(b, 100, sizeof(*b), ptr_order);
+	for (size_t i = 1; i < 100; i++)
+		ck_assert_uint_ne(b[i - 1], b[i]);
+	fixture_expect_used(&fix, 200 * 64);
+	lane_free(lane);
+}
+END_TEST
+
+/* A span that is given up is not allocated from any more, though blocks of it were freed last. */
+START_TEST(recent_blocks_of_a_released_span)
+{
+	struct lane *lane = fixture_lane(&fix, 1), *other = fixture_lane(&fix, 2);
+	uint64_t a[1000], n = 0;
+
+	for (size_t i = 0; i < 1000; i++)
+		a[i] = must_alloc(lane, 64);
+	for (size_t i = 0; i < 1000; i += 3)
+		ck_assert_int_eq(lane_dealloc(lane, a[i]), 0);
+	lane_release(lane);
+	/* All is another's now. */
+	for (size_t i = 0; i < 334; i++)
+		must_alloc(other, 64);
+	for (size_t i = 0; i < 100; i++) {
+		uint64_t ptr = must_alloc(lane, 64);
+
+		for (size_t k = 0; k < 1000; k++)
+			n += a[k] == ptr;
+	}
+	ck_assert_uint_eq(n, 0);
+	fixture_check(&fix);
+	lane_free(other);
 	lane_free(lane);
 }
 END_TEST
@@ -527,6 +604,8 @@ int main(void)
 	tcase_add_test(t, freed_by_another);
 	tcase_add_test(t, units_change_their_class);
 	tcase_add_test(t, what_was_freed_is_given_next);
+	tcase_add_test(t, recent_blocks_are_hints);
+	tcase_add_test(t, recent_blocks_of_a_released_span);
 	tcase_add_test(t, death_gives_spans_back);
 	tcase_add_test(t, a_run_is_as_long_as_asked);
 	tcase_add_test(t, large_blocks_are_kept);

@@ -207,6 +207,27 @@ START_TEST(who_lives_is_not_dying)
 }
 END_TEST
 
+/* Without a descriptor to look at it, it is not taken for one that lives. */
+START_TEST(dying_if_it_cannot_be_seen)
+{
+	struct rlimit before, none;
+
+	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
+	none = before;
+	none.rlim_cur = (rlim_t)dup(STDOUT_FILENO);
+	close((int)none.rlim_cur);
+	for (unsigned spare = 0; spare < 3; spare++, none.rlim_cur++) {
+		bool dying;
+
+		ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+		dying = process_dying(getpid());
+		ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
+		ck_assert_msg(dying, "with %u descriptors", spare);
+	}
+	ck_assert(!process_dying(getpid()));
+}
+END_TEST
+
 /* The number is another's now: told by the start time. */
 START_TEST(other_start_is_other_process)
 {
@@ -270,6 +291,7 @@ int main(void)
 	tcase_add_test(tc, death_is_seen);
 	tcase_add_loop_test(tc, dying_when_its_locks_are_given, 0, N_HOW);
 	tcase_add_test(tc, who_lives_is_not_dying);
+	tcase_add_test(tc, dying_if_it_cannot_be_seen);
 	tcase_add_test(tc, other_start_is_other_process);
 	tcase_add_test(tc, start_time_of_odd_names);
 	tcase_add_test(tc, many_groups);

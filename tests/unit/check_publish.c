@@ -144,10 +144,10 @@ START_TEST(one_of_each)
 	size_t bad;
 
 	ck_assert_uint_eq(entries(3), 1);
-	ck_assert_uint_eq(*reservations_count(res), 1);
+	ck_assert_uint_eq(*reservations_word(res), RESERVATION);
 	ck_assert_int_eq(publish(actions, 4, &bad), 0);
 	ck_assert_uint_eq(entries(3), 0);
-	ck_assert_uint_eq(*reservations_count(res), 0);
+	ck_assert_uint_eq(*reservations_word(res), 0);
 	ck_assert_uint_eq(word(root), new);
 	ck_assert_uint_eq(word(root + 8), 42);
 	expect_limbo(64);
