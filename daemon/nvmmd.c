@@ -141,6 +141,40 @@ static bool probe_pmem(int base_fd)
 
 /* Media */
 
+/* Whether a node file that is refused is rotten, and not another release's. */
+static bool is_rotten(struct nvmmd *nvmmd, const char *name)
+{
+	struct file_header_df header = { .magic = { 0 } };
+	const char *why;
+	int fd, r;
+
+	r = file_open(&fd, nvmmd->base_fd, name, O_RDONLY);
+	if (r < 0)
+		return false;
+	if (pread(fd, &header, sizeof(header), 0) < 0)
+		r = -errno;
+	close(fd);
+	return r == 0 && (!file_header_whole(&header) ||
+			  file_header_check(&header, FILE_MAGIC_NODE, 0, 0, 0, &why) == 0);
+}
+
+/* All that a node file has can be done without but for the clean mark: without it heaps are looked at. */
+static int renew_node_file(struct nvmmd *nvmmd, uint16_t node, const char **why)
+{
+	char name[32], aside[48];
+	int r;
+
+	snprintf(name, sizeof(name), "node-%u", node);
+	if (!is_rotten(nvmmd, name))
+		return -EUCLEAN;
+	snprintf(aside, sizeof(aside), "%s.damaged", name);
+	log_error("%s/%s: %s: it is put aside as %s, and heaps are recovered as after an unclean stop",
+		  nvmmd->config.shelves.base, name, *why, aside);
+	file_remove(nvmmd->base_fd, aside);
+	r = file_rename(nvmmd->base_fd, name, aside);
+	return r < 0 ? r : node_file_new(&nvmmd->node_file, &nvmmd->node, nvmmd->base_fd, node, why);
+}
+
 static int open_node_file(struct nvmmd *nvmmd)
 {
 	uint16_t node = (uint16_t)nvmmd->config.node.id;
@@ -148,12 +182,15 @@ static int open_node_file(struct nvmmd *nvmmd)
 	int r;
 
 	r = node_file_new(&nvmmd->node_file, &nvmmd->node, nvmmd->base_fd, node, &why);
+	if (r == -EUCLEAN)
+		r = renew_node_file(nvmmd, node, &why);
 	if (r < 0) {
 		log_error("%s/node-%u: %s", nvmmd->config.shelves.base, node,
 			  r == -EUCLEAN ? why : strerror(-r));
 		return r;
 	}
-	nvmmd->clean_start = nvmmd->node.clean || nvmmd->node.starts == 0;
+	/* A base without a node file is new, and has no heaps; or the file was lost. */
+	nvmmd->clean_start = nvmmd->node.clean;
 	nvmmd->node.node = node;
 	nvmmd->node.clean = false;
 	nvmmd->node.starts++;
@@ -170,6 +207,7 @@ static int open_node_file(struct nvmmd *nvmmd)
 
 static int open_media(struct nvmmd *nvmmd)
 {
+	struct pools_usage usage;
 	const char *why = "";
 	int r;
 
@@ -182,7 +220,7 @@ static int open_media(struct nvmmd *nvmmd)
 			  r == -EUCLEAN ? why : strerror(-r));
 		return r;
 	}
-	if (!nvmmd->clean_start)
+	if (!nvmmd->clean_start && nvmmd->node.starts > 1)
 		log_info("the daemon before this one was not stopped in order");
 	nvmmd->base_is_pmem = probe_pmem(nvmmd->base_fd);
 	if (nvmmd->config.durability == DURABILITY_CHOICE_POWER && !nvmmd->base_is_pmem)
@@ -190,7 +228,10 @@ static int open_media(struct nvmmd *nvmmd)
 			"durability is 'power', but %s is no persistent memory: pools can only be "
 			"created with durability 'process'",
 			nvmmd->config.shelves.base);
-	return recover_pools(nvmmd);
+	r = recover_pools(nvmmd);
+	pools_usage(&usage, &nvmmd->pools, 0);
+	nvmmd->clean_start |= nvmmd->node.starts == 1 && usage.pools == 0; /* a new base */
+	return r;
 }
 
 /* Loop */

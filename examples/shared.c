@@ -47,6 +47,8 @@ static int open_root(struct shared *s, size_t size)
 		block = nvmm_zalloc(s->heap, size);
 		if (block == NVMM_NULL)
 			return -errno;
+		/* Durable before it can be found; what is put into it later is published. */
+		nvmm_persist(nvmm_local(s->nvmm, block), size);
 		s->at = block;
 		r = nvmm_root_cas(s->heap, ROOT, &expected, block);
 		if (r == -EAGAIN) {

@@ -395,6 +395,46 @@ START_TEST(every_step)
 }
 END_TEST
 
+static void fill_up(const char *name)
+{
+	uint64_t size = UINT64_C(1) << 30;
+	int fd = openat(base_fd, name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+	ck_assert_int_ge(fd, 0);
+	for (; size >= MEDIA_PAGE; size /= 2)
+		while (posix_fallocate(fd, lseek(fd, 0, SEEK_END), (off_t)size) == 0)
+			;
+	close(fd);
+}
+
+/* The base is full: what is missing cannot be made, and can when there is room again. */
+START_TEST(no_space)
+{
+	static struct check_report report;
+	const struct row row = { .sort = HEAP };
+	uint64_t size;
+	int dir;
+
+	base_fd = tempdir_small(4 << 20);
+	if (base_fd < 0)
+		return;
+	make_pool(HEAP);
+	dir = open_pool("good");
+	ck_assert_int_eq(unlinkat(dir, "state-0", 0), 0);
+	ck_assert_int_eq(unlinkat(dir, "meta.1", 0), 0);
+	fill_up("full");
+	ck_assert_int_eq(mend(dir, &row, &report, &size), -ENOSPC);
+	ck_assert_int_eq(mend(dir, &row, &report, &size), -ENOSPC);
+	ck_assert_int_eq(unlinkat(base_fd, "full", 0), 0);
+	ck_assert_int_eq(mend(dir, &row, &report, &size), 0);
+	ck_assert_uint_eq(size, LIMIT + SECOND);
+	ck_assert(names(&report, "state-0") && names(&report, "meta.1"));
+	ck_assert_int_eq(mend(dir, &row, &report, &size), 0);
+	ck_assert_uint_eq(report.violations, 0);
+	close(dir);
+}
+END_TEST
+
 /* What a pool is that the registry does not know, by its files. */
 START_TEST(identified)
 {
@@ -425,6 +465,7 @@ int main(void)
 
 	tcase_set_timeout(t, ledger_whole() ? 3600 : 120);
 	tcase_add_loop_test(t, every_step, 0, (int)ARRAY_SIZE(rows));
+	tcase_add_test(t, no_space);
 	tcase_add_loop_test(t, identified, 0, 4);
 	suite_add_tcase(s, t);
 	return tempdir_run_suite(s);

@@ -419,11 +419,87 @@ START_TEST(rot)
 }
 END_TEST
 
+/* The file of the daemon itself: it can be done without. */
+
+static const struct row node_rows[] = {
+	{ FLIP, 0, 64, 0 }, { BIT, 40, 1, 0 }, { ZERO, 0, 4096, 0 }, { FLIP, 4096, 8, 0 }, { BIT, 4096 + 20, 248, 0 },
+	{ CUT, 0, 0, 0 }, { CUT, 100, 0, 0 }, { CUT, 4100, 0, 0 }, { GONE, 0, 0, 0 },
+};
+
+static void spoil_base(const char *file, const struct row *row)
+{
+	char path[300];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s", h.base, file);
+	if (row->damage == GONE) {
+		ck_assert_int_eq(unlink(path), 0);
+		return;
+	}
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	ck_assert_int_ge(fd, 0);
+	if (row->damage == CUT)
+		ck_assert_int_eq(ftruncate(fd, row->at), 0);
+	else
+		spoil_bytes(fd, row);
+	close(fd);
+}
+
+/* One heap that was in use when all were killed. */
+static void prepare_one(void)
+{
+	static const struct group none = { .file = "none" };
+
+	now = &none;
+	prepare(true);
+}
+
+START_TEST(node_file)
+{
+	prepare_one();
+	spoil_base("node-1", &node_rows[_i]);
+	harness_start(&h);
+	ck_assert(harness_logged(&h, "1 heaps of"));
+	ck_assert(node_rows[_i].damage == GONE || harness_logged(&h, "node-1.damaged"));
+	expect_neighbour();
+	expect_kept(&victims[ROWS], 0);
+	harness_stop(&h);
+	harness_start(&h);
+	expect_neighbour();
+	harness_stop(&h);
+}
+END_TEST
+
+/* A registry that is refused, moved away: every pool is there by its files. */
+START_TEST(registry_anew)
+{
+	const struct row header = { FLIP, 0, 64, 0 };
+	char path[300], aside[300], out[4096];
+	int status;
+
+	prepare_one();
+	spoil_base(REGISTRY, &header);
+	ck_assert_int_eq(ctl(out, sizeof(out), "check", "--base", h.base, NULL), 5);
+	harness_spawn(&h);
+	status = harness_wait_daemon(&h);
+	ck_assert(WIFEXITED(status) && WEXITSTATUS(status) != 0);
+	snprintf(path, sizeof(path), "%s/registry", h.base);
+	snprintf(aside, sizeof(aside), "%s/old", h.dir);
+	ck_assert_int_eq(rename(path, aside), 0);
+	harness_start(&h);
+	expect_report(&victims[ROWS], REGISTRY, &header, 0);
+	expect_repair(&victims[ROWS], &header, 0);
+	harness_stop(&h);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("rot");
 	TCase *tcase = harness_case(suite, "pools", 120);
 
 	tcase_add_loop_test(tcase, rot, 0, 2 * (int)ARRAY_SIZE(groups));
+	tcase_add_loop_test(tcase, node_file, 0, (int)ARRAY_SIZE(node_rows));
+	tcase_add_test(tcase, registry_anew);
 	return harness_run(suite);
 }
