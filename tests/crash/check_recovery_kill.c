@@ -29,7 +29,11 @@
 #define BLOCKS 300u
 #define MIB (UINT64_C(1) << 20)
 
+#ifdef __SANITIZE_ADDRESS__ /* it is for what recovery does, not for when it is cut short */
+#define DEATHS 15u
+#else
 #define DEATHS 100u
+#endif
 #define DEATHS_A_ROUND 10u
 #define ATTEMPTS (2 * DEATHS)
 
