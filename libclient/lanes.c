@@ -270,7 +270,15 @@ static int holdings_room(void)
 
 static struct lane *cache_put(uint64_t id, struct lane *lane)
 {
-	lane_cache[id % LANE_CACHE] = (struct lane_ref){ .id = id, .lane = lane };
+	struct lane_ref *c = &lane_cache[id % LANE_CACHE];
+
+	c->id = 0;
+	/* ordering: the compiler's; a signal handler finds no heap's id beside another's lane. */
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	c->lane = lane;
+	/* ordering: the compiler's; as above. */
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	c->id = id;
 	return lane;
 }
 

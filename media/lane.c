@@ -170,6 +170,9 @@ int lane_entered(struct lane *lane)
 
 	if (r < 0)
 		lane_leave(lane);
+	/* The fast paths store `busy` before they look: another's mark would vanish, or stay for ever. */
+	if (r == -ESTALE)
+		lane->df = &lane->nowhere;
 	return r;
 }
 

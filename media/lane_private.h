@@ -108,7 +108,7 @@ struct kept_runs {
 };
 
 struct lane {
-	struct lane_df *df;
+	struct lane_df *df; /* on media; `nowhere` once the lane is lost */
 	uint64_t quiet; /* df->revoke while the fast paths may be used: `calm`, or no value it has */
 	size_t limbo;   /* bytes from an alloc word to its limbo and remote words */
 	size_t remote;
@@ -140,6 +140,7 @@ struct lane {
 	struct kept_runs runs;
 	struct foreign foreign[FOREIGN_UNITS];
 	struct class_state class[CLASS_COUNT];
+	struct lane_df nowhere; /* zero but for `busy`: what is entered instead of another's lane */
 
 	/* What is behind is not initialised. */
 	uint64_t spare[CLASS_COUNT][SPARES_MAX]; /* stacks */

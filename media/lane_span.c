@@ -247,7 +247,7 @@ int lane_find_span(struct lane *lane, uint64_t ref, struct span_at *ret)
 bool place_claim(struct lane *lane, struct owned *o, struct span_at *at)
 {
 	unsigned place = place_of(lane, o);
-	struct span_at now;
+	struct span_at now = *at;
 
 	/* ordering: release, and the claim is a full barrier: the settler of a lane whose claim
 	 * succeeded finds the entry. */
@@ -263,9 +263,10 @@ bool place_claim(struct lane *lane, struct owned *o, struct span_at *at)
 		*at = now;
 		return true;
 	}
-	span_disown(lane->heap, at);
-	/* Whether it has room was judged by what it was. */
-	heap_hint(lane->heap, at);
+	/* Nothing of it was changed: its mark is another's to close, who knows how many words it has. */
+	span_release(lane->heap, &now);
+	/* If it could not be read, room was judged by what it was. */
+	heap_hint(lane->heap, &now);
 	return false;
 }
 

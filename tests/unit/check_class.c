@@ -36,15 +36,25 @@ START_TEST(classes_are_close)
 }
 END_TEST
 
+/* Of every class and every byte of the longest span: which block it lies in, and whether that begins there. */
 START_TEST(index_is_exact)
 {
-	for (unsigned c = 0; c < CLASS_COUNT; c++)
-		for (uint64_t offset = 0; offset < 64 * UNIT_SIZE; offset += 1 + offset / 4096)
-			ck_assert_uint_eq(class_index(c, offset), offset / size_classes[c].size);
-	for (unsigned c = 0; c < CLASS_COUNT; c++)
-		for (uint64_t end = size_classes[c].size; end <= 64 * UNIT_SIZE;
-		     end += size_classes[c].size)
-			ck_assert_uint_eq(class_index(c, end - 1) + 1, class_index(c, end));
+	for (unsigned c = 0; c < CLASS_COUNT; c++) {
+		uint64_t size = size_classes[c].size, index = 0, rest = 0, wrong = 0;
+
+		for (uint64_t offset = 0; offset <= CLASS_SPAN_UNITS_MAX * UNIT_SIZE; offset++) {
+			bool start;
+
+			wrong += recip_index(size_classes[c].recip, offset, &start) != index;
+			wrong += start != (rest == 0);
+			if (++rest == size) {
+				rest = 0;
+				index++;
+			}
+		}
+		ck_assert_msg(wrong == 0, "class %u: %llu wrong", c, (unsigned long long)wrong);
+		ck_assert_uint_eq(class_index(c, size * 7 - 1), 6);
+	}
 }
 END_TEST
 
