@@ -211,6 +211,51 @@ static bool relieved(struct request *request, struct pool *pool, enum epoch_reli
 	return *relief == RELIEF_NOW;
 }
 
+/* Room is looked for in a large heap: others are served before the request goes on. */
+struct pause {
+	struct job job;
+	struct pool *pool;
+	struct heap_service *heap;
+	struct request *request;
+};
+
+static int pause_run(struct job *job)
+{
+	(void)job;
+	return 0;
+}
+
+static void pause_done(struct job *job, int r)
+{
+	struct pause *pause = container_of(job, struct pause, job);
+	struct pool *pool = pause->pool;
+
+	(void)r;
+	/* Given up and loaded anew meanwhile: all is looked at again. */
+	if (pool->heap != pause->heap)
+		memset(&pause->request->press, 0, sizeof(pause->request->press));
+	request_run(pause->request);
+	heap_service_unref(pause->heap);
+	pool_rest(pool);
+	pool_unref(pool);
+	free(pause);
+}
+
+static int pause_start(struct request *request, struct pool *pool)
+{
+	struct pause *pause = calloc(1, sizeof(*pause));
+
+	if (!pause)
+		return request_fail(request, -ENOMEM, "the daemon has no memory");
+	pause->pool = pool_ref(pool);
+	pause->heap = heap_service_ref(pool->heap);
+	pause->request = request;
+	pause->job.run = pause_run;
+	pause->job.done = pause_done;
+	job_start(&pause->job, request->nvmmd);
+	return REQUEST_PENDING;
+}
+
 int op_span_get(struct request *request)
 {
 	const Nvmm__SpanGet *m = request->msg->span_get;
@@ -229,13 +274,14 @@ int op_span_get(struct request *request)
 		return request_fail(request, -EINVAL, "heap %u has no size class %u", m->id,
 				    m->class_);
 	do {
-		r = heap_service_spans(opening->pool->heap, m->class_, m->count, refs);
-		if (r == 0)
-			r = -ENOSPC;
+		r = heap_service_spans(opening->pool->heap, m->class_, m->count, refs,
+				       &request->press);
 	} while (r == -ENOSPC && relieved(request, opening->pool, &relief));
 	heap_space_count(opening->pool);
 	if (r == -ENOSPC && relief == RELIEF_LATER)
 		return REQUEST_PENDING;
+	if (r == -EAGAIN)
+		return pause_start(request, opening->pool);
 	if (r == -EINPROGRESS)
 		return heap_space_wish(request, opening->pool);
 	if (r == -ENOSPC && heap_space_short(request, opening->pool, &r))
@@ -273,11 +319,13 @@ int op_run_get(struct request *request)
 	if (r != 0)
 		return r;
 	do
-		r = heap_service_run(opening->pool->heap, m->units, align, &ref);
+		r = heap_service_run(opening->pool->heap, m->units, align, &ref, &request->press);
 	while (r == -ENOSPC && relieved(request, opening->pool, &relief));
 	heap_space_count(opening->pool);
 	if (r == -ENOSPC && relief == RELIEF_LATER)
 		return REQUEST_PENDING;
+	if (r == -EAGAIN)
+		return pause_start(request, opening->pool);
 	if (r == -EINPROGRESS)
 		return heap_space_wish(request, opening->pool);
 	if (r == -ENOSPC && heap_space_short(request, opening->pool, &r))

@@ -511,14 +511,16 @@ bool heap_service_class_ok(const struct heap_service *service, unsigned class)
 	return class >= service->heap.first_class && class < CLASS_COUNT;
 }
 
-int heap_service_spans(struct heap_service *service, unsigned class, uint32_t want, uint64_t *refs)
+int heap_service_spans(struct heap_service *service, unsigned class, uint32_t want, uint64_t *refs,
+		       struct grant_press *press)
 {
-	return grant_spans(service->grant, class, want, refs);
+	return grant_spans_slice(service->grant, class, want, refs, press);
 }
 
-int heap_service_run(struct heap_service *service, uint64_t units, uint64_t align, uint64_t *ref)
+int heap_service_run(struct heap_service *service, uint64_t units, uint64_t align, uint64_t *ref,
+		     struct grant_press *press)
 {
-	return grant_run(service->grant, units, align, ref);
+	return grant_run_slice(service->grant, units, align, ref, press);
 }
 
 void heap_service_allow(struct heap_service *service, bool (*allow)(void *ctx, uint64_t bytes),

@@ -96,10 +96,11 @@ uint32_t heap_service_lanes(const struct heap_service *service); /* in the file 
 
 /* Grants */
 
-/* As grant_spans() and grant_run(). */
+/* As grant_spans_slice() and grant_run_slice(). */
 int heap_service_spans(struct heap_service *service, unsigned class, uint32_t want,
-		       uint64_t *refs);
-int heap_service_run(struct heap_service *service, uint64_t units, uint64_t align, uint64_t *ref);
+		       uint64_t *refs, struct grant_press *press);
+int heap_service_run(struct heap_service *service, uint64_t units, uint64_t align, uint64_t *ref,
+		     struct grant_press *press);
 /* Whether the heap has spans of this class. */
 bool heap_service_class_ok(const struct heap_service *service, unsigned class);
 

@@ -15,6 +15,7 @@
 
 #include "common/macro.h"
 #include "daemon/peer.h"
+#include "media/grant.h"
 #include "proto/frame.h"
 #include "proto/nvmm.pb-c.h"
 
@@ -42,6 +43,7 @@ struct request {
 	unsigned rounds; /* of reclamation that it asked for */
 	bool waited;     /* for readers, once */
 	bool relieved;   /* there is no more space to be given back for it */
+	struct grant_press press; /* how far it has looked for room */
 	TAILQ_ENTRY(request) of_epochs;
 };
 

@@ -227,7 +227,7 @@ static void cut_lead(struct typing *t, uint64_t lead)
 }
 
 /* Grants one fresh span, at a multiple of `align` units. */
-static int grant_fresh(struct grant *g, struct span span, uint64_t align, uint64_t *ref)
+int grant_fresh(struct grant *g, struct span span, uint64_t align, uint64_t *ref)
 {
 	struct typing t = { .grant = g, .span = span };
 	uint64_t at;
@@ -432,24 +432,36 @@ static int find_spans(struct grant *g, enum scan_aim aim, unsigned class, uint32
 	return r < 0 ? r : (int)n;
 }
 
-/* Looks at some words, from where the trim is; the scans of requests have a place of their own. */
+/* Looks at some words, from where the pass is, or until it finds a span with room: 1, which the scans of requests
+ * go on behind; else they have a place of their own. *units: what it retired. */
+static int pass_words(struct grant *g, struct grant_trim *pass, struct scan *s, uint64_t *units)
+{
+	uint64_t cursor_word = g->cursor_word, words = s->budget;
+	uint32_t cursor_shelf = g->cursor_shelf;
+	int r;
+
+	s->shelf = pass->shelf;
+	s->word = pass->word;
+	while ((r = scan_next(s)) > 0 && !s->found)
+		*units += s->retired.length;
+	pass->shelf = s->shelf;
+	pass->word = s->word;
+	pass->left -= words;
+	if (r > 0)
+		return r;
+	g->cursor_shelf = cursor_shelf;
+	g->cursor_word = cursor_word;
+	return r;
+}
+
 static int64_t trim_words(struct grant *g, struct grant_trim *trim, uint64_t words)
 {
-	uint64_t units = 0, cursor_word = g->cursor_word;
-	uint32_t cursor_shelf = g->cursor_shelf;
+	uint64_t units = 0;
 	struct scan s;
 	int r;
 
 	scan_init(&s, g, SCAN_EMPTY, 0, words);
-	s.shelf = trim->shelf;
-	s.word = trim->word;
-	while ((r = scan_next(&s)) > 0)
-		units += s.retired.length;
-	trim->shelf = s.shelf;
-	trim->word = s.word;
-	trim->left -= words;
-	g->cursor_shelf = cursor_shelf;
-	g->cursor_word = cursor_word;
+	r = pass_words(g, trim, &s, &units);
 	return r < 0 ? r : (int64_t)(units << UNIT_SHIFT);
 }
 
@@ -474,10 +486,23 @@ int64_t grant_trim(struct grant *g)
 	return r < 0 ? r : trim_words(g, &trim, trim.left);
 }
 
+int grant_room_slice(struct grant *g, struct grant_trim *pass, unsigned class, uint64_t *ref)
+{
+	int r = pass->begun ? 0 : trim_begin(g, pass);
+	uint64_t units = 0;
+	struct scan s;
+
+	if (r < 0)
+		return r;
+	scan_init(&s, g, SCAN_ROOM, class, MIN(pass->left, (uint64_t)TRIM_SLICE));
+	r = pass_words(g, pass, &s, &units);
+	*ref = s.found;
+	return r;
+}
+
 /* Requests */
 
-/* Fresh spans, up to `want`, but no more than a small part of what is free beyond the first. */
-static int fresh_spans(struct grant *g, unsigned class, uint32_t want, uint64_t *refs)
+int grant_fresh_spans(struct grant *g, unsigned class, uint32_t want, uint64_t *refs)
 {
 	/* A span is at most 1/64 of the heap, and no longer than the longest free run. */
 	uint64_t longest = MIN(runs_longest(g->runs), g->heap->bytes >> UNIT_SHIFT >> 6);
@@ -499,66 +524,9 @@ static int fresh_spans(struct grant *g, unsigned class, uint32_t want, uint64_t 
 	return (int)n;
 }
 
-/* Room was short: whatever is hinted, then whatever can be retired. */
-static int spans_under_pressure(struct grant *g, unsigned class, uint64_t *refs)
+int grant_left_spans(struct grant *g, unsigned class, uint32_t want, uint64_t *refs)
 {
-	int64_t trimmed;
-	int r = promises_end(g);
-
-	if (r == 0)
-		r = find_spans(g, SCAN_ROOM, class, 1, all_words(g) + 1, refs);
-	if (r != 0)
-		return r;
-	trimmed = grant_trim(g);
-	return trimmed < 0 ? (int)trimmed : fresh_spans(g, class, 1, refs);
-}
-
-int grant_spans(struct grant *g, unsigned class, uint32_t want, uint64_t *refs)
-{
-	int r;
-
-	if (class >= CLASS_COUNT || class < g->heap->first_class || want == 0 || want > GRANT_SPANS_MAX)
-		return -EINVAL;
-	space_begin(g);
-	r = find_spans(g, SCAN_ROOMY, class, want, SCAN_BUDGET, refs);
-	if (r != 0)
-		return r;
-	r = fresh_spans(g, class, want, refs);
-	if (r != 0)
-		return r;
-	r = spans_under_pressure(g, class, refs);
-	if (r != 0)
-		return r;
-	/* Last, what idle threads hold. */
-	r = grant_revoke(g);
-	if (r > 0)
-		r = spans_under_pressure(g, class, refs);
-	return r != 0 ? r : -ENOSPC;
-}
-
-static int run_under_pressure(struct grant *g, struct span span, uint64_t align, uint64_t *ref)
-{
-	int64_t trimmed = grant_trim(g);
-
-	return trimmed < 0 ? (int)trimmed : grant_fresh(g, span, align, ref);
-}
-
-int grant_run(struct grant *g, uint64_t units, uint64_t align, uint64_t *ref)
-{
-	struct span span = { .kind = SPAN_LARGE, .class = CLASS_LARGE, .length = (uint32_t)units };
-	int r;
-
-	if (units == 0 || units > SHELF_SIZE_MAX >> UNIT_SHIFT || align == 0 ||
-	    align > GRANT_ALIGN_MAX || (align & (align - 1)) != 0)
-		return -EINVAL;
-	space_begin(g);
-	r = grant_fresh(g, span, align, ref);
-	if (r == -ENOSPC)
-		r = run_under_pressure(g, span, align, ref);
-	if (r != -ENOSPC)
-		return r;
-	r = grant_revoke(g);
-	return r > 0 ? run_under_pressure(g, span, align, ref) : r < 0 ? r : -ENOSPC;
+	return find_spans(g, SCAN_ROOMY, class, want, SCAN_BUDGET, refs);
 }
 
 int grant_grow(struct grant *g, uint32_t shelf, uint64_t from, uint64_t to)

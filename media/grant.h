@@ -130,3 +130,14 @@ struct grant_trim {
 	uint64_t left; /* hint words; 0, once it has begun: it is done */
 };
 int64_t grant_trim_slice(struct grant *grant, struct grant_trim *trim);
+
+/* grant_spans() and grant_run() in slices, when room is short: zero at first. -EAGAIN: to be called again, with the
+ * same; else as they are, and it is zero again after -ENOSPC. */
+struct grant_press {
+	unsigned stage;
+	struct grant_trim pass;
+};
+int grant_spans_slice(struct grant *grant, unsigned class, uint32_t want, uint64_t *refs,
+		      struct grant_press *press);
+int grant_run_slice(struct grant *grant, uint64_t units, uint64_t align, uint64_t *ref,
+		    struct grant_press *press);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What grant.c (granting, retiring) and grant_lanes.c (lanes, loading) share. Nobody else includes this.
+ * What grant.c (granting, retiring), grant_press.c (requests) and grant_lanes.c (lanes, loading) share. Nobody else includes this.
  */
 #pragma once
 
@@ -49,6 +49,18 @@ static inline uint64_t units_of(struct grant *g, uint32_t shelf)
 void grant_check_free(struct grant *grant, uint32_t shelf, uint64_t unit);
 /* A span that was just granted, and the free runs beside it. */
 void grant_check_span(struct grant *grant, uint64_t ref, const struct span *span);
+
+/* Granting (grant.c) */
+
+/* Types a free run. 0; -ENOSPC; space_reserve()'s; -EIO; -ENOMEM. */
+int grant_fresh(struct grant *grant, struct span span, uint64_t align, uint64_t *ref);
+/* Fresh spans, up to `want`, but no more than a small part of what is free beyond the first. How many; as
+ * grant_fresh(), but 0 for -ENOSPC. */
+int grant_fresh_spans(struct grant *grant, unsigned class, uint32_t want, uint64_t *refs);
+/* Spans with an eighth free that others left, within a few hint words. How many; -EIO. */
+int grant_left_spans(struct grant *grant, unsigned class, uint32_t want, uint64_t *refs);
+/* A slice of a pass over all hints, which ends when `left` is 0 after it: 1 and a span with room; 0; -EIO. */
+int grant_room_slice(struct grant *grant, struct grant_trim *pass, unsigned class, uint64_t *ref);
 
 /* Space (grant_space.c); all do nothing unless the heap is sparse. */
 
