@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -196,6 +197,30 @@ START_TEST(unclean_start_offline)
 	harness_start(&h);
 	for (unsigned i = 3; i-- > 0;)
 		expect_blocks(filled[i].id);
+	harness_stop(&h);
+}
+END_TEST
+
+/* By the command, which waits for nobody: who has the heap open is named. */
+START_TEST(offline_by_command)
+{
+	char number[16], out[65536];
+	const char *const argv[] = { "ctl/nvmmctl", "recover", number, "--offline", NULL };
+	struct nvmm *nvmm;
+	struct filled f;
+
+	harness_init(&h, NULL);
+	harness_start(&h);
+	nvmm = harness_connect(&h);
+	fill(harness_heap(nvmm, &f.id, 16 * MIB, NULL, 0), &f);
+	snprintf(number, sizeof(number), "%u", f.id);
+	ck_assert_int_ne(harness_command(&h, out, sizeof(out), argv), 0);
+	ck_assert_msg(strstr(out, "has pool") != NULL, "%s", out);
+	ck_assert_int_eq(ctl("recover", number, NULL, NULL), 0);
+	nvmm_disconnect(nvmm);
+	ck_assert_int_eq(harness_command(&h, out, sizeof(out), argv), 0);
+	ck_assert_msg(strstr(out, "done") != NULL, "%s", out);
+	expect_blocks(f.id);
 	harness_stop(&h);
 }
 END_TEST
@@ -395,7 +420,7 @@ static const struct rot {
 	{ "table-0.1", 0, 64, 0xff },         /* headers */
 	{ "state-0", 0, 64, 0 },
 	{ "lanes.1", 0, 64, 0x01 },
-	{ "lanes.1", 8192 + 128, 1024, 0xaa }, /* a lane's table */
+	{ "lanes.1", 8192 + offsetof(struct lane_df, owned), 1024, 0xaa }, /* a lane's table */
 	{ "meta.1", 0, 64, 0x01 },
 	{ "meta.1", 4096, 128, 0x01 },        /* a shelf's record */
 	{ "meta.1", 36864, 256, 0x01 },       /* a root's */
@@ -510,6 +535,7 @@ int main(void)
 	tcase_add_test(tcase, unclean_start);
 	tcase_add_test(tcase, unclean_start_manual);
 	tcase_add_test(tcase, unclean_start_offline);
+	tcase_add_test(tcase, offline_by_command);
 	tcase_add_test(tcase, unclean_start_by_priority);
 	tcase_add_test(tcase, all_but_one);
 	tcase_add_test(tcase, destroyed_meanwhile);
