@@ -137,6 +137,7 @@ static void pump(struct nvmmd *nvmmd)
 		pool->recovery.began = now_ms();
 		pool->recovery.done = 0;
 		recovery->running++;
+		recovery->most = MAX(recovery->most, recovery->running);
 		r = heap_load_recover(pool);
 		if (r < 0) {
 			recovery_ended(pool, r);
@@ -224,9 +225,9 @@ static void count_start(struct pool *pool, int r)
 		return;
 	recovery->ended = now_ms();
 	log_info("%u heaps of %" PRIu64 " bytes were recovered in %" PRIu64 " ms, %u of them "
-		 "cannot be",
+		 "cannot be; up to %u at a time",
 		 recovery->total - recovery->failed, recovery->bytes,
-		 recovery->ended - recovery->began, recovery->failed);
+		 recovery->ended - recovery->began, recovery->failed, recovery->most);
 }
 
 void recovery_ended(struct pool *pool, int r)

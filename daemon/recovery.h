@@ -53,6 +53,7 @@ TAILQ_HEAD(recovery_queue, pool);
 struct recovery {
 	struct recovery_queue waiting;
 	uint32_t running;
+	uint32_t most; /* that ran at a time */
 	uint32_t total; /* pools that the start found to be recovered */
 	uint32_t done;
 	uint32_t failed;

@@ -241,11 +241,13 @@ uint64_t lane_alloc_more(struct lane *lane, size_t size)
 	int r = size - 1 >= SHELF_SIZE_MAX ? -EINVAL : lane_enter(lane);
 	uint64_t ptr = 0;
 
-	lane->error = r;
+	if (r == 0) {
+		r = lane_alloc_entered(lane, size, &ptr);
+		lane_leave(lane);
+	}
+	/* Success changes nothing: a signal handler's may come before our caller has read our failure. */
 	if (r < 0)
-		return 0;
-	lane->error = lane_alloc_entered(lane, size, &ptr);
-	lane_leave(lane);
+		lane->error = r;
 	return ptr;
 }
 

@@ -212,7 +212,8 @@ static uint64_t alloc_run(struct lane *lane, size_t align, size_t size)
 		r = lane_take_run(lane, DIV_UP((uint64_t)size, UNIT_SIZE), align >> UNIT_SHIFT, &ptr);
 		lane_leave(lane);
 	}
-	lane->error = r;
+	if (r < 0)
+		lane->error = r;
 	return ptr;
 }
 

@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/macro.h"
 #include "media/span.h"
 #include "tests/system/harness.h"
 
@@ -156,6 +157,22 @@ static void expect_blocks(nvmm_pool_id id)
 	ck_assert_uint_eq(report.blocks, 2 * BLOCKS);
 	nvmm_disconnect(nvmm);
 }
+
+/* As many at a time as configured. */
+START_TEST(unclean_start_in_parallel)
+{
+	static const unsigned parallel[] = { 1, 2, 3, 8 };
+	char config[64], says[32];
+
+	snprintf(config, sizeof(config), "  clients: 100\nrecovery:\n  parallel: %u\n", parallel[_i]);
+	snprintf(says, sizeof(says), "up to %u at a time", MIN(parallel[_i], 3u));
+	crash(config);
+	harness_start(&h);
+	ck_assert_int_eq(ctl("recover", "--watch", NULL, NULL), 0);
+	ck_assert(harness_logged(&h, says));
+	harness_stop(&h);
+}
+END_TEST
 
 START_TEST(unclean_start)
 {
@@ -533,6 +550,7 @@ int main(void)
 
 	tcase_add_test(tcase, walk_and_sweep);
 	tcase_add_test(tcase, unclean_start);
+	tcase_add_loop_test(tcase, unclean_start_in_parallel, 0, 4);
 	tcase_add_test(tcase, unclean_start_manual);
 	tcase_add_test(tcase, unclean_start_offline);
 	tcase_add_test(tcase, offline_by_command);
