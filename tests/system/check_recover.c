@@ -218,7 +218,7 @@ START_TEST(unclean_start_offline)
 }
 END_TEST
 
-/* By the command, which waits for nobody: who has the heap open is named. */
+/* By the command: refused beside one that has the heap open. */
 START_TEST(offline_by_command)
 {
 	char number[16], out[65536];
@@ -231,8 +231,7 @@ START_TEST(offline_by_command)
 	nvmm = harness_connect(&h);
 	fill(harness_heap(nvmm, &f.id, 16 * MIB, NULL, 0), &f);
 	snprintf(number, sizeof(number), "%u", f.id);
-	ck_assert_int_ne(harness_command(&h, out, sizeof(out), argv), 0);
-	ck_assert_msg(strstr(out, "has pool") != NULL, "%s", out);
+	ck_assert_int_eq(harness_command(&h, out, sizeof(out), argv), 1);
 	ck_assert_int_eq(ctl("recover", number, NULL, NULL), 0);
 	nvmm_disconnect(nvmm);
 	ck_assert_int_eq(harness_command(&h, out, sizeof(out), argv), 0);
