@@ -4,7 +4,8 @@
  *
  * A file is made when a thread of the session first enters an epoch, or frees with delay; it is sparse,
  * as long as it can ever be, so that no thread waits for the daemon to make it longer. It outlives
- * the daemon: the next one maps it again and sees who is inside. It ends with its session.
+ * the daemon: the next one maps it again and sees who is inside. It ends with its session. It gets its name
+ * when it is whole: a daemon that is killed before leaves a file NEW, which the next to be made replaces.
  *
  * It is the client's to write and to truncate: how many slots there are is read once and bounded, and
  * a file that was spoilt is one without readers, at its process's own risk. One that a new daemon fails to
@@ -29,6 +30,7 @@
 #include "media/guard.h"
 
 #define PREFIX "slots-"
+#define NEW "new"
 #define READ_ROOM 64u
 
 static void file_name(char buf[32], const struct session *session)
@@ -74,18 +76,27 @@ static int make_file(struct session *session)
 	int fd, r = 0;
 
 	file_name(name, session);
-	unlinkat(nvmmd->epochs.dir, name, 0);
-	fd = openat(nvmmd->epochs.dir, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	unlinkat(nvmmd->epochs.dir, NEW, 0);
+	fd = openat(nvmmd->epochs.dir, NEW, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
 	if (ftruncate(fd, (off_t)EPOCH_SLOTS_BYTES) < 0 ||
 	    pwrite(fd, &head, sizeof(head), 0) != (ssize_t)sizeof(head))
 		r = errno ? -errno : -ENOSPC;
+	/*
+	 * COMMIT: the session has a place for epochs.
+	 *   crash before: it has none, and the client asks again.
+	 *   crash after:  the next daemon maps it.
+	 */
+	if (r == 0 && renameat(nvmmd->epochs.dir, NEW, nvmmd->epochs.dir, name) < 0)
+		r = -errno;
 	if (r == 0)
 		r = map_slots(session, fd);
 	close(fd);
-	if (r < 0)
+	if (r < 0) {
+		unlinkat(nvmmd->epochs.dir, NEW, 0);
 		unlinkat(nvmmd->epochs.dir, name, 0);
+	}
 	return r;
 }
 

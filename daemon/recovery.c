@@ -87,7 +87,9 @@ static void plan_pool(struct nvmmd *nvmmd, struct pool *pool)
 	recovery->bytes += pool->recovery.units << UNIT_SHIFT;
 	if (pool->busy == POOL_BUSY_LOADING) {
 		pool->recovery.state = RECOVERY_RUNNING;
+		pool->recovery.began = now_ms();
 		recovery->running++;
+		recovery->most = MAX(recovery->most, recovery->running);
 	} else if (how == RECOVERY_START_MANUAL && pool->openers == 0) {
 		pool->recovery.state = RECOVERY_HELD;
 	} else {

@@ -4,11 +4,13 @@
  * whoever dies or stops in between.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -136,6 +138,30 @@ static void come_and_go(void *arg)
 	}
 	nvmm_disconnect(nvmm);
 }
+
+/* What a daemon leaves that dies while it makes a client's place for epochs is not taken for one. */
+START_TEST(daemon_died_making_slots)
+{
+	nvmm_pool_id id;
+	struct view v = view_new(&id, 16 * MIB);
+	char path[300];
+	struct stat st;
+	int fd;
+
+	harness_signal(&h, SIGKILL);
+	snprintf(path, sizeof(path), "%s/epochs/new", h.runtime);
+	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	ck_assert_int_ge(fd, 0);
+	close(fd);
+	harness_start(&h);
+	ck_assert_int_eq(nvmm_epoch_enter(v.nvmm), 0);
+	nvmm_epoch_exit(v.nvmm);
+	defer_some(&v, 100, 64);
+	harness_until(no_limbo, &v, 5000);
+	ck_assert_int_lt(stat(path, &st), 0);
+	nvmm_disconnect(v.nvmm);
+}
+END_TEST
 
 static void kill_child(pid_t pid)
 {
@@ -461,6 +487,7 @@ int main(void)
 
 	tcase_add_checked_fixture(tc, start, stop);
 	tcase_add_test(tc, comes_back_by_itself);
+	tcase_add_test(tc, daemon_died_making_slots);
 	tcase_add_test(tc, refusals);
 	tcase_add_loop_test(tc, reader_holds, 0, 2);
 	tcase_add_test(tc, dead_reader_holds_nothing);
