@@ -87,6 +87,8 @@ static int make_file(struct session *session)
 	 * COMMIT: the session has a place for epochs.
 	 *   crash before: it has none, and the client asks again.
 	 *   crash after:  the next daemon maps it.
+	 *   ordering:     the kernel's: whoever finds the name finds the length.
+	 *   durable:      not: sessions end with the machine.
 	 */
 	if (r == 0 && renameat(nvmmd->epochs.dir, NEW, nvmmd->epochs.dir, name) < 0)
 		r = -errno;

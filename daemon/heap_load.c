@@ -278,13 +278,6 @@ static int look_run(struct job *job)
 
 static void look_done(struct job *job, int r);
 
-/* Nothing: the loop serves others before the next slice. */
-static int look_pause(struct job *job)
-{
-	(void)job;
-	return 0;
-}
-
 /* Retires a slice of the empty spans; after the last one all is verified. */
 static void look_trim(struct job *job, int r)
 {
@@ -340,7 +333,7 @@ static int look_start(struct pool *pool)
 	}
 	look->pool = pool_ref(pool);
 	look->heap = heap_service_ref(pool->heap);
-	look->job.run = look_pause;
+	look->job.run = job_pause;
 	look->job.done = look_trim;
 	job_start(&look->job, pool->nvmmd);
 	return 0;

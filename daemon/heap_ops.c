@@ -219,12 +219,6 @@ struct pause {
 	struct request *request;
 };
 
-static int pause_run(struct job *job)
-{
-	(void)job;
-	return 0;
-}
-
 static void pause_done(struct job *job, int r)
 {
 	struct pause *pause = container_of(job, struct pause, job);
@@ -250,7 +244,7 @@ static int pause_start(struct request *request, struct pool *pool)
 	pause->pool = pool_ref(pool);
 	pause->heap = heap_service_ref(pool->heap);
 	pause->request = request;
-	pause->job.run = pause_run;
+	pause->job.run = job_pause;
 	pause->job.done = pause_done;
 	job_start(&pause->job, request->nvmmd);
 	return REQUEST_PENDING;

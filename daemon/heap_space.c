@@ -6,9 +6,10 @@
  * shelves.capacity and the owner's bytes_per_user. So a grant can fail in three ways beside a heap that is
  * full, and each says which it was.
  *
- * Retiring empty spans and giving back go in slices on the loop, with other requests between them: all that changes the index of
- * free runs is on one thread, so that nothing is granted while it is given back. A slice is a few
- * milliseconds of work for the kernel. A wish (media/grant.h) is reserved in a thread; the trim leaves it alone.
+ * Retiring empty spans and giving back go in slices on the loop, with other requests between them: all that
+ * changes the index of free runs is on one thread, so that nothing is granted while it is given back. A slice
+ * is a few milliseconds of work for the kernel. A wish (media/grant.h) is reserved in a thread; the trim leaves
+ * it alone.
  *
  * Free memory goes back when a program or an operator trims, when the base has no more of it, and when a heap
  * is loaded, since then nobody knows which free runs have pages. A request that finds the base short waits
@@ -106,13 +107,6 @@ static void giving_end(struct giving *giving, int r)
 	free(giving);
 }
 
-/* Nothing: the loop serves others before the next slice. */
-static int giving_pause(struct job *job)
-{
-	(void)job;
-	return 0;
-}
-
 /* Retires spans or gives back: bytes, or an error. */
 static int64_t giving_some(struct giving *giving)
 {
@@ -165,7 +159,7 @@ static int giving_start(struct request *request, struct pool *pool, uint64_t mos
 	giving->most = most;
 	giving->trim.begun = !retires;
 	giving->end = end;
-	giving->job.run = giving_pause;
+	giving->job.run = job_pause;
 	giving->job.done = giving_slice;
 	job_start(&giving->job, request->nvmmd);
 	return REQUEST_PENDING;

@@ -21,3 +21,6 @@ struct job {
 
 /* Starts it; run and done are set. Jobs under way hold up an orderly stop. */
 void job_start(struct job *job, struct nvmmd *nvmmd);
+
+/* A run() that does nothing: the loop serves others, then comes back by done(). */
+int job_pause(struct job *job);

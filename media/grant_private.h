@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What grant.c (granting, retiring), grant_press.c (requests) and grant_lanes.c (lanes, loading) share. Nobody else includes this.
+ * What grant.c (granting, retiring), grant_press.c (requests) and grant_lanes.c (lanes, loading) share. Nobody
+ * else includes this.
  */
 #pragma once
 

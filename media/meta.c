@@ -148,8 +148,6 @@ int meta_shelf_get(struct meta *meta, uint32_t index, struct shelf_record *ret)
 	return 0;
 }
 
-typedef int slot_writer(enum durability d, void *slots, const void *record, size_t size);
-
 static int shelf_write(struct meta *meta, uint32_t index, const struct shelf_record *record,
 		       slot_writer *write)
 {

@@ -325,8 +325,6 @@ static int use_chunk(struct registry *registry, size_t chunk)
 	return 0;
 }
 
-typedef int slot_writer(enum durability d, void *slots, const void *record, size_t size);
-
 static int put(struct registry *registry, const struct pool_record *record, slot_writer *write)
 {
 	union pool_copy copy;

@@ -51,3 +51,5 @@ bool slot_salvage(void *ret, const void *slots, size_t size);
 
 /* slot_put(), over what is rotten, too: the pair is rotten until it is the new record. */
 int slot_replace(enum durability d, void *slots, const void *record, size_t size);
+/* slot_put() or slot_replace(). */
+typedef int slot_writer(enum durability d, void *slots, const void *record, size_t size);

@@ -22,6 +22,7 @@
 #include "media/file.h"
 #include "media/mend.h"
 #include "media/span.h"
+#include "tests/crash/killer.h"
 #include "tests/crash/ledger.h"
 #include "tests/unit/tempdir.h"
 
@@ -34,35 +35,6 @@
 
 static const char *base; /* absolute */
 static int base_fd;
-
-/* Points */
-
-static long points_left;
-
-static void nothing(const void *addr, size_t len)
-{
-	(void)addr;
-	(void)len;
-}
-
-static void nothing_either(void)
-{
-}
-
-static void point(enum media_point kind, const void *addr, size_t len)
-{
-	(void)kind;
-	(void)addr;
-	(void)len;
-	if (points_left-- == 0)
-		_exit(99);
-}
-
-static const struct media_backend killer = {
-	.flush = nothing,
-	.drain = nothing_either,
-	.point = point,
-};
 
 /* The pool */
 
@@ -301,15 +273,15 @@ static bool mend_killed(int dir, const struct row *row, long k)
 
 	ck_assert_int_ge(pid, 0);
 	if (pid == 0) {
-		points_left = k;
-		media_backend = &killer;
+		killer_points = k;
+		media_backend = &killer_backend;
 		mend(dir, row, &report, &size);
 		_exit(0);
 	}
 	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-	ck_assert_msg(WIFEXITED(status) && (WEXITSTATUS(status) == 99 || WEXITSTATUS(status) == 0),
+	ck_assert_msg(WIFEXITED(status) && (WEXITSTATUS(status) == KILLED || WEXITSTATUS(status) == 0),
 		      "mending ended with 0x%x", status);
-	return WEXITSTATUS(status) == 99;
+	return WEXITSTATUS(status) == KILLED;
 }
 
 static bool names(const struct check_report *report, const char *file)

@@ -17,6 +17,7 @@
 
 #include "common/macro.h"
 #include "media/repair.h"
+#include "tests/crash/killer.h"
 #include "tests/crash/ledger.h"
 #include "tests/unit/heap_fixture.h"
 
@@ -28,35 +29,6 @@ static struct fixture f;
 static uint64_t held[BLOCKS];
 static unsigned n_held;
 static char *spoilt, *end; /* images of the metadata */
-
-/* Points */
-
-static long points_left;
-
-static void nothing(const void *addr, size_t len)
-{
-	(void)addr;
-	(void)len;
-}
-
-static void nothing_either(void)
-{
-}
-
-static void point(enum media_point kind, const void *addr, size_t len)
-{
-	(void)kind;
-	(void)addr;
-	(void)len;
-	if (points_left-- == 0)
-		_exit(99);
-}
-
-static const struct media_backend killer = {
-	.flush = nothing,
-	.drain = nothing_either,
-	.point = point,
-};
 
 static void repair(void)
 {
@@ -74,15 +46,15 @@ static bool repair_killed(long k)
 
 	ck_assert_int_ge(pid, 0);
 	if (pid == 0) {
-		points_left = k;
-		media_backend = &killer;
+		killer_points = k;
+		media_backend = &killer_backend;
 		repair();
 		_exit(0);
 	}
 	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-	ck_assert_msg(WIFEXITED(status) && (WEXITSTATUS(status) == 99 || WEXITSTATUS(status) == 0),
+	ck_assert_msg(WIFEXITED(status) && (WEXITSTATUS(status) == KILLED || WEXITSTATUS(status) == 0),
 		      "the repair ended with 0x%x", status);
-	return WEXITSTATUS(status) == 99;
+	return WEXITSTATUS(status) == KILLED;
 }
 
 /* The heap */
@@ -358,8 +330,8 @@ START_TEST(every_point)
 	struct ledger l = { .suite = "repair", .operation = rot->name,
 			    .durability = _i % 2 ? "power" : "process" };
 
-	media_backend = &killer;
-	points_left = -1;
+	media_backend = &killer_backend;
+	killer_points = -1;
 	ledger_begin(&l);
 	fill(durability);
 	spoilt = malloc(f.mapping_len);
