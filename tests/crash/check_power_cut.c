@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "common/macro.h"
+#include "tests/crash/ledger.h"
 #include "tests/crash/points.h"
 #include "tests/system/harness.h"
 
@@ -24,6 +25,8 @@
 
 static struct harness h;
 static char boot_file[256];
+/* Of the present test: it goes down at one place of its own, and each boot after it is an image. */
+static struct ledger row;
 
 static struct shared {
 	nvmm_pool_id id;
@@ -197,6 +200,7 @@ static uint64_t suspects_found(void)
 	uint64_t suspects;
 
 	harness_start(&h);
+	row.images++;
 	nvmm = harness_connect(&h);
 	heap = harness_open(nvmm, shared->id);
 	info = stat_of(heap);
@@ -216,28 +220,40 @@ static uint64_t suspects_found(void)
 	return suspects;
 }
 
+static void begin(const char *operation)
+{
+	row = (struct ledger){ .suite = "machine down", .operation = operation, .durability = "power",
+			       .points = 1, .sampled = true };
+	ledger_begin(&row);
+}
+
 START_TEST(in_use_in_another_boot)
 {
 	uint64_t suspects;
 
+	begin("heap in use");
 	kill_all(_i);
 	boot(2);
 	suspects = suspects_found();
 	/* The daemon may have settled a client that died before it, and drained the heap. */
 	ck_assert(_i == 1 || suspects >= n_held());
+	ledger_end(&row);
 }
 END_TEST
 
 START_TEST(in_use_in_the_same_boot)
 {
+	begin("heap in use, same boot");
 	kill_all(_i);
 	ck_assert_uint_eq(suspects_found(), 0);
+	ledger_end(&row);
 }
 END_TEST
 
 /* The heap rests when its last writer has left; then it is drained, and says so. */
 START_TEST(closed)
 {
+	begin("heap closed");
 	harness_join(harness_fork(client_leaves, NULL));
 	harness_join(harness_fork(client_frees, NULL));
 	/* The daemon has dealt with who left before it answers another, and unloads with the last. */
@@ -248,6 +264,7 @@ START_TEST(closed)
 	harness_signal(&h, SIGKILL);
 	boot(3);
 	ck_assert_uint_eq(suspects_found(), 0);
+	ledger_end(&row);
 }
 END_TEST
 
@@ -258,9 +275,11 @@ START_TEST(again)
 	struct nvmm_heap *heap;
 	uint64_t first;
 
+	begin("heap in use, twice");
 	kill_all(false);
 	boot(2);
 	harness_start(&h);
+	row.images++;
 	nvmm = harness_connect(&h);
 	heap = harness_open(nvmm, shared->id);
 	first = stat_of(heap).suspects;
@@ -270,6 +289,7 @@ START_TEST(again)
 	ck_assert_uint_eq(suspects_found(), first);
 	nvmm_heap_close(heap);
 	nvmm_disconnect(nvmm);
+	ledger_end(&row);
 }
 END_TEST
 

@@ -8,7 +8,7 @@
  * on to its end: tables and state records are the same then, byte for byte. A death counts if that daemon's log
  * says that it had begun to recover and not that it was done; all must be so, but those in the start before.
  *
- * The seed is NVMMD_TEST_SEED, else 1.
+ * The seed is NVMMD_TEST_SEED, else 1. NVMMD_TEST_LONG=1: then one daemon dies at each point in turn, a round each.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -23,6 +23,7 @@
 #include "common/macro.h"
 #include "media/span.h"
 #include "tests/crash/arena.h"
+#include "tests/crash/ledger.h"
 
 #define HEAPS 3u
 #define THREADS 4u
@@ -250,33 +251,60 @@ static unsigned round_of(unsigned most, uint64_t points, unsigned *attempts)
 	return inside;
 }
 
-START_TEST(interrupted)
+/* Recoveries that die at random. */
+static void sample(uint64_t points, struct ledger *l)
 {
-	const char *seed = getenv("NVMMD_TEST_SEED");
 	unsigned inside = 0, attempts = 0, rounds = 0;
-	uint64_t points;
 
-	srand(seed ? (unsigned)strtoul(seed, NULL, 0) : 1);
-	crash();
-	ck_assert(!recover_dying(POINTS_NEVER));
-	points = a.passed;
-	harness_stop(&a.h);
-	copy(whole, a.h.base);
 	for (; inside < DEATHS && attempts < ATTEMPTS; rounds++)
 		inside += round_of(MIN(DEATHS_A_ROUND, DEATHS - inside), points, &attempts);
 	printf("recovery: %llu points, %u of %u daemons died inside of it, %u rounds ended the same\n",
 	       (unsigned long long)points, inside, attempts, rounds);
 	ck_assert_uint_eq(inside, DEATHS);
+	l->images += attempts + rounds;
+	l->inner += inside;
+}
+
+/* One that dies at each point. */
+static void sweep(uint64_t points, struct ledger *l)
+{
+	for (uint64_t k = 0; k < points; k++) {
+		copy(a.h.base, image);
+		l->inner += recover_dying(k);
+		ck_assert(!recover_dying(POINTS_NEVER));
+		harness_stop(&a.h);
+		expect_same_end();
+		l->images += 2;
+	}
+}
+
+START_TEST(interrupted)
+{
+	struct ledger l = { .suite = "recovery", .operation = "three heaps, daemon and client killed",
+			    .durability = "process" };
+	const char *seed = getenv("NVMMD_TEST_SEED");
+
+	srand(seed ? (unsigned)strtoul(seed, NULL, 0) : 1);
+	ledger_begin(&l);
+	crash();
+	ck_assert(!recover_dying(POINTS_NEVER));
+	l.points = a.passed;
+	harness_stop(&a.h);
+	copy(whole, a.h.base);
+	sample(l.points, &l);
+	if (ledger_whole())
+		sweep(l.points, &l);
 	harness_start(&a.h);
 	expect_blocks();
 	harness_stop(&a.h);
+	ledger_end(&l);
 }
 END_TEST
 
 int main(void)
 {
 	Suite *s = suite_create("recovery kill");
-	TCase *t = harness_case(s, "recovery", 200);
+	TCase *t = harness_case(s, "recovery", ledger_whole() ? 7200 : 200);
 
 	tcase_add_test(t, interrupted);
 	return harness_run(s);

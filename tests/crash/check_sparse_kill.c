@@ -7,14 +7,17 @@
  * Then the heap is loaded anew, as after a death of daemon and client, and loading is killed too. The oracle:
  * whatever the table leads to is reserved, nothing else of the metadata is, no rule is broken, blocks that
  * were there keep their bytes, and all that is free can be had and written to.
+ *
+ * NVMMD_TEST_LONG=1: loading is killed at every point, not at a sample.
  */
 #include <check.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/macro.h"
+#include "tests/crash/killer.h"
+#include "tests/crash/ledger.h"
 #include "tests/unit/sparse_fixture.h"
 
 #define MIB (UINT64_C(1) << 20)
@@ -31,35 +34,6 @@ static struct sparse sparse;
 static uint64_t kept[KEPT];
 static uint64_t ptr[64];
 
-/* The killer */
-
-static long points_left;
-
-static void point(enum media_point kind, const void *addr, size_t len)
-{
-	(void)kind;
-	(void)addr;
-	(void)len;
-	if (points_left-- == 0)
-		_exit(99);
-}
-
-static void nothing(const void *addr, size_t len)
-{
-	(void)addr;
-	(void)len;
-}
-
-static void nothing_either(void)
-{
-}
-
-static const struct media_backend killer = {
-	.flush = nothing,
-	.drain = nothing_either,
-	.point = point,
-};
-
 /* Runs fn in a child that dies at its k-th point; whether it died there. */
 static bool killed_at(long k, void (*fn)(void))
 {
@@ -68,16 +42,16 @@ static bool killed_at(long k, void (*fn)(void))
 
 	ck_assert_int_ge(pid, 0);
 	if (pid == 0) {
-		points_left = k;
-		media_backend = &killer;
+		killer_points = k;
+		media_backend = &killer_backend;
 		fn();
 		_exit(0);
 	}
 	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
 	ck_assert(WIFEXITED(status));
-	ck_assert_msg(WEXITSTATUS(status) == 99 || WEXITSTATUS(status) == 0,
+	ck_assert_msg(WEXITSTATUS(status) == KILLED || WEXITSTATUS(status) == 0,
 		      "the child failed: %d", WEXITSTATUS(status));
-	return WEXITSTATUS(status) == 99;
+	return WEXITSTATUS(status) == KILLED;
 }
 
 /* Operations */
@@ -182,15 +156,17 @@ static void scene_init(const struct operation *op)
 }
 
 /* One death of the operation at k, then deaths of loading at every `step`-th point; whether it died. */
-static bool run_once(const struct operation *op, long k)
+static bool run_once(const struct operation *op, long k, struct ledger *l)
 {
+	long step = ledger_whole() ? 1 : 11;
 	bool died;
 
 	scene_init(op);
 	died = killed_at(k, op->act);
 	sparse.torn = died;
-	for (long j = k % 7; killed_at(j, load); j += 11)
-		;
+	for (long j = k % MIN(step, 7); killed_at(j, load); j += step)
+		l->inner++;
+	l->images++;
 	load();
 	verify();
 	sparse_deinit(&sparse);
@@ -200,12 +176,14 @@ static bool run_once(const struct operation *op, long k)
 START_TEST(every_point)
 {
 	const struct operation *op = &operations[_i];
-	long k = 0;
+	struct ledger l = { .suite = "sparse heap", .operation = op->name, .durability = "process" };
 
-	while (run_once(op, k))
-		k++;
-	printf("%s: %ld points\n", op->name, k);
-	ck_assert_int_gt(k, 1);
+	ledger_begin(&l);
+	while (run_once(op, (long)l.points, &l))
+		l.points++;
+	ck_assert_uint_gt(l.points, 1);
+	l.points++;
+	ledger_end(&l);
 }
 END_TEST
 
@@ -216,7 +194,7 @@ int main(void)
 	SRunner *runner;
 	int failed;
 
-	tcase_set_timeout(tcase, 180);
+	tcase_set_timeout(tcase, ledger_whole() ? 3600 : 180);
 	tcase_add_loop_test(tcase, every_point, 0, ARRAY_SIZE(operations));
 	suite_add_tcase(suite, tcase);
 	runner = srunner_create(suite);

@@ -29,7 +29,7 @@ static void append(const char *what, const struct ledger *l)
 		return;
 	n = snprintf(line, sizeof(line), "%s\t%s\t%s\t%s\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64 "\t%s\n",
 		     what, l->suite, l->operation, l->durability, l->points, l->images, l->inner,
-		     ledger_whole() ? "whole" : "sample");
+		     ledger_whole() && !l->sampled ? "whole" : "sample");
 	fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
 	if (fd < 0 || write(fd, line, (size_t)n) != n) {
 		perror(path);

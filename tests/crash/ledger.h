@@ -18,6 +18,7 @@ struct ledger {
 	uint64_t points; /* at which the operation can be cut short */
 	uint64_t images; /* states of media that were recovered from: at least one a point, if all were visited */
 	uint64_t inner;  /* deaths inside a recovery */
+	bool sampled;    /* also where every point is visited: it has none to enumerate */
 };
 
 /* NVMMD_TEST_LONG=1: every point is visited, not a sample. */
