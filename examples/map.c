@@ -1,30 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A persistent hash map from numbers to numbers, for any number of processes. Whoever is killed, and wherever, a change is
- * in it or not, and no block is lost.
+ * Each change of the map is one nvmm_publish():
  *
  *   set:    a new node takes the place of the old one, which is freed when no reader can be at it any more
- *   get:    inside an epoch, without a lock
  *   remove: the link to the node passes it by, and the node is freed
  *
- * Each change is one nvmm_publish(). Links are words: of the table, or the first of a node.
- *
- * Usage: map HEAP set KEY VALUE | get KEY | remove KEY | check | churn N
+ * Links are words: of the table, or the first of a node. Readers follow them inside an epoch, without a lock.
  */
+#include "map.h"
+
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "shared.h"
-
-#define BUCKETS 256u
-
-struct map {
-	struct shared_root root;
-	uint64_t count;
-	nvmm_ptr bucket[BUCKETS];
-};
 
 struct node {
 	nvmm_ptr next; /* first: its address is the node's */
@@ -40,7 +26,7 @@ struct found {
 static struct found find(struct shared *s, uint64_t key)
 {
 	const struct map *m = s->root;
-	unsigned bucket = key * UINT64_C(0x9e3779b97f4a7c15) >> 56;
+	unsigned bucket = map_bucket(key);
 	struct found f = { .link = shared_word(s, offsetof(struct map, bucket)) + 8 * bucket,
 			   .at = m->bucket[bucket] };
 
@@ -54,7 +40,7 @@ static struct found find(struct shared *s, uint64_t key)
 	return f;
 }
 
-static int set(struct shared *s, uint64_t key, uint64_t value)
+int map_set(struct shared *s, uint64_t key, uint64_t value)
 {
 	const struct map *m = s->root;
 	struct found f = find(s, key);
@@ -75,7 +61,7 @@ static int set(struct shared *s, uint64_t key, uint64_t value)
 	return nvmm_publish(s->heap, actions, 3) < 0 ? shared_failed(s, "set") : 0;
 }
 
-static int erase(struct shared *s, uint64_t key)
+int map_remove(struct shared *s, uint64_t key)
 {
 	const struct map *m = s->root;
 	struct found f = find(s, key);
@@ -90,7 +76,7 @@ static int erase(struct shared *s, uint64_t key)
 	return nvmm_publish(s->heap, actions, 3) < 0 ? shared_failed(s, "remove") : 0;
 }
 
-static int get(struct shared *s, uint64_t key)
+int map_get(struct shared *s, uint64_t key, uint64_t *value)
 {
 	struct found f;
 
@@ -98,81 +84,32 @@ static int get(struct shared *s, uint64_t key)
 		return shared_failed(s, "get");
 	f = find(s, key);
 	if (f.at)
-		printf("%" PRIu64 "\n", f.node->value);
+		*value = f.node->value;
 	nvmm_epoch_exit(s->nvmm);
-	return f.at ? 0 : -1;
+	return f.at != NVMM_NULL;
 }
 
-/* Each node is in its bucket, and there are as many as are counted. */
-static int check(struct shared *s)
+int map_walk(struct shared *s, void (*fn)(uint64_t key, uint64_t value, nvmm_ptr node, void *arg), void *arg)
 {
 	const struct map *m = s->root;
 	uint64_t n = 0;
 
-	for (unsigned b = 0; b < BUCKETS; b++)
+	for (unsigned b = 0; b < MAP_BUCKETS; b++)
 		for (nvmm_ptr p = m->bucket[b]; p && n <= m->count; n++) {
 			const struct node *node = nvmm_local(s->nvmm, p);
 
+			if (!node)
+				return shared_failed(s, "node");
 			if (find(s, node->key).at != p) {
-				fprintf(stderr, "map: key %" PRIu64 " is twice in it\n", node->key);
+				fprintf(stderr, "map: key %" PRIu64 " is twice in it, or misplaced\n", node->key);
 				return -1;
 			}
+			if (fn)
+				fn(node->key, node->value, p, arg);
 			p = node->next;
 		}
 	if (n == m->count)
 		return 0;
 	fprintf(stderr, "map: it is broken: %" PRIu64 " of %" PRIu64 " nodes\n", n, m->count);
 	return -1;
-}
-
-static int churn(struct shared *s, unsigned long n)
-{
-	uint64_t seed = (uint64_t)n * 2654435761u + 1;
-	int r = 0;
-
-	for (unsigned long i = 0; i < n && r == 0; i++) {
-		seed = seed * UINT64_C(6364136223846793005) + 1442695040888963407u;
-		if (shared_lock(s) < 0)
-			return -1;
-		r = seed >> 63 ? set(s, seed >> 32 & 511, i) : erase(s, seed >> 32 & 511);
-		shared_unlock(s);
-	}
-	return r;
-}
-
-static int run(struct shared *s, char **words, int n)
-{
-	uint64_t key = n > 1 ? strtoull(words[1], NULL, 10) : 0;
-	int r = -1;
-
-	if (strcmp(words[0], "churn") == 0)
-		return churn(s, key);
-	if (strcmp(words[0], "get") == 0)
-		return get(s, key);
-	if (shared_lock(s) < 0)
-		return -1;
-	if (strcmp(words[0], "set") == 0 && n > 2)
-		r = set(s, key, strtoull(words[2], NULL, 10));
-	else if (strcmp(words[0], "remove") == 0)
-		r = erase(s, key);
-	else if (strcmp(words[0], "check") == 0)
-		r = check(s);
-	shared_unlock(s);
-	return r;
-}
-
-int main(int argc, char **argv)
-{
-	struct shared s;
-	int r;
-
-	if (argc < 3) {
-		fprintf(stderr, "usage: map HEAP set KEY VALUE | get KEY | remove KEY | check | churn N\n");
-		return 2;
-	}
-	r = shared_open(&s, argv[1], sizeof(struct map));
-	if (r == 0)
-		r = run(&s, argv + 2, argc - 2);
-	shared_close(&s);
-	return r < 0 ? 1 : 0;
 }
