@@ -3,16 +3,14 @@
  * Heaps in service.
  *
  * A heap is loaded when it is first opened for writing and given up when the last writer has
- * left: all that is here is derived from the files and from the sessions. The mappings set
- * address space aside for each shelf's limit, so that a resize never moves what the grant engine
- * and a count beside it point to.
+ * left: all that is here is derived from the files and from the sessions.
  *
  * Which lanes are in use is known from sessions alone. A lane that no session has is settled
  * before it is given out: at load, at its return, at the death of its session. So a lane given
  * out is empty, whatever the process that had it left there.
  *
- * Clients can write state and lanes files. Their headers are copied inside the guard before they
- * are checked; the engine guards its own accesses. Sizes come from shelf records, never from there.
+ * Growing has what may fail for want of something (descriptors, address space, memory) before anything that
+ * the engine sees: then a resize that failed has changed nothing here.
  */
 #include "daemon/heap_service.h"
 
@@ -22,24 +20,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "daemon/heap_words.h"
 #include "daemon/pool_files.h"
-#include "media/backing.h"
 #include "media/file.h"
 #include "media/guard.h"
 #include "media/marks.h"
 #include "media/repair.h"
-
-struct service_shelf {
-	struct heap_shelf shelf;
-	void *table;
-	uint64_t table_reserve;
-	void *state;
-	uint64_t state_reserve;
-};
 
 struct heap_service {
 	unsigned refs;
@@ -50,7 +38,7 @@ struct heap_service {
 	void *allow_ctx;
 	struct limbo *limbo;
 	struct heap_words words;
-	struct service_shelf *shelf[POOL_SHELVES_MAX];
+	struct heap_files *shelf[POOL_SHELVES_MAX];
 	void *lanes;
 	uint32_t n_lanes;
 	uint32_t lanes_used;
@@ -59,21 +47,6 @@ struct heap_service {
 
 #define LANE_BAD UINT64_MAX
 
-struct header_copy {
-	const void *from;
-	struct file_header_df to;
-};
-
-static int header_copy(void *arg)
-{
-	struct header_copy *copy = arg;
-
-	/* Volatile: what a client may change meanwhile is read once, into the copy. */
-	for (size_t i = 0; i < sizeof(copy->to) / 8; i++)
-		((uint64_t *)(void *)&copy->to)[i] = ((const volatile uint64_t *)copy->from)[i];
-	return 0;
-}
-
 static int damage_say(char damage[HEAP_DAMAGE_LEN], int r, const char *file, uint32_t index,
 		      const char *why)
 {
@@ -81,130 +54,36 @@ static int damage_say(char damage[HEAP_DAMAGE_LEN], int r, const char *file, uin
 	return r;
 }
 
-static int map_checked(void **ret, int pool_fd, const struct pool_record *record,
-		       enum pool_file file, uint32_t index, uint64_t len, uint64_t reserve,
-		       char damage[HEAP_DAMAGE_LEN])
+/* Makes a shelf that is mapped the heap's, which takes it. */
+static void service_shelf_add(struct heap_service *service, uint32_t index, struct heap_files *files)
 {
-	static const uint64_t magics[] = { [POOL_FILE_TABLE] = FILE_MAGIC_TABLE,
-					   [POOL_FILE_STATE] = FILE_MAGIC_STATE,
-					   [POOL_FILE_LANES] = FILE_MAGIC_LANES };
-	static const char *const names[] = { [POOL_FILE_TABLE] = "span table of shelf",
-					     [POOL_FILE_STATE] = "state of shelf",
-					     [POOL_FILE_LANES] = "lanes file" };
-	struct header_copy copy;
-	struct stat st;
-	const char *why;
-	void *addr;
-	int fd, r;
-
-	r = pool_files_open(&fd, pool_fd, record->home, file, index, O_RDWR);
-	if (r < 0)
-		return damage_say(damage, r, names[file], index, strerror(-r));
-	if (fstat(fd, &st) < 0)
-		r = -errno;
-	else if ((uint64_t)st.st_size < len)
-		r = damage_say(damage, -EIO, names[file], index, "is shorter than it should be");
-	else
-		r = file_map(&addr, fd, len, reserve, true);
-	close(fd);
-	if (r < 0)
-		return r;
-	copy.from = addr;
-	why = "cannot be read";
-	r = guard_run(header_copy, &copy, NULL);
-	if (r == 0)
-		r = file_header_check(&copy.to, magics[file], record->pool, record->incarnation,
-				      index, &why);
-	if (r < 0) {
-		file_unmap(addr, reserve);
-		return damage_say(damage, r, names[file], index, why);
-	}
-	*ret = addr;
-	return 0;
+	service->shelf[index] = files;
+	heap_shelf_add(&service->heap, index, &files->shelf);
 }
 
-static void service_shelf_free(struct service_shelf *s)
-{
-	if (s->table)
-		file_unmap(s->table, s->table_reserve);
-	if (s->state)
-		file_unmap(s->state, s->state_reserve);
-	backing_free(s->shelf.backing);
-	free(s);
-}
-
-/* Makes what reserves a sparse shelf's space. */
-static int service_shelf_back(struct heap_service *service, int pool_fd, uint32_t index,
-			      struct service_shelf *s)
-{
-	int fds[3], r;
-
-	r = pool_files_open3(fds, pool_fd, service->record.home, index);
-	if (r < 0)
-		return r;
-	s->shelf.granules =
-		(m64 *)(void *)((char *)s->table + table_file_size(s->shelf.limit));
-	return backing_new(&s->shelf.backing, &service->heap, &s->shelf, fds);
-}
-
-/* Maps a shelf's table and state and makes it the heap's. */
-static int service_shelf_add(struct heap_service *service, int pool_fd, uint32_t index,
+static int service_map_shelf(struct heap_service *service, int pool_fd, uint32_t index,
 			     const struct shelf_record *record, char damage[HEAP_DAMAGE_LEN])
 {
-	const struct state_layout *layout = &service->heap.layout;
-	uint64_t units = record->size >> UNIT_SHIFT, limit = record->limit >> UNIT_SHIFT;
-	struct service_shelf *s = calloc(1, sizeof(*s));
-	bool sparse = service->record.flags & POOL_SPARSE;
-	int r;
+	struct heap_files *files;
+	int r = heap_files_new(&files, pool_fd, &service->record, &service->heap, index, record,
+			       damage);
 
-	if (!s)
-		return -ENOMEM;
-	s->table_reserve = sparse ? sparse_table_size(limit) : table_file_size(limit);
-	s->state_reserve = state_file_size(layout, limit, limit);
-	r = map_checked(&s->table, pool_fd, &service->record, POOL_FILE_TABLE, index,
-			sparse ? s->table_reserve : table_file_size(units), s->table_reserve,
-			damage);
 	if (r == 0)
-		r = map_checked(&s->state, pool_fd, &service->record, POOL_FILE_STATE, index,
-				state_file_size(layout, limit, units), s->state_reserve, damage);
-	if (r < 0) {
-		service_shelf_free(s);
-		return r;
-	}
-	s->shelf = (struct heap_shelf){
-		.table = ((struct table_file_df *)s->table)->word,
-		.hints = (m64 *)(void *)((char *)s->state + MEDIA_PAGE),
-		.state = (char *)s->state + state_records_offset(limit),
-		.units = units,
-		.limit = limit,
-	};
-	if (sparse)
-		r = service_shelf_back(service, pool_fd, index, s);
-	if (r < 0) {
-		service_shelf_free(s);
-		return r;
-	}
-	service->shelf[index] = s;
-	heap_shelf_add(&service->heap, index, &s->shelf);
-	return 0;
+		service_shelf_add(service, index, files);
+	return r;
 }
 
 static int service_map_lanes(struct heap_service *service, int pool_fd,
 			     char damage[HEAP_DAMAGE_LEN])
 {
-	int r;
+	int r = heap_files_lanes(&service->lanes, &service->n_lanes, pool_fd, &service->record,
+				 damage);
 
-	r = pool_files_lanes(&service->n_lanes, pool_fd, service->record.home);
 	if (r < 0)
-		return damage_say(damage, r, "lanes file", 0, "has no lanes");
+		return r;
+	service->heap.lanes = service->lanes;
 	service->lane_session = calloc(service->n_lanes, sizeof(uint64_t));
-	if (!service->lane_session)
-		return -ENOMEM;
-	r = map_checked(&service->lanes, pool_fd, &service->record, POOL_FILE_LANES, 0,
-			lanes_file_size(service->n_lanes), lanes_file_size(LANES_MAX), damage);
-	if (r == 0)
-		service->heap.lanes = service->lanes;
-	return r;
+	return service->lane_session ? 0 : -ENOMEM;
 }
 
 static bool lane_alive(void *ctx, uint32_t lane)
@@ -310,11 +189,87 @@ static int service_verify(struct heap_service *service, const struct heap_taking
 	return -EUCLEAN;
 }
 
+/* Growing */
+
+struct heap_growth {
+	uint32_t n;
+	struct heap_files *shelf[POOL_SHELVES_MAX]; /* those that are new; else NULL */
+};
+
+void heap_growth_free(struct heap_growth *growth)
+{
+	for (uint32_t i = 0; growth && i < growth->n; i++)
+		heap_files_free(growth->shelf[i]);
+	free(growth);
+}
+
+int heap_service_grow_ready(struct heap_service *service, const struct pool_shelves *now,
+			    const struct pool_shelves *to)
+{
+	return grant_grow_ready(service->grant, to->n - now->n + 1);
+}
+
+int heap_service_grow_map(struct heap_growth **ret, struct heap_service *service, int pool_fd,
+			  const struct pool_shelves *now, const struct pool_shelves *to,
+			  char damage[HEAP_DAMAGE_LEN])
+{
+	_auto(heap_growth_free) struct heap_growth *growth = calloc(1, sizeof(*growth));
+	int r;
+
+	if (!growth)
+		return -ENOMEM;
+	growth->n = to->n;
+	for (uint32_t i = now->n; i < to->n; i++) {
+		r = heap_files_new(&growth->shelf[i], pool_fd, &service->record, &service->heap, i,
+				   &to->shelf[i], damage);
+		if (r < 0)
+			return r;
+	}
+	*ret = take(growth);
+	return 0;
+}
+
+int heap_service_grow(struct heap_service *service, struct heap_growth *growth,
+		      const struct pool_shelves *now, const struct pool_shelves *to,
+		      char damage[HEAP_DAMAGE_LEN])
+{
+	int r;
+
+	for (uint32_t i = 0; i < to->n; i++) {
+		uint64_t from = i < now->n ? now->shelf[i].size >> UNIT_SHIFT : 0;
+		uint64_t units = to->shelf[i].size >> UNIT_SHIFT;
+
+		if (from == units)
+			continue;
+		if (i < now->n)
+			heap_shelf_grow(&service->heap, &service->shelf[i]->shelf, units);
+		else
+			service_shelf_add(service, i, take(growth->shelf[i]));
+		/* The files have the first granule's metadata already: they were counted then. */
+		grant_allow_set(service->grant, NULL, NULL);
+		r = grant_grow(service->grant, i, from, units);
+		grant_allow_set(service->grant, service->allow, service->allow_ctx);
+		if (r < 0)
+			return damage_say(damage, r, "shelf", i, "new units cannot be used");
+	}
+	return 0;
+}
+
+/* All units of a heap that was just made. */
+static int service_grow_first(struct heap_service *service, int pool_fd,
+			      const struct pool_shelves *shelves, char damage[HEAP_DAMAGE_LEN])
+{
+	static const struct pool_shelves none;
+	_auto(heap_growth_free) struct heap_growth *growth = NULL;
+	int r = heap_service_grow_map(&growth, service, pool_fd, &none, shelves, damage);
+
+	return r < 0 ? r : heap_service_grow(service, growth, &none, shelves, damage);
+}
+
 int heap_service_new(struct heap_service **ret, int pool_fd, const struct pool_record *record,
 		     const struct pool_shelves *shelves, const struct lane_set *alive,
 		     const struct heap_taking *how, char damage[HEAP_DAMAGE_LEN])
 {
-	static const struct pool_shelves none;
 	_auto(heap_service_unref) struct heap_service *service = calloc(1, sizeof(*service));
 	int r;
 
@@ -331,7 +286,7 @@ int heap_service_new(struct heap_service **ret, int pool_fd, const struct pool_r
 	if (r == 0)
 		r = service_map_lanes(service, pool_fd, damage);
 	for (uint32_t i = 0; r == 0 && alive && i < shelves->n; i++)
-		r = service_shelf_add(service, pool_fd, i, &shelves->shelf[i], damage);
+		r = service_map_shelf(service, pool_fd, i, &shelves->shelf[i], damage);
 	if (r == 0 && how && how->repair)
 		r = service_repair(service, how, damage);
 	if (r == 0)
@@ -343,38 +298,10 @@ int heap_service_new(struct heap_service **ret, int pool_fd, const struct pool_r
 	if (r == 0 && alive && (record->flags & POOL_SPARSE))
 		grant_space_clear(service->grant); /* what it cannot give back stays reserved */
 	if (r == 0 && !alive)
-		r = heap_service_grow(service, pool_fd, &none, shelves, damage);
+		r = service_grow_first(service, pool_fd, shelves, damage);
 	if (r < 0)
 		return r;
 	*ret = take(service);
-	return 0;
-}
-
-int heap_service_grow(struct heap_service *service, int pool_fd, const struct pool_shelves *now,
-		      const struct pool_shelves *to, char damage[HEAP_DAMAGE_LEN])
-{
-	int r;
-
-	for (uint32_t i = 0; i < to->n; i++) {
-		uint64_t from = i < now->n ? now->shelf[i].size >> UNIT_SHIFT : 0;
-		uint64_t units = to->shelf[i].size >> UNIT_SHIFT;
-
-		if (from == units)
-			continue;
-		if (i < now->n) {
-			heap_shelf_grow(&service->heap, &service->shelf[i]->shelf, units);
-		} else {
-			r = service_shelf_add(service, pool_fd, i, &to->shelf[i], damage);
-			if (r < 0)
-				return r;
-		}
-		/* The files have the first granule's metadata already: they were counted then. */
-		grant_allow_set(service->grant, NULL, NULL);
-		r = grant_grow(service->grant, i, from, units);
-		grant_allow_set(service->grant, service->allow, service->allow_ctx);
-		if (r < 0)
-			return damage_say(damage, r, "shelf", i, "new units cannot be used");
-	}
 	return 0;
 }
 
@@ -402,8 +329,7 @@ void heap_service_unref(struct heap_service *service)
 	heap_words_deinit(&service->words);
 	grant_free(service->grant);
 	for (uint32_t i = 0; i < POOL_SHELVES_MAX; i++)
-		if (service->shelf[i])
-			service_shelf_free(service->shelf[i]);
+		heap_files_free(service->shelf[i]);
 	if (service->lanes)
 		file_unmap(service->lanes, lanes_file_size(LANES_MAX));
 	free(service->lane_session);

@@ -11,13 +11,12 @@
 #include <stdint.h>
 
 #include "common/macro.h"
+#include "daemon/heap_files.h"
 #include "daemon/pool_layout.h"
 #include "media/check.h"
 #include "media/count.h"
 #include "media/grant.h"
 #include "media/limbo.h"
-
-#define HEAP_DAMAGE_LEN 160u
 
 struct heap_service;
 
@@ -67,11 +66,25 @@ void heap_service_unref(struct heap_service *service);
 DEFINE_AUTO(struct heap_service, heap_service_unref)
 
 /*
- * Brings into service what `to` has and `now` has not; the files are long enough. The caller commits
- * the shelf records after it, or gives the service up on failure.
+ * Growing from `now` to `to`, in three steps. The first two change nothing that others see, and what they made can
+ * be given up; the files are long enough before the second.
  */
-int heap_service_grow(struct heap_service *service, int pool_fd, const struct pool_shelves *now,
-		      const struct pool_shelves *to, char damage[HEAP_DAMAGE_LEN]);
+struct heap_growth;
+
+/* Loop: sets aside what the last step needs. -ENOMEM. */
+int heap_service_grow_ready(struct heap_service *service, const struct pool_shelves *now,
+			    const struct pool_shelves *to);
+/* Any thread: maps further shelves. -ENOMEM, -EMFILE and others; `damage` as in heap_service_new(). */
+int heap_service_grow_map(struct heap_growth **ret, struct heap_service *service, int pool_fd,
+			  const struct pool_shelves *now, const struct pool_shelves *to,
+			  char damage[HEAP_DAMAGE_LEN]);
+/* Loop: brings them into service. The caller commits the shelf records after it, or gives the service up on
+ * failure: the medium's. */
+int heap_service_grow(struct heap_service *service, struct heap_growth *growth,
+		      const struct pool_shelves *now, const struct pool_shelves *to,
+		      char damage[HEAP_DAMAGE_LEN]);
+void heap_growth_free(struct heap_growth *growth);
+DEFINE_AUTO(struct heap_growth, heap_growth_free)
 
 /* Lanes */
 

@@ -3,7 +3,7 @@
  * Growing a pool.
  *
  *   loop    record RESIZING, with the size that is wanted
- *   thread  files longer, further files made, all reserved
+ *   thread  files longer, further files made, all reserved; a heap's further shelves mapped
  *   loop    a heap's new units brought into service; shelf records from the last to the first: the
  *           first is the commit (pool_layout.c); record LIVE; the reply
  *
@@ -11,6 +11,9 @@
  * them at the next start, and the record loses the mark of the request, so that a retry is done
  * anew. After it they add up to what the record wants: it becomes LIVE as it is. Clients go on
  * meanwhile, and learn of new units only from this daemon, after the commit.
+ *
+ * Whatever may fail for want of something comes before new units are brought into service: then all is taken
+ * back, and the pool serves as before. What fails later is the medium: the pool is damaged.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -18,6 +21,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/fd.h"
 #include "daemon/heap_load.h"
 #include "daemon/job.h"
 #include "daemon/nvmmd.h"
@@ -29,43 +33,58 @@ struct resize {
 	struct pool *pool;
 	struct request *request;
 	int pool_fd;
+	struct heap_service *heap; /* NULL: a region */
+	struct heap_growth *growth;
+	char damage[HEAP_DAMAGE_LEN];
 	struct pool_record before;
 	struct pool_shelves now;
 	struct pool_shelves to;
 	uint32_t first; /* the first shelf that differs */
 };
 
+static void resize_free(struct resize *resize)
+{
+	heap_growth_free(resize->growth);
+	heap_service_unref(resize->heap);
+	fd_close_p(&resize->pool_fd);
+	free(resize);
+}
+
 static int resize_run(struct job *job)
 {
 	struct resize *resize = container_of(job, struct resize, job);
+	int r = pool_files_grow(resize->pool_fd, &resize->before, &resize->now, &resize->to);
 
-	return pool_files_grow(resize->pool_fd, &resize->before, &resize->now, &resize->to);
+	if (r < 0 || !resize->heap)
+		return r;
+	r = heap_service_grow_map(&resize->growth, resize->heap, resize->pool_fd, &resize->now,
+				  &resize->to, resize->damage);
+	if (r < 0)
+		pool_files_cut(resize->pool_fd, &resize->before, &resize->now);
+	return r;
 }
 
 static int resize_commit(struct resize *resize)
 {
 	struct pool *pool = resize->pool;
-	char damage[HEAP_DAMAGE_LEN] = "";
 	struct meta *meta;
 	int r;
 
 	r = pool_meta(pool, &meta);
-	if (r < 0)
+	if (r == 0 && resize->heap)
+		r = heap_service_grow(resize->heap, resize->growth, &resize->now, &resize->to,
+				      resize->damage);
+	if (r < 0) {
+		/* The engine may know units that are not the pool's. */
+		pool_damage(pool, "growing: %s", resize->damage[0] ? resize->damage : strerror(-r));
 		return r;
-	if (pool->heap) {
-		r = heap_service_grow(pool->heap, resize->pool_fd, &resize->now, &resize->to,
-				      damage);
-		if (r < 0) {
-			/* The engine may know units that are not the pool's. */
-			pool_damage(pool, "growing: %s", damage[0] ? damage : strerror(-r));
-			return r;
-		}
 	}
 	/*
 	 * COMMIT: the record of the first shelf that differs; those behind it are not looked at
-	 * before, because it is not full. crash before: files are cut back at the next start. crash
-	 * after:  the pool has its new size. durable:      meta_shelf_put() drains; units of it are
-	 * granted only afterwards.
+	 * before, because it is not full.
+	 *   crash before: files are cut back at the next start.
+	 *   crash after:  the pool has its new size.
+	 *   durable:      meta_shelf_put() drains; units of it are granted only afterwards.
 	 */
 	for (uint32_t i = resize->to.n; r == 0 && i-- > resize->first;)
 		r = meta_shelf_put(meta, i, &resize->to.shelf[i]);
@@ -126,8 +145,7 @@ static void resize_done(struct job *job, int r)
 	pool_unpark(pool);
 	pool_rest(pool);
 	pool_unref(pool);
-	close(resize->pool_fd);
-	free(resize);
+	resize_free(resize);
 }
 
 /* By how much the pool's files become longer; a sparse heap's, by what is reserved at once. */
@@ -140,28 +158,41 @@ static uint64_t resize_bytes(const struct pool *pool, const struct resize *resiz
 	return to - pool_layout_file_bytes(&pool->record, &resize->now, pool->lanes);
 }
 
+/* Has what the commit needs at hand. */
+static int resize_ready(struct resize *resize, struct pool *pool)
+{
+	struct meta *meta;
+	int r;
+
+	r = pool_files_dir(&resize->pool_fd, pool->nvmmd->base_fd, pool->id);
+	if (r == 0)
+		r = pool_meta(pool, &meta);
+	if (r < 0 || pool->record.kind != POOL_HEAP)
+		return r;
+	resize->heap = heap_service_ref(pool->heap);
+	return heap_service_grow_ready(resize->heap, &resize->now, &resize->to);
+}
+
 static int resize_start(struct request *request, struct pool *pool, struct resize *resize)
 {
 	struct pool_record record = pool->record;
 	int r;
 
-	r = pool_files_dir(&resize->pool_fd, request->nvmmd->base_fd, pool->id);
+	resize->pool = pool;
+	resize->request = request;
+	r = resize_ready(resize, pool);
 	if (r < 0)
-		return request_fail(request, r, "pool %u: its directory cannot be opened: %s",
-				    pool->id, strerror(-r));
+		return resize_fail(resize, r);
 	record.state = POOL_RESIZING;
 	record.size = pool_layout_bytes(&resize->to);
 	pool_mark_change(request, &record);
 	r = pool_put(pool, &record);
-	if (r < 0) {
-		close(resize->pool_fd);
+	if (r < 0)
 		return request_fail(request, r, "pool %u: its record cannot be written: %s",
 				    pool->id, strerror(-r));
-	}
 	pool->file_bytes += resize_bytes(pool, resize);
 	pool->busy = POOL_BUSY_RESIZING;
-	resize->pool = pool_ref(pool);
-	resize->request = request;
+	pool_ref(pool);
 	resize->job.run = resize_run;
 	resize->job.done = resize_done;
 	job_start(&resize->job, request->nvmmd);
@@ -175,6 +206,7 @@ static int resize_plan(struct request *request, struct pool *pool, uint64_t size
 
 	if (!resize)
 		return request_fail(request, -ENOMEM, "the daemon has no memory");
+	resize->pool_fd = -1;
 	resize->before = pool->record;
 	resize->now = pool->shelves;
 	r = pool_layout_grow(&resize->to, &resize->first, &resize->now, size);
@@ -187,8 +219,10 @@ static int resize_plan(struct request *request, struct pool *pool, uint64_t size
 	}
 	if (r == 0)
 		r = resize_start(request, pool, resize);
-	if (r < 0)
-		free(resize);
+	if (r < 0) {
+		resize_free(resize);
+		pool_rest(pool);
+	}
 	return r;
 }
 

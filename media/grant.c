@@ -547,5 +547,10 @@ int grant_grow(struct grant *g, uint32_t shelf, uint64_t from, uint64_t to)
 		 (struct span){ .kind = SPAN_FREE, .class = FREE_UNTOUCHED,
 				.length = (uint32_t)run.length });
 	persist_words(g, g->heap->shelf[shelf], from, 1);
-	return runs_add(g->runs, run);
+	return runs_add_ready(g->runs, run);
+}
+
+int grant_grow_ready(struct grant *g, unsigned n)
+{
+	return runs_ready(g->runs, n);
 }

@@ -49,8 +49,11 @@ void grant_free(struct grant *grant);
 
 /* Brings units [from, to) of a shelf into service; their table and state space is reserved and
  * zero (whatever a killed attempt left there is overwritten). The caller commits the shelf's size
- * after it and calls heap_shelf_add() or heap_shelf_grow() before. */
+ * after it and calls heap_shelf_add() or heap_shelf_grow() before. -EINVAL; of a sparse heap those of
+ * fallocate(2); -ENOMEM, but for as many calls as are ready. */
 int grant_grow(struct grant *grant, uint32_t shelf, uint64_t from, uint64_t to);
+/* Sets memory aside for `n` calls of it, those set aside before included. -ENOMEM. */
+int grant_grow_ready(struct grant *grant, unsigned n);
 
 /* Up to `want` (at most GRANT_SPANS_MAX) typed, unowned spans of a class with room: first ones that others left
  * behind, then fresh ones. How many; -ENOSPC; -EINVAL; -EIO; -ENOMEM. */

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <bsd/sys/queue.h>
 #include <bsd/sys/tree.h>
 
 #include "common/macro.h"
@@ -18,6 +19,7 @@ struct node {
 	struct run run;
 	RB_ENTRY(node) by_place;
 	RB_ENTRY(node) by_length;
+	SLIST_ENTRY(node) ready;
 };
 
 static int compare_place(const struct node *a, const struct node *b)
@@ -45,6 +47,8 @@ struct runs {
 	struct place_tree places;
 	struct length_tree lengths;
 	uint64_t units;
+	SLIST_HEAD(, node) ready;
+	unsigned n_ready;
 };
 
 int runs_new(struct runs **ret)
@@ -55,6 +59,7 @@ int runs_new(struct runs **ret)
 		return -ENOMEM;
 	RB_INIT(&runs->places);
 	RB_INIT(&runs->lengths);
+	SLIST_INIT(&runs->ready);
 	*ret = runs;
 	return 0;
 }
@@ -83,6 +88,10 @@ void runs_free(struct runs *runs)
 		unlink_node(runs, n);
 		free(n);
 	}
+	while ((n = SLIST_FIRST(&runs->ready))) {
+		SLIST_REMOVE_HEAD(&runs->ready, ready);
+		free(n);
+	}
 	free(runs);
 }
 
@@ -91,13 +100,10 @@ static bool touches(const struct run *left, const struct run *right)
 	return left->shelf == right->shelf && left->unit + left->length == right->unit;
 }
 
-int runs_add(struct runs *runs, struct run run)
+static void add_node(struct runs *runs, struct node *n, struct run run)
 {
-	struct node *n = malloc(sizeof(*n));
 	struct node *next, *prev;
 
-	if (!n)
-		return -ENOMEM;
 	n->run = run;
 	next = RB_NFIND(place_tree, &runs->places, n);
 	prev = next ? RB_PREV(place_tree, &runs->places, next)
@@ -114,6 +120,40 @@ int runs_add(struct runs *runs, struct run run)
 		free(prev);
 	}
 	link_node(runs, n);
+}
+
+int runs_add(struct runs *runs, struct run run)
+{
+	struct node *n = malloc(sizeof(*n));
+
+	if (!n)
+		return -ENOMEM;
+	add_node(runs, n, run);
+	return 0;
+}
+
+int runs_ready(struct runs *runs, unsigned n)
+{
+	while (runs->n_ready < n) {
+		struct node *node = malloc(sizeof(*node));
+
+		if (!node)
+			return -ENOMEM;
+		SLIST_INSERT_HEAD(&runs->ready, node, ready);
+		runs->n_ready++;
+	}
+	return 0;
+}
+
+int runs_add_ready(struct runs *runs, struct run run)
+{
+	struct node *n = SLIST_FIRST(&runs->ready);
+
+	if (!n)
+		return runs_add(runs, run);
+	SLIST_REMOVE_HEAD(&runs->ready, ready);
+	runs->n_ready--;
+	add_node(runs, n, run);
 	return 0;
 }
 

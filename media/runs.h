@@ -23,6 +23,10 @@ void runs_free(struct runs *runs);
  * the heap is loaded again. */
 int runs_add(struct runs *runs, struct run run);
 
+/* Sets memory aside for `n` runs, those set aside before included, which runs_add_ready() uses. -ENOMEM. */
+int runs_ready(struct runs *runs, unsigned n);
+int runs_add_ready(struct runs *runs, struct run run);
+
 /* The first unit of a run at a multiple of `align`, a power of two. */
 static inline uint64_t run_aligned(const struct run *run, uint64_t align)
 {

@@ -2,13 +2,18 @@
 /*
  * A heap grows while four threads allocate in it: 200 times, by the library and by nvmmctl, in place and at
  * last by a further shelf; sparse or not. Nothing is leaked on either side, and every byte is of use afterwards.
+ *
+ * A daemon that lacks descriptors or address space for it, at whatever step, refuses to grow and serves as before;
+ * asked again when it has them, it grows.
  */
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "tests/system/harness.h"
@@ -186,6 +191,115 @@ START_TEST(grows_in_use)
 }
 END_TEST
 
+/* What the daemon lacks */
+
+/* Sets a limit of the daemon. */
+static void limit(__rlimit_resource_t what, rlim_t value)
+{
+	struct rlimit old;
+
+	ck_assert_int_eq(prlimit(h.daemon, what, NULL, &old), 0);
+	old.rlim_cur = value < old.rlim_max ? value : old.rlim_max;
+	ck_assert_int_eq(prlimit(h.daemon, what, &old, NULL), 0);
+}
+
+/* Bytes of address space that it has taken. */
+static rlim_t address_space(void)
+{
+	unsigned long pages;
+	char path[32];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/statm", h.daemon);
+	f = fopen(path, "re");
+	ck_assert_ptr_nonnull(f);
+	ck_assert_int_eq(fscanf(f, "%lu", &pages), 1);
+	fclose(f);
+	return (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE);
+}
+
+/* The pool is as it was, and serves. */
+static void unchanged(struct nvmm *nvmm, nvmm_pool_id id, struct nvmm_heap *heap, uint64_t bytes)
+{
+	struct nvmm_heap_info info = { .size = sizeof(info) };
+	struct nvmm_pool_info pool = { .size = sizeof(pool) };
+	nvmm_ptr large;
+
+	ck_assert_msg(nvmm_pool_stat(nvmm, id, &pool) == 0, "%s", nvmm_errmsg(nvmm));
+	ck_assert_uint_eq(pool.bytes, bytes);
+	/* Of whole units: the daemon is asked for it, and for its room when it is taken back. */
+	large = nvmm_alloc(heap, MIB);
+	ck_assert_msg(large != NVMM_NULL, "%s", nvmm_errmsg(nvmm));
+	memset(nvmm_local(nvmm, large), 1, MIB);
+	ck_assert_int_eq(nvmm_free(heap, large), 0);
+	ck_assert_msg(nvmm_heap_stat(heap, &info) == 0, "%s", nvmm_errmsg(nvmm));
+	ck_assert_uint_eq(info.blocks, 0);
+	ck_assert(!harness_logged(&h, "is damaged"));
+}
+
+/* From the first size on, which its first shelf has room for, to one that takes two further ones. */
+#define WANTED (600 * MIB)
+#define FURTHER_WANTED (64 * 1024 * MIB)
+
+START_TEST(lacks_descriptors)
+{
+	struct nvmm *nvmm = harness_connect(&h);
+	nvmm_pool_id id;
+	struct nvmm_heap *heap = make_heap(nvmm, &id, true);
+	uint64_t bytes = 4 * MIB, wanted = _i ? FURTHER_WANTED : WANTED;
+	unsigned refused = 0, had = harness_holdings(h.daemon).fds;
+	int r;
+
+	unchanged(nvmm, id, heap, bytes);
+	for (rlim_t fds = 4;; fds++) { /* fewer than it has open */
+		limit(RLIMIT_NOFILE, fds);
+		r = nvmm_pool_resize(nvmm, id, wanted);
+		limit(RLIMIT_NOFILE, RLIM_INFINITY);
+		if (r == 0)
+			break;
+		ck_assert_msg(r == -EMFILE, "%d: %s", r, nvmm_errmsg(nvmm));
+		unchanged(nvmm, id, heap, bytes);
+		ck_assert_uint_lt(++refused, 64);
+	}
+	ck_assert_uint_ge(refused, had / 2);
+	unchanged(nvmm, id, heap, wanted);
+	nvmm_heap_close(heap);
+	nvmm_disconnect(nvmm);
+}
+END_TEST
+
+START_TEST(lacks_address_space)
+{
+	struct nvmm *nvmm = harness_connect(&h);
+	nvmm_pool_id id;
+	struct nvmm_heap *heap = make_heap(nvmm, &id, true);
+	struct nvmm_shelf shelves[8];
+
+	for (int i = 0; i < 2; i++) {
+		int r;
+
+		/* Enough for all but the state of a shelf of FURTHER_WANTED, with its room to grow. */
+		limit(RLIMIT_AS, address_space() + 512 * MIB);
+		r = nvmm_pool_resize(nvmm, id, FURTHER_WANTED);
+		ck_assert_msg(r == -ENOMEM, "%d: %s", r, nvmm_errmsg(nvmm));
+		unchanged(nvmm, id, heap, 4 * MIB);
+		limit(RLIMIT_AS, RLIM_INFINITY);
+	}
+	/* What was made and taken back is in the way of nobody, neither of this daemon nor of the next. */
+	if (_i) {
+		harness_signal(&h, SIGKILL);
+		harness_start(&h);
+	}
+	ck_assert_msg(nvmm_pool_resize(nvmm, id, FURTHER_WANTED) == 0, "%s", nvmm_errmsg(nvmm));
+	unchanged(nvmm, id, heap, FURTHER_WANTED);
+	/* More than the first shelf had. */
+	must(nvmm_alloc(heap, 1100 * MIB) != NVMM_NULL || errno == ENOSPC, "%s", nvmm_errmsg(nvmm));
+	ck_assert_int_eq(nvmm_heap_shelves(heap, shelves, 8), 2);
+	nvmm_heap_close(heap);
+	nvmm_disconnect(nvmm);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("resize");
@@ -193,5 +307,7 @@ int main(void)
 
 	tcase_add_checked_fixture(tcase, start, stop);
 	tcase_add_loop_test(tcase, grows_in_use, 0, 2);
+	tcase_add_loop_test(tcase, lacks_descriptors, 0, 2);
+	tcase_add_loop_test(tcase, lacks_address_space, 0, 2);
 	return harness_run(suite);
 }

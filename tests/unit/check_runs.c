@@ -114,6 +114,22 @@ START_TEST(the_last_that_fits)
 }
 END_TEST
 
+/* What was set aside is used up, joins neighbours as any other, and is topped up, not doubled. */
+START_TEST(set_aside)
+{
+	struct runs *runs = NULL;
+
+	ck_assert_int_eq(runs_new(&runs), 0);
+	ck_assert_int_eq(runs_ready(runs, 2), 0);
+	ck_assert_int_eq(runs_ready(runs, 3), 0);
+	for (uint32_t i = 0; i < 5; i++)
+		ck_assert_int_eq(runs_add_ready(runs, (struct run){ .unit = i * 8, .length = 8 }), 0);
+	ck_assert_uint_eq(runs_longest(runs), 40);
+	ck_assert_int_eq(runs_ready(runs, 1), 0);
+	runs_free(runs);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("runs");
@@ -124,6 +140,7 @@ int main(void)
 	tcase_set_timeout(t, 60);
 	tcase_add_loop_test(t, random_takes, 0, 20);
 	tcase_add_test(t, the_last_that_fits);
+	tcase_add_test(t, set_aside);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);
 	failed = srunner_ntests_failed(r);
