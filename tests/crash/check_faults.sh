@@ -5,7 +5,7 @@
 set -euo pipefail
 
 program=./heap-kill-faulty
-for p in ./heap-kill-faulty ./heap-power-faulty ./publish-kill-faulty ./publish-power-faulty; do
+for p in ./heap-kill-faulty ./heap-power-faulty ./publish-kill-faulty ./publish-power-faulty ./check_examples_power; do
 	[ -x "$p" ] || { echo "$p was not built"; exit 99; }
 done
 log=$(mktemp)
@@ -59,4 +59,11 @@ program=./publish-power-faulty
 plant 0 "reserve" "nothing"
 plant 16 "publish" "a word's old value is in the log and need not be on the medium"
 plant 17 "publish" "the log is cleared, and what it did is not drained"
+
+# A fault of its own, in the place of a user's: one of the programs that it is about.
+program=./check_examples_power
+plant 0 "queue, open" "nothing"
+for structure in "queue, put" "queue, open" "map, set, new" "map, set, known"; do
+	plant 1 "$structure" "what a program puts into a block is not made durable ($structure)"
+done
 exit "$status"

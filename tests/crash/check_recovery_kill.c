@@ -265,16 +265,20 @@ static void sample(uint64_t points, struct ledger *l)
 	l->inner += inside;
 }
 
-/* One that dies at each point. */
+/* One that dies at each point. Threads share the work: a recovery has a few points more or less than another. */
 static void sweep(uint64_t points, struct ledger *l)
 {
 	for (uint64_t k = 0; k < points; k++) {
+		bool died;
+
 		copy(a.h.base, image);
-		l->inner += recover_dying(k);
-		ck_assert(!recover_dying(POINTS_NEVER));
+		died = recover_dying(k);
+		if (died)
+			ck_assert(!recover_dying(POINTS_NEVER));
 		harness_stop(&a.h);
 		expect_same_end();
-		l->images += 2;
+		l->images += 1 + died;
+		l->inner += died;
 	}
 }
 

@@ -12,9 +12,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "common/macro.h"
 #include "media/format.h"
 
 #define PENDING_MAX 65536u
+#define RANGES 8u
+#define CHUNK 512u /* words that are compared at a time */
 
 /* A store that need not have reached the medium. */
 struct pending {
@@ -23,10 +26,21 @@ struct pending {
 	bool flushed; /* the next drain makes it durable */
 };
 
+/* Words that are looked through. */
+struct range {
+	size_t from, n;
+	bool own;
+};
+
 struct cut {
 	uint64_t *words;
 	size_t n_words;
 	uint64_t *durable;
+	uint64_t *seen; /* as they were when last looked at */
+	struct range range[RANGES];
+	unsigned n_ranges;
+	const void *(*place)(const void *addr);
+	void (*at)(void);
 	uint32_t last; /* word of the store that was announced, */
 	uint64_t was;  /* its value then */
 	bool announced;
@@ -48,31 +62,77 @@ static void *shared(size_t len)
 	return p;
 }
 
-/* The announced store has been done since. */
-static void look(struct cut *c)
+static void add(struct cut *c, uint32_t word)
 {
-	if (!c->announced)
-		return;
-	c->announced = false;
-	if (c->words[c->last] == c->was)
-		return;
 	if (c->n == PENDING_MAX) {
 		fprintf(stderr, "cut: too many stores that are not drained\n");
 		abort();
 	}
-	c->pending[c->n++] = (struct pending){ .word = c->last, .value = c->words[c->last] };
+	c->seen[word] = c->words[word];
+	c->pending[c->n++] = (struct pending){ .word = word, .value = c->seen[word] };
+}
+
+/* Another process has stored and drained a word: of what was pending there nothing can come back. */
+static void settle_word(struct cut *c, uint32_t word)
+{
+	uint32_t kept = 0;
+
+	c->seen[word] = c->durable[word] = c->words[word];
+	for (uint32_t i = 0; i < c->n; i++)
+		if (c->pending[i].word != word)
+			c->pending[kept++] = c->pending[i];
+	c->n = kept;
+}
+
+static void scan(struct cut *c, const struct range *r)
+{
+	for (size_t from = r->from; from < r->from + r->n; from += CHUNK) {
+		size_t n = MIN(CHUNK, r->from + r->n - from);
+
+		if (memcmp(&c->words[from], &c->seen[from], n * sizeof(uint64_t)) == 0)
+			continue;
+		for (size_t w = from; w < from + n; w++)
+			if (c->words[w] != c->seen[w])
+				(r->own ? add : settle_word)(c, (uint32_t)w);
+	}
+}
+
+/* The announced store has been done since. */
+static void look_announced(struct cut *c)
+{
+	if (!c->announced)
+		return;
+	c->announced = false;
+	if (c->words[c->last] != c->was)
+		add(c, c->last);
+}
+
+/* What is announced comes first: the rest is not. */
+static void look(struct cut *c)
+{
+	look_announced(c);
+	for (unsigned i = 0; i < c->n_ranges; i++)
+		scan(c, &c->range[i]);
+}
+
+static uintptr_t place_of(const struct cut *c, const void *addr)
+{
+	return (uintptr_t)(c->place && addr ? c->place(addr) : addr);
 }
 
 static void point(enum media_point kind, const void *addr, size_t len)
 {
 	struct cut *c = the;
-	size_t offset = (uintptr_t)addr - (uintptr_t)c->words;
+	size_t offset;
 
 	(void)len;
 	look(c);
 	if (c->left-- == 0)
 		_exit(CUT_STATUS);
 	c->points++;
+	if (c->at)
+		c->at();
+	offset = place_of(c, addr) - (uintptr_t)c->words;
 	if (kind != MEDIA_POINT_STORE || offset / sizeof(uint64_t) >= c->n_words)
 		return;
 	c->last = (uint32_t)(offset / sizeof(uint64_t));
@@ -83,8 +143,9 @@ static void point(enum media_point kind, const void *addr, size_t len)
 static void flush(const void *addr, size_t len)
 {
 	struct cut *c = the;
-	uintptr_t from = (uintptr_t)addr & ~(uintptr_t)(MEDIA_LINE - 1);
-	uintptr_t to = (uintptr_t)addr + len;
+	uintptr_t start = place_of(c, addr);
+	uintptr_t from = start & ~(uintptr_t)(MEDIA_LINE - 1);
+	uintptr_t to = start + len;
 
 	look(c);
 	c->counts.flushes++;
@@ -120,6 +181,7 @@ struct cut *cut_new(void *addr, size_t len)
 	c->words = addr;
 	c->n_words = len / sizeof(uint64_t);
 	c->durable = shared(len);
+	c->seen = shared(len);
 	c->left = -1;
 	cut_settle(c);
 	the = c;
@@ -130,6 +192,7 @@ struct cut *cut_new(void *addr, size_t len)
 void cut_free(struct cut *c)
 {
 	munmap(c->durable, c->n_words * sizeof(uint64_t));
+	munmap(c->seen, c->n_words * sizeof(uint64_t));
 	munmap(c, sizeof(*c));
 	the = NULL;
 	media_backend = &media_backend_pmem;
@@ -154,9 +217,27 @@ struct cut_counts cut_counts(const struct cut *c)
 void cut_settle(struct cut *c)
 {
 	memcpy(c->durable, c->words, c->n_words * sizeof(uint64_t));
+	if (c->n_ranges)
+		memcpy(c->seen, c->durable, c->n_words * sizeof(uint64_t));
 	c->announced = false;
 	c->n = 0;
 	c->left = -1;
+}
+
+void cut_scan(struct cut *c, const void *addr, size_t len, bool own)
+{
+	size_t from = ((uintptr_t)addr - (uintptr_t)c->words) / sizeof(uint64_t);
+
+	if (c->n_ranges == RANGES)
+		abort();
+	memcpy(&c->seen[from], &c->words[from], len);
+	c->range[c->n_ranges++] = (struct range){ .from = from, .n = len / sizeof(uint64_t), .own = own };
+}
+
+void cut_hook(struct cut *c, const void *(*place)(const void *addr), void (*at)(void))
+{
+	c->place = place;
+	c->at = at;
 }
 
 size_t cut_pending(struct cut *c)
@@ -268,22 +349,28 @@ static uint32_t choose(struct cut_images *m, size_t w, unsigned image, uint64_t 
 	}
 }
 
-bool cut_images_next(struct cut_images *m)
+bool cut_images_copy(struct cut_images *m, void *to)
 {
-	struct cut *c = m->cut;
-	uint64_t rest = m->all ? m->next : next_random(m);
+	uint64_t rest = m->all ? m->next : next_random(m), *words = to;
 
 	if (m->next == m->most)
 		return false;
-	memcpy(c->words, m->durable, c->n_words * sizeof(uint64_t));
+	memcpy(words, m->durable, m->cut->n_words * sizeof(uint64_t));
 	for (size_t w = 0; w < m->words; w++) {
 		uint32_t choice = choose(m, w, m->next, &rest);
 
 		if (choice > 0)
-			c->words[m->pending[m->first[w]].word] =
+			words[m->pending[m->first[w]].word] =
 				m->pending[m->first[w] + choice - 1].value;
 	}
 	m->next++;
-	cut_settle(c);
+	return true;
+}
+
+bool cut_images_next(struct cut_images *m)
+{
+	if (!cut_images_copy(m, m->cut->words))
+		return false;
+	cut_settle(m->cut);
 	return true;
 }

@@ -39,6 +39,17 @@ void cut_settle(struct cut *cut);
 /* Words that the medium may not have as they are. */
 size_t cut_pending(struct cut *cut);
 
+/* Files: who stores may have them mapped elsewhere, and is not alone */
+
+/*
+ * Looks [addr, addr + len) of the watched mapping through at each point, for what changed unannounced: `own`: plain
+ * stores of the program, which are pending from then on; else another process's, which counts as drained.
+ */
+void cut_scan(struct cut *cut, const void *addr, size_t len, bool own);
+/* `place` tells where in the watched mapping an address is that was stored to or flushed, or NULL; `at` is called at
+ * each point. Either may be NULL. */
+void cut_hook(struct cut *cut, const void *(*place)(const void *addr), void (*at)(void));
+
 /* Images */
 
 struct cut_images;
@@ -49,3 +60,5 @@ struct cut_images *cut_images_new(struct cut *cut, uint64_t seed, unsigned most)
 void cut_images_free(struct cut_images *images);
 /* Writes the next image to the mapping, and settles; false: there is none. */
 bool cut_images_next(struct cut_images *images);
+/* Writes it to `to`, which is as long; what is watched stays as it is. */
+bool cut_images_copy(struct cut_images *images, void *to);
