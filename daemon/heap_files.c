@@ -108,15 +108,12 @@ static int files_back(struct heap_files *f, int pool_fd, uint16_t node, const st
 	r = pool_files_open3(fds, pool_fd, node, index);
 	if (r < 0)
 		return r;
-	f->shelf.granules = (m64 *)(void *)((char *)f->table + table_file_size(f->shelf.limit));
 	return backing_new(&f->shelf.backing, heap, &f->shelf, fds);
 }
 
 static int files_map(struct heap_files *f, int pool_fd, const struct pool_record *record,
-		     uint32_t index, uint64_t state_len, char damage[HEAP_DAMAGE_LEN])
+		     uint32_t index, uint64_t table_len, uint64_t state_len, char damage[HEAP_DAMAGE_LEN])
 {
-	uint64_t table_len = record->flags & POOL_SPARSE ? f->table_reserve :
-							    table_file_size(f->shelf.units);
 	int r = map_checked(&f->table, pool_fd, record, POOL_FILE_TABLE, index, table_len,
 			    f->table_reserve, damage);
 
@@ -137,14 +134,11 @@ int heap_files_new(struct heap_files **ret, int pool_fd, const struct pool_recor
 		return -ENOMEM;
 	f->table_reserve = sparse ? sparse_table_size(limit) : table_file_size(limit);
 	f->state_reserve = state_file_size(&heap->layout, limit, limit);
-	f->shelf.units = units;
-	f->shelf.limit = limit;
-	r = files_map(f, pool_fd, record, index, state_file_size(&heap->layout, limit, units), damage);
+	r = files_map(f, pool_fd, record, index, sparse ? f->table_reserve : table_file_size(units),
+		      state_file_size(&heap->layout, limit, units), damage);
 	if (r < 0)
 		return r;
-	f->shelf.table = ((struct table_file_df *)f->table)->word;
-	f->shelf.hints = (m64 *)(void *)((char *)f->state + MEDIA_PAGE);
-	f->shelf.state = (char *)f->state + state_records_offset(limit);
+	heap_shelf_init(&f->shelf, f->table, f->state, units, limit, sparse);
 	if (sparse)
 		r = files_back(f, pool_fd, record->home, heap, index);
 	if (r < 0)

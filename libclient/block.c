@@ -201,34 +201,50 @@ static _noinline int defer_ready(struct nvmm_heap *heap, struct lane **lane,
 	return r < 0 || *epochs ? r : epochs_need(heap->handle.nvmm, epochs);
 }
 
-_public int nvmm_free_deferred(struct nvmm_heap *heap, nvmm_ptr ptr)
+/* The block is in limbo, the lane entered: what the watch word says is that the daemon does not look. */
+static _noinline int defer_wake(struct nvmm_heap *heap, struct lane *lane, struct epochs *epochs,
+				uint64_t watch)
+{
+	epochs_wake(epochs);
+	limbo_woken(&heap->handle.pool->heap, watch);
+	lane_deferred(lane);
+	return 0;
+}
+
+/* What the fast path leaves. */
+static _noinline int defer_slow(struct nvmm_heap *heap, nvmm_ptr ptr)
 {
 	struct epochs *epochs = epochs_of(heap->handle.nvmm);
 	struct lane *lane = lanes_find(&heap->lanes);
+	struct pool *pool = heap->handle.pool;
 	uint64_t watch;
 	bool wake;
 	int r;
 
 	if (ptr == NVMM_NULL)
 		return 0;
-	if (_unlikely(!lane || !epochs)) {
-		r = defer_ready(heap, &lane, &epochs);
-		if (r < 0)
-			return r;
-	}
-	if (_unlikely(block_reserved(heap)))
-		r = lane_defer_unreserved(lane, lanes_reservations(heap->handle.pool->lanes), ptr, &wake,
-					  &watch);
-	else
-		r = lane_defer(lane, ptr, &wake, &watch);
-	if (_unlikely(r < 0))
-		return free_text(heap->handle.pool, ptr, r);
-	if (_unlikely(wake)) {
-		epochs_wake(epochs);
-		limbo_woken(&heap->handle.pool->heap, watch);
-		lane_deferred(lane);
-	}
-	return 0;
+	r = lane && epochs ? 0 : defer_ready(heap, &lane, &epochs);
+	if (r < 0)
+		return r;
+	r = block_reserved(heap) ?
+		    lane_defer_unreserved(lane, lanes_reservations(pool->lanes), ptr, &wake, &watch) :
+		    lane_defer_more(lane, ptr, &wake, &watch);
+	if (r < 0)
+		return free_text(pool, ptr, r);
+	return wake ? defer_wake(heap, lane, epochs, watch) : 0;
+}
+
+_public int nvmm_free_deferred(struct nvmm_heap *heap, nvmm_ptr ptr)
+{
+	/* ordering: relaxed; as in block_reserved(). */
+	uint64_t id = __atomic_load_n(heap->unreserved, __ATOMIC_RELAXED);
+	struct epochs *epochs = epochs_of(heap->handle.nvmm);
+	struct lane *lane = lanes_find_as(&heap->lanes, id);
+	uint64_t watch;
+
+	if (_unlikely(!lane || !epochs || !lane_defer_quick(lane, ptr, &watch)))
+		return defer_slow(heap, ptr);
+	return _likely(limbo_watched(watch)) ? 0 : defer_wake(heap, lane, epochs, watch);
 }
 
 int block_find(struct nvmm_heap *heap, nvmm_ptr ptr, struct span_at *at, uint32_t *index)

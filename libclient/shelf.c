@@ -101,17 +101,8 @@ static int no_room(struct nvmm *nvmm, int r, uint64_t len)
 
 static void heap_shelf_set(struct shelf_map *map, uint64_t size)
 {
-	uint64_t units = map->limit >> UNIT_SHIFT;
-
-	map->heap = (struct heap_shelf){
-		.table = ((struct table_file_df *)(void *)map->table.addr)->word,
-		.state = map->state.addr + state_records_offset(units),
-		.hints = (m64 *)(void *)(map->state.addr + MEDIA_PAGE),
-		.units = size >> UNIT_SHIFT,
-		.limit = units,
-	};
-	if (map->sparse)
-		map->heap.granules = (m64 *)(void *)(map->table.addr + table_file_size(units));
+	heap_shelf_init(&map->heap, map->table.addr, map->state.addr, size >> UNIT_SHIFT,
+			map->limit >> UNIT_SHIFT, map->sparse);
 }
 
 static int map_heap_files(struct shelf_map *map, struct nvmm *nvmm, const int *fds, bool sync,

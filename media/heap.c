@@ -34,6 +34,22 @@ int heap_init(struct heap *heap, uint16_t pool, uint16_t node, enum durability d
 	return 0;
 }
 
+void heap_shelf_init(struct heap_shelf *shelf, void *table, void *state, uint64_t units, uint64_t limit,
+		     bool sparse)
+{
+	char *t = table, *s = state;
+
+	*shelf = (struct heap_shelf){
+		.table = ((struct table_file_df *)table)->word,
+		.state = s + state_records_offset(limit),
+		.hints = (m64 *)(void *)(s + MEDIA_PAGE),
+		.limbo_hints = (m64 *)(void *)(s + limbo_hints_offset(limit)),
+		.units = units,
+		.limit = limit,
+		.granules = sparse ? (m64 *)(void *)(t + table_file_size(limit)) : NULL,
+	};
+}
+
 void heap_shelf_add(struct heap *heap, uint32_t index, struct heap_shelf *shelf)
 {
 	/* ordering: the count needs none; who finds the shelf reads `units` with acquire. */

@@ -13,6 +13,7 @@ struct heap_shelf {
 	m64 *table;     /* span words; a client's mapping is read-only */
 	char *state;    /* state record of unit 0 */
 	m64 *hints;     /* hint bitmap: bit u is unit u's */
+	m64 *limbo_hints; /* the same of deferred frees (media/limbo.h) */
 	uint64_t units; /* atomic: what is there by now */
 	uint64_t limit; /* units that the mappings provide for */
 	m64 *granules;  /* sparse heaps: bit g: the metadata of granule g are reserved; else NULL */
@@ -60,6 +61,9 @@ struct heap {
 int heap_init(struct heap *heap, uint16_t pool, uint16_t node, enum durability durability,
 	      uint32_t min_block);
 
+/* Fills in a shelf whose table and state files are mapped at these addresses, with room for `limit` units. */
+void heap_shelf_init(struct heap_shelf *shelf, void *table, void *state, uint64_t units, uint64_t limit,
+		     bool sparse);
 /* Publishes a filled shelf (borrowed) to the other threads. */
 void heap_shelf_add(struct heap *heap, uint32_t index, struct heap_shelf *shelf);
 void heap_shelf_grow(struct heap *heap, struct heap_shelf *shelf, uint64_t units);

@@ -247,17 +247,8 @@ static int inspect_shelf(struct inspection *in, uint32_t index)
 	}
 	if (noted || in->record->kind != POOL_HEAP)
 		return noted;
-	in->shelf[index] = (struct heap_shelf){
-		.table = ((struct table_file_df *)in->file[index][POOL_FILE_TABLE].addr)->word,
-		.state = (char *)in->file[index][POOL_FILE_STATE].addr + state_records_offset(limit),
-		.hints = (m64 *)(void *)((char *)in->file[index][POOL_FILE_STATE].addr + MEDIA_PAGE),
-		.units = units,
-		.limit = limit,
-		.granules = in->record->flags & POOL_SPARSE ?
-				    (m64 *)(void *)((char *)in->file[index][POOL_FILE_TABLE].addr +
-						    table_file_size(limit)) :
-				    NULL,
-	};
+	heap_shelf_init(&in->shelf[index], in->file[index][POOL_FILE_TABLE].addr,
+			in->file[index][POOL_FILE_STATE].addr, units, limit, in->record->flags & POOL_SPARSE);
 	heap_shelf_add(&in->heap, index, &in->shelf[index]);
 	return 0;
 }

@@ -12,10 +12,12 @@
 #pragma once
 
 #include "media/lane_private.h"
+#include "media/limbo.h"
 
-/* As lane_alloc() and lane_dealloc(), for those who have tried what is quick. */
+/* As lane_alloc(), lane_dealloc() and lane_defer(), for those who have tried what is quick. */
 uint64_t lane_alloc_more(struct lane *lane, size_t size);
 int lane_free_more(struct lane *lane, uint64_t ptr);
+int lane_defer_more(struct lane *lane, uint64_t ptr, bool *wake, uint64_t *watch);
 
 static inline struct current *lane_current(struct lane *lane, size_t size)
 {
@@ -157,4 +159,41 @@ static inline int lane_free_quick(struct lane *lane, uint64_t ptr, lane_rest res
 	place_store(p.word, p.bits ^ p.bit);
 	quick_leave(df, 0);
 	return 0;
+}
+
+/*
+ * Frees a block of an owned span with delay. False: nothing was done, lane_defer_more() is to be called. True:
+ * it is done; *watch: what the watch word was after it; unless limbo_watched(), the lane is still entered, and
+ * the caller wakes the daemon, then calls limbo_woken() and lane_deferred().
+ */
+static inline bool lane_defer_quick(struct lane *lane, uint64_t ptr, uint64_t *watch)
+{
+	const struct owned *o = owned_near(lane, ptr);
+	struct lane_df *df = lane->df;
+	struct place p;
+	uint64_t was;
+
+	if (_unlikely(quick_enter(lane, df, &was))) {
+		quick_leave(df, was);
+		return false;
+	}
+	if (_unlikely(ptr - o->base >= o->bytes || !find_place(o, ptr, &p) || !place_allocated(lane, &p))) {
+		quick_leave(df, 0);
+		return false;
+	}
+	/*
+	 * COMMIT: the block is freed with delay.
+	 *   crash before: it is allocated, as it was.
+	 *   crash after:  the span stands in the lane's table, so its settler sets the limbo hint.
+	 *   ordering:     full barrier; as in span_defer(). Nobody but the owner clears the alloc bit or the
+	 *                 limbo bit. It was clear when it was looked at: if another thread has freed the
+	 *                 block so since, one of the two frees is in vain and not told so.
+	 *   durable:      the span is open (media/mark.h).
+	 */
+	media_or((m64 *)(void *)((char *)p.word + lane->limbo), p.bit);
+	limbo_hint(o->at.shelf, ref_unit(o->at.ref));
+	*watch = limbo_watch_word(lane->heap);
+	if (_likely(limbo_watched(*watch)))
+		quick_leave(df, 0);
+	return true;
 }

@@ -5,7 +5,8 @@
  * Hints. A freer ORs its limbo bit, a full barrier, then looks at the span's limbo hint and sets it if
  * it is clear. The daemon clears the hint, a full barrier, then reads the limbo bits. Either the
  * freer finds the hint cleared and sets it for the next snapshot, or the daemon sees its bit. A death in
- * between is covered by lane.freeing, whose settler sets the hint.
+ * between is covered by the lane's owned-span table or, for the spans of others, by lane.freeing: who settles
+ * the lane sets the hints of both.
  *
  * Watching. The daemon sleeps while no heap has limbo. A freer that finds the watch word even wakes it,
  * and only then makes the word odd, so that no death or stop of a freer keeps the others from waking;
@@ -29,28 +30,19 @@
 
 #include "common/macro.h"
 #include "media/guard.h"
-#include "media/lane_private.h"
+#include "media/lane_quick.h"
 #include "media/mark.h"
 
 /* Hints */
 
 static m64 *hint_word(const struct heap_shelf *shelf, uint64_t unit)
 {
-	uint64_t map = ALIGN_UP(DIV_UP(shelf->limit, 64) * sizeof(m64), (uint64_t)MEDIA_PAGE);
-
-	return shelf->hints + map / sizeof(m64) + unit / 64;
+	return shelf->limbo_hints + unit / 64;
 }
 
 static void set_hint(const struct span_at *at)
 {
-	uint32_t unit = ref_unit(at->ref);
-	m64 *word = hint_word(at->shelf, unit);
-	uint64_t bit = UINT64_C(1) << (unit % 64);
-
-	/* ordering: acquire, so that the watch word is read after it; what the caller did before was
-	 * a full barrier. Pairs with take_hints(). */
-	if ((media_load_acquire(word) & bit) == 0)
-		media_or(word, bit);
+	limbo_hint(at->shelf, ref_unit(at->ref));
 }
 
 /* Freers */
@@ -85,26 +77,13 @@ int span_defer(struct heap *heap, const struct span_at *at, uint32_t index)
 	return 0;
 }
 
-/* lane_enter(), quick where it can be. */
-static inline int enter_quick(struct lane *lane)
-{
-	struct lane_df *df = lane->df;
-
-	if (_unlikely(lane->fence || lane->lost || media_load64(&df->busy) != 0))
-		return lane_enter(lane);
-	media_store64(&df->busy, 1);
-	/* ordering: the compiler's; as in lane_enter(). */
-	__atomic_signal_fence(__ATOMIC_SEQ_CST);
-	return _likely(media_load64(&df->revoke) == lane->calm) ? 0 : lane_entered(lane);
-}
-
-int lane_defer(struct lane *lane, uint64_t ptr, bool *wake, uint64_t *watch)
+int lane_defer_more(struct lane *lane, uint64_t ptr, bool *wake, uint64_t *watch)
 {
 	const struct span_at *at;
 	uint32_t index;
 	int r;
 
-	r = enter_quick(lane);
+	r = lane_enter(lane);
 	if (_unlikely(r < 0))
 		return r;
 	r = lane_block(lane, ptr, &at, &index);
@@ -120,11 +99,18 @@ int lane_defer(struct lane *lane, uint64_t ptr, bool *wake, uint64_t *watch)
 	return r;
 }
 
+int lane_defer(struct lane *lane, uint64_t ptr, bool *wake, uint64_t *watch)
+{
+	if (_unlikely(!lane_defer_quick(lane, ptr, watch)))
+		return lane_defer_more(lane, ptr, wake, watch);
+	*wake = !limbo_watched(*watch);
+	return 0;
+}
+
 void lane_defer_done(struct lane *lane, bool *wake, uint64_t *watch)
 {
-	/* ordering: acquire; after the hint, see limbo_unwatch(). */
-	*watch = media_load_acquire(&lane->heap->lanes->watch);
-	*wake = !(*watch & 1);
+	*watch = limbo_watch_word(lane->heap);
+	*wake = !limbo_watched(*watch);
 	if (_likely(!*wake))
 		lane_deferred(lane);
 }

@@ -31,6 +31,31 @@ void lane_deferred(struct lane *lane);
 /* The daemon was woken when the watch word was `watch`: others need not do it again. */
 void limbo_woken(struct heap *heap, uint64_t watch);
 
+/* Sets the limbo hint of the span whose head is this unit. */
+static inline void limbo_hint(const struct heap_shelf *shelf, uint32_t unit)
+{
+	m64 *word = shelf->limbo_hints + unit / 64;
+	uint64_t bit = UINT64_C(1) << (unit % 64);
+
+	/* ordering: acquire, so that the watch word is read after it; what the caller did before was
+	 * a full barrier. Pairs with take_hints() in limbo.c. */
+	if ((media_load_acquire(word) & bit) == 0)
+		media_or(word, bit);
+}
+
+/* What a freer finds in the watch word, after its hint. */
+static inline uint64_t limbo_watch_word(const struct heap *heap)
+{
+	/* ordering: acquire; after the hint, see limbo_unwatch(). */
+	return media_load_acquire(&heap->lanes->watch);
+}
+
+/* Whether the daemon looks at the heap, so that it need not be woken. */
+static inline bool limbo_watched(uint64_t watch)
+{
+	return watch & 1;
+}
+
 /* Sets the limbo bit of block `index`, then the span's limbo hint. -EALREADY. */
 int span_defer(struct heap *heap, const struct span_at *at, uint32_t index);
 /* Makes the limbo bit of block `index` durable, for what is to be exact after a power cut. */

@@ -208,15 +208,7 @@ static void heap_map_shelf(struct heap_map *m, unsigned i)
 
 	m->map[2 * i] = table;
 	m->map[2 * i + 1] = state;
-	m->shelf[i] = (struct heap_shelf){
-		.table = ((struct table_file_df *)table.addr)->word,
-		.hints = (m64 *)(void *)((char *)state.addr + MEDIA_PAGE),
-		.state = (char *)state.addr + state_records_offset(limit),
-		.units = shelf_units(m->dir, i),
-		.limit = limit,
-		.granules = m->sparse ? (m64 *)(void *)((char *)table.addr + table_file_size(limit)) :
-					NULL,
-	};
+	heap_shelf_init(&m->shelf[i], table.addr, state.addr, shelf_units(m->dir, i), limit, m->sparse);
 	heap_shelf_add(&m->heap, i, &m->shelf[i]);
 }
 

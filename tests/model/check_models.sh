@@ -121,6 +121,7 @@ breaks reclaim -DTWO_SNAPSHOTS
 holds limbo -DSTAYS
 holds limbo -DBLOCKS=1 -DWMAX=4
 holds limbo -DBLOCKS=1 -DNOT_AGAIN
+holds limbo -DBLOCKS=1 -DOWNER_DEFERS
 breaks limbo -DBLOCKS=1 -DHINT_FIRST
 breaks limbo -DBLOCKS=1 -DNO_FREEING
 breaks limbo -DBLOCKS=1 -DLIMBO_FIRST
@@ -128,6 +129,7 @@ breaks limbo -DBLOCKS=1 -DLOOK_FIRST
 breaks limbo -DBLOCKS=1 -DLOAD_BLIND
 breaks limbo -DBLOCKS=1 -DLOAD_NO_HINT
 breaks limbo -DBLOCKS=1 -DREMOTE_FIRST
+breaks limbo -DBLOCKS=1 -DOWNER_DEFERS -DOWNED_NO_LHINT
 breaks limbo -DSTAYS -DODD_BLIND
 breaks limbo -DSTAYS -DODD_FIRST
 

@@ -3,10 +3,11 @@
  * Limbo, hints, waking, collecting, with deaths of the freers, of the span's owner and of the daemon, which
  * starts again: media/limbo.c, daemon/epochs.c, grant_settle() and grant_new() of media/grant*.c.
  *
- * One span. Lane 0 adopts, collects, allocates and gives up; lanes 1 and 2 free with delay; the daemon is woken, takes snapshots, frees what is in them at any later time (when readers
- * leave is reclaim.pml's), looks away, and settles who died. Whoever is in the middle of something may
- * also stay there for ever: what is done must not wait for him. A step, S(), is one access to shared
- * memory, joined at most with ghosts and with what its maker alone sees.
+ * One span. Lane 0 adopts, collects, allocates and gives up, with OWNER_DEFERS also frees with delay what it
+ * owns; lanes 1 and 2 free with delay; the daemon is woken, takes snapshots, frees what is in them at any later
+ * time (when readers leave is reclaim.pml's), looks away, and settles who died. Whoever is in the middle of
+ * something may also stay there for ever: what is done must not wait for him. A step, S(), is one access to
+ * shared memory, joined at most with ghosts and with what its maker alone sees.
  *
  * Ghosts: held[b], from the store that allocates b to the OR that frees it; freer[b], until its freer is
  * done with it; young[b], in limbo and in no snapshot since: it must not be freed.
@@ -19,7 +20,8 @@
  * Wrong on purpose, each to be found: HINT_FIRST, NO_FREEING, LIMBO_FIRST (read before remote),
  * LOOK_FIRST (at the hints, before it looks away), ODD_BLIND (the word made odd, whatever it is by
  * now), ODD_FIRST (before the daemon is woken), LOAD_BLIND (the next daemon looks for no limbo),
- * LOAD_NO_HINT, REMOTE_FIRST. Right as well: NOT_AGAIN (limbo is not read again before it is freed; the
+ * LOAD_NO_HINT, REMOTE_FIRST, OWNED_NO_LHINT (with OWNER_DEFERS: who settles a lane hints what others freed into
+ * its spans, but not what is in limbo). Right as well: NOT_AGAIN (limbo is not read again before it is freed; the
  * code does, for clients that clear bits).
  */
 
@@ -97,6 +99,35 @@ inline disown(h, a) {
 	fi
 }
 
+inline or_limbo(me, b) {
+	S(d_step {
+		assert((alloc & bit(b)) && !(limbo & bit(b)) && !(remote & bit(b)));
+		limbo = limbo | bit(b);
+		held[b] = false;
+		young[b] = true
+	})
+}
+
+inline wake(w) {
+	S(w = watch);
+	if
+	:: w % 2 == 0 ->
+#ifdef ODD_FIRST
+		S(d_step { if :: watch == w -> watch = w + 1 :: else fi });
+		S(event = true);
+#else
+		S(event = true);
+#ifdef ODD_BLIND
+		S(watch = watch | 1);
+#else
+		S(d_step { if :: watch == w -> watch = w + 1 :: else fi });
+#endif
+#endif
+		w = 0
+	:: else -> w = 0
+	fi
+}
+
 #ifdef STAYS
 proctype allocator()
 {
@@ -121,7 +152,7 @@ proctype allocator()
 #else
 proctype allocator()
 {
-	byte freed, a, b;
+	byte freed, a, b, w;
 	bool h, own;
 
 restart:
@@ -146,27 +177,33 @@ restart:
 		busy[0] = true;
 		collect(freed);
 		busy[0] = false
+#ifdef OWNER_DEFERS
+	/* lane_defer_quick(): a block of an owned span. Its table names the span, so `freeing` need not. */
+	:: atomic { own && held[0] && freer[0] == NOBODY -> freer[0] = 0; busy[0] = true };
+		or_limbo(0, 0);
+		set_lhint(h);
+		wake(w);
+		S(d_step { freer[0] = NOBODY; busy[0] = false })
+#endif
 	:: own ->
 		d_step { own = false; busy[0] = true };
 		disown(h, a);
 		S(d_step { entry = false; busy[0] = false })
 	od;
 died:
-	atomic { dead[0] = true; freed = 0; a = 0; b = 0; h = false; own = false };
-	d_step { !dead[0] -> busy[0] = false };
+	atomic {
+		dead[0] = true; freed = 0; a = 0; b = 0; w = 0; h = false; own = false;
+		if :: freer[0] == 0 && held[0] -> freer[0] = NOBODY :: else fi
+	};
+	d_step {
+		!dead[0] ->
+		if :: freer[0] == 0 -> freer[0] = NOBODY :: else fi;
+		busy[0] = false
+	};
 	goto restart
 }
 
 #endif
-
-inline or_limbo(me, b) {
-	S(d_step {
-		assert((alloc & bit(b)) && !(limbo & bit(b)) && !(remote & bit(b)));
-		limbo = limbo | bit(b);
-		held[b] = false;
-		young[b] = true
-	})
-}
 
 /* span_defer(), lane_defer(), nvmm_free_deferred(). */
 proctype deferrer(byte me)
@@ -194,23 +231,7 @@ restart:
 		or_limbo(me, b);
 		set_lhint(h);
 #endif
-		S(w = watch);
-		if
-		:: w % 2 == 0 ->
-#ifdef ODD_FIRST
-			S(d_step { if :: watch == w -> watch = w + 1 :: else fi });
-			S(event = true);
-#else
-			S(event = true);
-#ifdef ODD_BLIND
-			S(watch = watch | 1);
-#else
-			S(d_step { if :: watch == w -> watch = w + 1 :: else fi });
-#endif
-#endif
-			w = 0
-		:: else -> w = 0
-		fi;
+		wake(w);
 		S(d_step { freer[b] = NOBODY; b = 0; freeing[me] = false; busy[me] = false })
 	od;
 died:
@@ -308,6 +329,16 @@ inline settle(i, x, h) {
 		:: owned -> collect(x); disown(h, x)
 		:: else -> set_hint(h)
 		fi;
+#ifndef OWNED_NO_LHINT
+		S(x = remote);
+		S(x = limbo & ~x);
+		S(x = x & alloc);
+		if
+		:: x != 0 -> x = 0; set_lhint(h)
+		:: else
+		fi;
+#endif
+		kick();
 		S(entry = false)
 	:: else
 	fi;

@@ -64,12 +64,8 @@ static void init(struct fixture *f, uint64_t units, uint32_t min_block, enum dur
 	if (watch)
 		watch(f->mapping, f->mapping_len);
 	for (int i = 0; i < 2; i++) {
-		f->shelf[i].table = ((struct table_file_df *)(void *)at)->word;
-		at += table;
-		f->shelf[i].hints = (m64 *)(void *)(at + MEDIA_PAGE);
-		f->shelf[i].state = at + state_records_offset(units);
-		at += state;
-		f->shelf[i].limit = units;
+		heap_shelf_init(&f->shelf[i], at, at + table, 0, units, false);
+		at += table + state;
 		f->memory[i] = map_shared(units << UNIT_SHIFT);
 	}
 	f->heap.lanes = (struct lanes_file_df *)(void *)at;

@@ -113,13 +113,7 @@ void sparse_init(struct sparse *s, uint64_t units, uint64_t limit)
 			MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	ck_assert_ptr_ne(s->lanes, MAP_FAILED);
 	s->heap.lanes = s->lanes;
-	s->shelf = (struct heap_shelf){
-		.table = ((struct table_file_df *)s->table)->word,
-		.hints = (m64 *)(void *)((char *)s->state + MEDIA_PAGE),
-		.state = (char *)s->state + state_records_offset(limit),
-		.limit = limit,
-		.granules = (m64 *)(void *)((char *)s->table + words),
-	};
+	heap_shelf_init(&s->shelf, s->table, s->state, 0, limit, true);
 	heap_shelf_add(&s->heap, 0, &s->shelf);
 	make_grant(s);
 	heap_shelf_grow(&s->heap, &s->shelf, units);
