@@ -15,7 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/macro.h"
@@ -263,25 +262,26 @@ static int mend(int dir, const struct row *row, struct check_report *report, uin
 	return mend_files(report, dir, &record, size);
 }
 
+struct mending {
+	int dir;
+	const struct row *row;
+};
+
+static void mend_once(void *arg)
+{
+	static struct check_report report;
+	const struct mending *m = arg;
+	uint64_t size;
+
+	mend(m->dir, m->row, &report, &size);
+}
+
 /* Whether it died at its k-th step. */
 static bool mend_killed(int dir, const struct row *row, long k)
 {
-	static struct check_report report;
-	pid_t pid = fork();
-	uint64_t size;
-	int status;
+	struct mending m = { dir, row };
 
-	ck_assert_int_ge(pid, 0);
-	if (pid == 0) {
-		killer_points = k;
-		media_backend = &killer_backend;
-		mend(dir, row, &report, &size);
-		_exit(0);
-	}
-	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-	ck_assert_msg(WIFEXITED(status) && (WEXITSTATUS(status) == KILLED || WEXITSTATUS(status) == 0),
-		      "mending ended with 0x%x", status);
-	return WEXITSTATUS(status) == KILLED;
+	return killer_run(k, mend_once, &m);
 }
 
 static bool names(const struct check_report *report, const char *file)

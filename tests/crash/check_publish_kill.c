@@ -19,14 +19,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "common/macro.h"
 #include "media/limbo.h"
 #include "media/publish.h"
 #include "tests/crash/faults.h"
+#include "tests/crash/killer.h"
 #include "tests/crash/ledger.h"
 #include "tests/unit/heap_fixture.h"
 
@@ -58,56 +57,26 @@ struct operation {
 static struct scene scene;
 static const struct operation *op;
 
-/* The killer */
-
-static long points_left;
 static long *points_met; /* shared with the child */
 
-static void point(enum media_point kind, const void *addr, size_t len)
+static void count_point(void)
 {
-	(void)kind;
-	(void)addr;
-	(void)len;
 	++*points_met;
-	if (points_left-- == 0)
-		_exit(99);
 }
 
-static void flush_nothing(const void *addr, size_t len)
+static void run_job(void *arg)
 {
-	(void)addr;
-	(void)len;
-}
+	void (*const *fn)(struct scene *s) = arg;
 
-static void drain_nothing(void)
-{
+	(*fn)(&scene);
 }
-
-static const struct media_backend killer = {
-	.flush = flush_nothing,
-	.drain = drain_nothing,
-	.point = point,
-};
 
 /* Runs fn in a child that dies at its k-th point; whether it died there. */
 static bool killed_at(long k, void (*fn)(struct scene *s))
 {
-	int status;
-	pid_t pid;
-
 	*points_met = 0;
-	pid = fork();
-	ck_assert_int_ge(pid, 0);
-	if (pid == 0) {
-		points_left = k;
-		media_backend = &killer;
-		fn(&scene);
-		_exit(0);
-	}
-	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-	ck_assert_msg(WIFEXITED(status) && (WEXITSTATUS(status) == 99 || WEXITSTATUS(status) == 0),
-		      "the child failed: %x", (unsigned)status);
-	return WEXITSTATUS(status) == 99;
+	killer_watch = count_point;
+	return killer_run(k, run_job, &fn);
 }
 
 /* Operations */

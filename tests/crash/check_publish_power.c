@@ -16,8 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "common/macro.h"
 #include "media/limbo.h"
@@ -275,24 +273,16 @@ static void scene_deinit(void)
 	cut_free(scene.cut);
 }
 
+static void run_job(void *arg)
+{
+	void (*const *fn)(struct scene *s) = arg;
+
+	(*fn)(&scene);
+}
+
 static bool stopped_at(long k, void (*fn)(struct scene *s))
 {
-	int status;
-	pid_t pid;
-
-	cut_arm(scene.cut, k);
-	pid = fork();
-	ck_assert_int_ge(pid, 0);
-	if (pid == 0) {
-		fn(&scene);
-		_exit(0);
-	}
-	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-	ck_assert_msg(WIFEXITED(status) &&
-			      (WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == CUT_STATUS),
-		      "the child failed: %x", (unsigned)status);
-	cut_arm(scene.cut, -1);
-	return WEXITSTATUS(status) == CUT_STATUS;
+	return cut_run(scene.cut, k, run_job, &fn);
 }
 
 /* After the cut */

@@ -12,8 +12,6 @@
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "common/macro.h"
 #include "media/repair.h"
@@ -30,10 +28,11 @@ static uint64_t held[BLOCKS];
 static unsigned n_held;
 static char *spoilt, *end; /* images of the metadata */
 
-static void repair(void)
+static void repair(void *unused)
 {
 	struct check_report *report = calloc(1, sizeof(*report));
 
+	(void)unused;
 	heap_repair(&f.heap, report);
 	free(report);
 }
@@ -41,20 +40,7 @@ static void repair(void)
 /* Whether a repair died at its k-th point. */
 static bool repair_killed(long k)
 {
-	pid_t pid = fork();
-	int status;
-
-	ck_assert_int_ge(pid, 0);
-	if (pid == 0) {
-		killer_points = k;
-		media_backend = &killer_backend;
-		repair();
-		_exit(0);
-	}
-	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-	ck_assert_msg(WIFEXITED(status) && (WEXITSTATUS(status) == KILLED || WEXITSTATUS(status) == 0),
-		      "the repair ended with 0x%x", status);
-	return WEXITSTATUS(status) == KILLED;
+	return killer_run(k, repair, NULL);
 }
 
 /* The heap */
@@ -289,7 +275,7 @@ static void again(void)
 
 static void expect_end(const struct rot *rot, long k, long j)
 {
-	repair();
+	repair(NULL);
 	for (size_t i = 0; i < f.mapping_len; i++)
 		if (((char *)f.mapping)[i] != end[i])
 			ck_abort_msg("%s: killed at %ld and %ld, it ends otherwise, at byte %zu", rot->name,
@@ -331,14 +317,13 @@ START_TEST(every_point)
 			    .durability = _i % 2 ? "power" : "process" };
 
 	media_backend = &killer_backend;
-	killer_points = -1;
 	ledger_begin(&l);
 	fill(durability);
 	spoilt = malloc(f.mapping_len);
 	end = malloc(f.mapping_len);
 	rot->spoil(some_head());
 	memcpy(spoilt, f.mapping, f.mapping_len);
-	repair();
+	repair(NULL);
 	memcpy(end, f.mapping, f.mapping_len);
 	ck_assert_msg(rot->loading == (memcmp(spoilt, end, f.mapping_len) == 0), "%s: what was repaired?",
 		      rot->name);

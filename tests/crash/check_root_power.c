@@ -9,8 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "common/macro.h"
 #include "media/format.h"
@@ -66,23 +64,9 @@ static const struct change changes[] = {
 	{ "root remove", 6, 0 },
 };
 
-static bool stopped_at(long k, void (*fn)(uint64_t arg), uint64_t arg)
+static void change(void *arg)
 {
-	int status;
-	pid_t pid;
-
-	cut_arm(cut, k);
-	pid = fork();
-	ck_assert_int_ge(pid, 0);
-	if (pid == 0) {
-		fn(arg);
-		_exit(0);
-	}
-	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-	ck_assert(WIFEXITED(status) &&
-		  (WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == CUT_STATUS));
-	cut_arm(cut, -1);
-	return WEXITSTATUS(status) == CUT_STATUS;
+	put(((const struct change *)arg)->after);
 }
 
 static void begin(const struct change *c, unsigned turns)
@@ -113,9 +97,9 @@ static void try_images(const struct change *c, long k, bool certain, uint64_t is
 	cut_free(cut);
 }
 
-static void open_again(uint64_t arg)
+static void open_again(void *unused)
 {
-	(void)arg;
+	(void)unused;
 	if (media_sync(DURABILITY_POWER, slots, 2 * RECORD) < 0)
 		abort();
 }
@@ -126,11 +110,11 @@ static void sweep(const struct change *c, unsigned turns, struct ledger *l)
 
 	for (long k = 0; stopped; k++) {
 		begin(c, turns);
-		stopped = stopped_at(k, put, c->after);
+		stopped = cut_run(cut, k, change, (void *)(uintptr_t)c);
 		try_images(c, k, !stopped, c->after, l);
 		begin(c, turns);
-		(void)stopped_at(k, put, c->after);
-		ck_assert(!stopped_at(-1, open_again, 0));
+		(void)cut_run(cut, k, change, (void *)(uintptr_t)c);
+		ck_assert(!cut_run(cut, -1, open_again, NULL));
 		try_images(c, k, true, get(), l);
 		l->points = MAX(l->points, (uint64_t)k + 1);
 	}

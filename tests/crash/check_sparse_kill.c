@@ -12,8 +12,6 @@
  */
 #include <check.h>
 #include <stdlib.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "common/macro.h"
 #include "tests/crash/killer.h"
@@ -27,32 +25,12 @@
 struct operation {
 	const char *name;
 	void (*prepare)(void);
-	void (*act)(void); /* in the child */
+	void (*act)(void *unused); /* in the child */
 };
 
 static struct sparse sparse;
 static uint64_t kept[KEPT];
 static uint64_t ptr[64];
-
-/* Runs fn in a child that dies at its k-th point; whether it died there. */
-static bool killed_at(long k, void (*fn)(void))
-{
-	int status;
-	pid_t pid = fork();
-
-	ck_assert_int_ge(pid, 0);
-	if (pid == 0) {
-		killer_points = k;
-		media_backend = &killer_backend;
-		fn();
-		_exit(0);
-	}
-	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-	ck_assert(WIFEXITED(status));
-	ck_assert_msg(WEXITSTATUS(status) == KILLED || WEXITSTATUS(status) == 0,
-		      "the child failed: %d", WEXITSTATUS(status));
-	return WEXITSTATUS(status) == KILLED;
-}
 
 /* Operations */
 
@@ -93,23 +71,27 @@ static void prepare_freed(void)
 	put_all();
 }
 
-static void act_small(void)
+static void act_small(void *unused)
 {
+	(void)unused;
 	(void)get(5000);
 }
 
-static void act_run(void)
+static void act_run(void *unused)
 {
+	(void)unused;
 	(void)get(9 * MIB);
 }
 
-static void act_wish(void)
+static void act_wish(void *unused)
 {
+	(void)unused;
 	(void)get(20 * MIB);
 }
 
-static void act_trim(void)
+static void act_trim(void *unused)
 {
+	(void)unused;
 	sparse_trim(&sparse);
 }
 
@@ -124,8 +106,9 @@ static const struct operation operations[] = {
 
 /* Recovery */
 
-static void load(void)
+static void load(void *unused)
 {
+	(void)unused;
 	sparse_reload(&sparse, true);
 	if (grant_space_clear(sparse.grant) < 0)
 		abort();
@@ -162,12 +145,12 @@ static bool run_once(const struct operation *op, long k, struct ledger *l)
 	bool died;
 
 	scene_init(op);
-	died = killed_at(k, op->act);
+	died = killer_run(k, op->act, NULL);
 	sparse.torn = died;
-	for (long j = k % MIN(step, 7); killed_at(j, load); j += step)
+	for (long j = k % MIN(step, 7); killer_run(j, load, NULL); j += step)
 		l->inner++;
 	l->images++;
-	load();
+	load(NULL);
 	verify();
 	sparse_deinit(&sparse);
 	return died;

@@ -9,11 +9,10 @@
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "common/macro.h"
 #include "media/untouched.h"
+#include "tests/crash/killer.h"
 #include "tests/unit/heap_fixture.h"
 
 #define UNITS 128u
@@ -176,38 +175,12 @@ END_TEST
 
 /* Deaths */
 
-static long points_left;
-
-static void point(enum media_point kind, const void *addr, size_t len)
-{
-	(void)kind;
-	(void)addr;
-	(void)len;
-	if (points_left-- == 0)
-		_exit(99);
-}
-
-static void flush_nothing(const void *addr, size_t len)
-{
-	(void)addr;
-	(void)len;
-}
-
-static void drain_nothing(void)
-{
-}
-
-static const struct media_backend killer = {
-	.flush = flush_nothing,
-	.drain = drain_nothing,
-	.point = point,
-};
-
 /* All that makes units touched; the daemon's part dies with it. */
-static void doomed(void)
+static void doomed(void *unused)
 {
 	uint64_t ptr[3];
 
+	(void)unused;
 	(void)take_filled(lanes[0], 1, LARGE, &ptr[0]);
 	(void)take_filled(lanes[0], 16 * UNIT_SIZE, LARGE, &ptr[1]);
 	(void)take_filled(lanes[0], 1, 16000, &ptr[2]);
@@ -220,23 +193,6 @@ static void doomed(void)
 	(void)take_filled(lanes[0], 1, 2 * LARGE, &ptr[0]);
 }
 
-static bool killed_at(long k)
-{
-	int status;
-	pid_t pid = fork();
-
-	ck_assert_int_ge(pid, 0);
-	if (pid == 0) {
-		points_left = k;
-		media_backend = &killer;
-		doomed();
-		_exit(0);
-	}
-	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-	ck_assert(WIFEXITED(status) && (WEXITSTATUS(status) == 99 || WEXITSTATUS(status) == 0));
-	return WEXITSTATUS(status) == 99;
-}
-
 START_TEST(killed)
 {
 	static const uint64_t sizes[] = { LARGE, CLASS_SIZE_MAX + 4 * UNIT_SIZE };
@@ -247,7 +203,7 @@ START_TEST(killed)
 		uint64_t ptr;
 
 		start();
-		again = killed_at(k);
+		again = killer_run(k, doomed, NULL);
 		fixture_reload(&fix);
 		do
 			clears += take_filled(lanes[1], 1, sizes[_i], &ptr);

@@ -14,8 +14,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define CUT_STATUS 99 /* of a process that died at a point */
-
 struct cut;
 
 /* Watches [addr, addr + len), a shared mapping, all of which counts as drained, and becomes the media
@@ -23,16 +21,8 @@ struct cut;
 struct cut *cut_new(void *addr, size_t len);
 void cut_free(struct cut *cut);
 
-/* This process dies just before its k-th point from now, from 0; negative: it does not. */
-void cut_arm(struct cut *cut, long k);
-/* Points passed since. */
-long cut_points(const struct cut *cut);
-/* Flushes and drains since cut_new(). */
-struct cut_counts {
-	uint64_t flushes; /* calls */
-	uint64_t drains;
-};
-struct cut_counts cut_counts(const struct cut *cut);
+/* Runs fn(arg) in a child that stops just before its k-th point, from 0; negative: it does not. Whether it did. */
+bool cut_run(struct cut *cut, long k, void (*fn)(void *arg), void *arg);
 
 /* What stands in the mapping is drained: the machine is on again. */
 void cut_settle(struct cut *cut);

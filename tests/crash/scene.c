@@ -6,76 +6,18 @@
 #include <check.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "media/limbo.h"
+#include "tests/crash/killer.h"
 #include "tests/crash/scenes_private.h"
 
 struct scene scene;
 
-/* The killer */
-
-static long points_left;
 static unsigned *calls; /* of the child to its daemon; shared */
 
-static void point(enum media_point kind, const void *addr, size_t len)
+static void note_calls(void)
 {
-	(void)kind;
-	(void)addr;
-	(void)len;
 	*calls = scene.fix.calls;
-	if (points_left-- == 0)
-		_exit(99);
-}
-
-static void nothing(const void *addr, size_t len)
-{
-	(void)addr;
-	(void)len;
-}
-
-static void nothing_either(void)
-{
-}
-
-static void no_point(enum media_point kind, const void *addr, size_t len)
-{
-	(void)kind;
-	(void)addr;
-	(void)len;
-}
-
-static const struct media_backend killer = {
-	.flush = nothing,
-	.drain = nothing_either,
-	.point = point,
-};
-
-/* Memory that only processes die on. */
-static const struct media_backend calm = {
-	.flush = nothing,
-	.drain = nothing_either,
-	.point = no_point,
-};
-
-/* Runs fn(arg) in a child that dies at its k-th point; whether it died there. */
-static bool killed_at(long k, void (*fn)(void *arg), void *arg)
-{
-	int status;
-	pid_t pid = fork();
-
-	ck_assert_int_ge(pid, 0);
-	if (pid == 0) {
-		points_left = k;
-		media_backend = &killer;
-		fn(arg);
-		_exit(0);
-	}
-	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-	ck_assert_msg(WIFEXITED(status) && (WEXITSTATUS(status) == 99 || WEXITSTATUS(status) == 0),
-		      "the child ended with 0x%x", status);
-	return WEXITSTATUS(status) == 99;
 }
 
 /* Course */
@@ -89,7 +31,7 @@ void scene_init(const struct scene_operation *op, enum durability durability)
 	scene.n = 0;
 	scene.before = scene.after = 0;
 	scene.range = false;
-	media_backend = &calm;
+	media_backend = &killer_backend;
 	fixture_init(&scene.fix, SCENE_UNITS, 16);
 	scene.fix.heap.durability = durability;
 	scene.actor = fixture_lane(&scene.fix, SCENE_ACTOR);
@@ -108,12 +50,13 @@ void scene_deinit(void)
 
 static void act(void *arg)
 {
+	killer_watch = note_calls;
 	((const struct scene_operation *)arg)->act(&scene);
 }
 
 bool scene_killed(const struct scene_operation *op, long k)
 {
-	return killed_at(k, act, (void *)(uintptr_t)op);
+	return killer_run(k, act, (void *)(uintptr_t)op);
 }
 
 bool scene_allows(const struct scene_operation *op, enum scene_recovery how)
@@ -153,7 +96,7 @@ bool scene_recover_killed(const struct scene_operation *op, enum scene_recovery 
 {
 	struct recovery r = { op, how };
 
-	return killed_at(j, recover, &r);
+	return killer_run(j, recover, &r);
 }
 
 void scene_reclaim(struct scene *s)

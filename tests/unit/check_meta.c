@@ -8,15 +8,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/macro.h"
+#include "tests/crash/killer.h"
 #include "tests/unit/tempdir.h"
 
 #define POOL 9
 #define INCARNATION 4
-#define KILLED 77
 
 static int dir;
 
@@ -220,19 +219,8 @@ START_TEST(damage_is_found)
 }
 END_TEST
 
-static unsigned kill_at;
-
-static void kill_point(enum media_point kind, const void *addr, size_t len)
-{
-	if (kill_at-- == 0)
-		_exit(KILLED);
-}
-
-static const struct media_backend killer = { .point = kill_point };
-
 static void child_create(void *arg)
 {
-	media_backend = &killer;
 	if (meta_create(dir, 1, POOL, INCARNATION) < 0)
 		_exit(1);
 }
@@ -243,15 +231,13 @@ START_TEST(killed_while_creating)
 	bool there = false;
 	const char *why;
 	unsigned k = 0;
-	int status, r;
+	bool died;
+	int r;
 
 	do {
 		dir = tempdir_new(NULL);
-		kill_at = k++;
-		status = tempdir_child(child_create, NULL);
-		ck_assert(WIFEXITED(status));
-		if (WEXITSTATUS(status) != 0) {
-			ck_assert_int_eq(WEXITSTATUS(status), KILLED);
+		died = killer_run(k++, child_create, NULL);
+		if (died) {
 			r = meta_open(&meta, dir, 1, POOL, INCARNATION, DURABILITY_PROCESS, &why);
 			/* It is not there, or whole; and whole from the rename on. */
 			ck_assert(r == 0 || (r == -ENOENT && !there));
@@ -263,7 +249,7 @@ START_TEST(killed_while_creating)
 		}
 		meta_free(open_meta());
 		close(dir);
-	} while (WEXITSTATUS(status) != 0);
+	} while (died);
 	ck_assert(there);
 	ck_assert_uint_ge(k, 8);
 }
@@ -275,7 +261,6 @@ static void child_put(void *arg)
 	struct root_record record = root("new", 2);
 	struct meta *meta = open_meta();
 
-	media_backend = &killer;
 	if (meta_shelf_put(meta, 0, &shelf) < 0 || meta_root_put(meta, 0, &record) < 0)
 		_exit(1);
 }
@@ -287,17 +272,13 @@ START_TEST(killed_while_putting)
 	struct meta *meta;
 	bool done, changed, was = false;
 	unsigned k = 0;
-	int status;
 
 	do {
 		meta = new_meta();
 		ck_assert_int_eq(meta_shelf_put(meta, 0, &shelf), 0);
 		ck_assert_int_eq(meta_root_put(meta, 0, &record), 0);
 		meta_free(meta);
-		kill_at = k++;
-		status = tempdir_child(child_put, NULL);
-		ck_assert(WIFEXITED(status));
-		done = WEXITSTATUS(status) == 0;
+		done = !killer_run(k++, child_put, NULL);
 		meta = open_meta();
 		ck_assert_int_eq(meta_root_get(meta, 0, &got), 1);
 		/* Killed behind the commit, it is the new one too; never a mixture, never back. */

@@ -12,13 +12,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/macro.h"
+#include "tests/crash/killer.h"
 #include "tests/unit/tempdir.h"
-
-#define KILLED 77
 
 static int dir;
 
@@ -398,44 +396,11 @@ END_TEST
 
 /* Children that die */
 
-static unsigned kill_at;
-
-static void kill_point(enum media_point kind, const void *addr, size_t len)
-{
-	if (kill_at-- == 0)
-		_exit(KILLED);
-}
-
-static void flush(const void *addr, size_t len)
-{
-	media_backend_pmem.flush(addr, len);
-}
-
-static void drain(void)
-{
-	media_backend_pmem.drain();
-}
-
-static const struct media_backend killer = {
-	.flush = flush,
-	.drain = drain,
-	.point = kill_point,
-};
-
-/* Whether the child came to its end. */
-static bool finished(int status)
-{
-	ck_assert(WIFEXITED(status));
-	ck_assert(WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == KILLED);
-	return WEXITSTATUS(status) == 0;
-}
-
 static void child_create(void *arg)
 {
 	struct registry *registry = NULL;
 	const char *why;
 
-	media_backend = &killer;
 	if (registry_new(&registry, dir, 1, &why) < 0)
 		_exit(1);
 	registry_free(registry);
@@ -448,8 +413,7 @@ START_TEST(killed_while_creating)
 
 	for (k = 0; !done; k++) {
 		dir = tempdir_new(NULL);
-		kill_at = k;
-		done = finished(tempdir_child(child_create, NULL));
+		done = !killer_run(k, child_create, NULL);
 		/* the stores are all to the draft */
 		if (k < sizeof(struct file_header_df) / 8)
 			ck_assert_int_ne(faccessat(dir, "registry", F_OK, 0), 0);
@@ -468,7 +432,6 @@ static void child_put(void *arg)
 	struct registry *registry = NULL;
 	const char *why;
 
-	media_backend = &killer;
 	if (registry_new(&registry, dir, 1, &why) < 0 || registry_put(registry, record) < 0)
 		_exit(1);
 	registry_free(registry);
@@ -492,9 +455,8 @@ START_TEST(killed_while_putting)
 			ck_assert_int_eq(registry_put(registry, &record), 0);
 		}
 		registry_free(registry);
-		kill_at = k;
 		record = sample(150, (uint64_t)_i + 1);
-		done = finished(tempdir_child(child_put, &record));
+		done = !killer_run(k, child_put, &record);
 		registry = open_registry();
 		r = registry_get(registry, 150, &got, &why);
 		if (r == 1 && got.incarnation == (uint64_t)_i + 1)
