@@ -32,8 +32,7 @@ void failures_note(struct session *session)
 	if (LIST_EMPTY(&session->openings))
 		return;
 	LIST_FOREACH (opening, &session->openings, of_session)
-		note(nvmmd, opening->pool->id, opening->pool->record.incarnation,
-		     session->peer.process.pid);
+		note(nvmmd, opening->pool->id, opening->incarnation, session->peer.process.pid);
 	if (nvmmd->epochs.page)
 		epoch_page_call(nvmmd->epochs.page);
 }
@@ -51,7 +50,7 @@ static struct opening *concerned(struct session *session, const struct failure *
 
 	LIST_FOREACH (opening, &session->openings, of_session)
 		if (opening->pool->id == failure->pool &&
-		    opening->pool->record.incarnation == failure->incarnation)
+		    opening->incarnation == failure->incarnation)
 			return opening;
 	return NULL;
 }

@@ -193,7 +193,7 @@ static struct opening *find_incarnation(struct session *session, uint32_t id, ui
 
 	LIST_FOREACH (opening, &session->openings, of_session)
 		if (opening->pool->id == id &&
-		    (incarnation == 0 || opening->pool->record.incarnation == incarnation))
+		    (incarnation == 0 || opening->incarnation == incarnation))
 			return opening;
 	return NULL;
 }

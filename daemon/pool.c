@@ -327,6 +327,7 @@ int opening_new(struct opening **ret, struct session *session, struct pool *pool
 		return -ENOMEM;
 	opening->pool = pool_ref(pool);
 	opening->session = session;
+	opening->incarnation = pool->record.incarnation;
 	LIST_INSERT_HEAD(&pool->openings, opening, of_pool);
 	LIST_INSERT_HEAD(&session->openings, opening, of_session);
 	pool->openers++;

@@ -31,6 +31,7 @@ TAILQ_HEAD(request_list, request);
 struct opening {
 	struct pool *pool;
 	struct session *session;
+	uint64_t incarnation; /* the pool's record may be rotten, or free and another's later */
 	bool read;
 	bool write;
 	uint32_t n_lanes;

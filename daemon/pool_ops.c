@@ -89,6 +89,8 @@ int opening_need(struct request *request, uint32_t id, bool write, struct openin
 	if (!opening || (write && !opening->write))
 		return request_fail(request, -EBADF, "this session does not have pool %u open%s",
 				    id, opening ? " for writing" : "");
+	if (pool->record.kind == 0)
+		return request_fail(request, -EUCLEAN, "pool %u is damaged: %s", id, pool->damage);
 	*ret = opening;
 	return 0;
 }

@@ -278,7 +278,7 @@ static uint32_t image_pools(struct session_pool *pools, const struct session *se
 				.pool = opening->pool->id,
 				.read = opening->read,
 				.write = opening->write,
-				.incarnation = opening->pool->record.incarnation,
+				.incarnation = opening->incarnation,
 				.n_lanes = opening->n_lanes,
 				.lanes = opening->lanes,
 			};

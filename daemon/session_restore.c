@@ -5,7 +5,8 @@
  * A process is known again by pid, start time and boot; then it may still use what it has mapped,
  * and keeps its lanes as a detached session, which ends with it or is attached again. Of all
  * others the file is removed: their lanes belong to nobody and are settled when their heap
- * is loaded. A pool that was destroyed under a living session keeps its id taken.
+ * is loaded. A pool that was destroyed under a living session keeps its id taken, and one whose record is
+ * rotten has its openers as before: they use what they have mapped, and nobody repairs it under them.
  *
  * A client whose request was under way asks again, with the same number. Whether it was done is found
  * here, before anybody is served: the records of pools and roots name the session and the number of
@@ -25,7 +26,11 @@
 #include "daemon/nvmmd.h"
 #include "daemon/session.h"
 
-/* The pool that the session had open, if it is the same still or is gone; NULL: another. */
+/*
+ * The pool that the session had open, if it is the same still or is gone; NULL: another. One whose record is rotten
+ * is taken for the same: whoever may have it mapped must not be overlooked by a repair. Of one that is gone the
+ * record may be another's since: a rotten one that was destroyed, or made anew and destroyed.
+ */
 static struct pool *restore_pool(struct nvmmd *nvmmd, const struct session_pool *was)
 {
 	struct pool *pool = nvmmd->pools.by_id[was->pool];
@@ -33,9 +38,10 @@ static struct pool *restore_pool(struct nvmmd *nvmmd, const struct session_pool 
 	const char *why;
 
 	if (pool)
-		return pool->record.incarnation == was->incarnation ? pool : NULL;
+		return pool->record.kind == 0 || pool->record.incarnation == was->incarnation ? pool :
+												NULL;
 	if (registry_get(nvmmd->registry, was->pool, &record, &why) <= 0 ||
-	    record.incarnation != was->incarnation || record.state != POOL_FREE)
+	    record.state != POOL_FREE)
 		return NULL;
 	memset(record.name, 0, sizeof(record.name));
 	return pool_add(&pool, nvmmd, was->pool, &record) == 0 ? pool : NULL;
@@ -55,6 +61,7 @@ static int restore_opening(struct session *session, struct session_pool *was)
 	r = opening_new(&opening, session, pool);
 	if (r < 0)
 		return r;
+	opening->incarnation = was->incarnation;
 	opening->read = was->read;
 	opening->write = was->write;
 	if (pool->record.state == POOL_FREE)

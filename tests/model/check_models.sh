@@ -25,8 +25,8 @@ models=" $* "
 # is most of it.
 explore() {
 	case $1 in
-	publish | durable) optimize=-O0 search="-m200000 -w18" ;;
-	*) optimize=-O1 search="-m4000000 -w20" ;;
+	publish | durable) optimize=-O0 depth=200000 hash=18 ;;
+	*) optimize=-O1 depth=4000000 hash=20 ;;
 	esac
 	cp "$here/$1.pml" "$dir/model.pml"
 	shift
@@ -35,8 +35,7 @@ explore() {
 		rm -f pan out ./*.trail
 		spin -a "$@" model.pml >out 2>&1 &&
 			$compiler $optimize -w -DSAFETY -DCOLLAPSE -DMEMLIM=$memory -o pan pan.c >>out 2>&1 &&
-			# shellcheck disable=SC2086 # two options
-			timeout 300 ./pan $search >out 2>&1
+			timeout 300 ./pan -m$depth -w$hash >out 2>&1
 	)
 }
 

@@ -493,6 +493,100 @@ START_TEST(registry_anew)
 }
 END_TEST
 
+/* The record of a pool that somebody has open, found rotten at a restart. */
+
+static volatile int *stage; /* of who has it open */
+
+static void in_use_wait(int which)
+{
+	while (*stage < which)
+		harness_sleep_ms(1);
+}
+
+static void in_use_user(void *arg)
+{
+	struct victim *v = &victims[0];
+	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_heap *heap;
+	nvmm_ptr ptr;
+
+	v->id = make(nvmm, 0, false);
+	heap = harness_open(nvmm, v->id);
+	for (unsigned i = 0; i < BLOCKS; i++)
+		must((v->live[i] = nvmm_alloc(heap, 16 + i * 7 % 3000)), "alloc: %s", strerror(errno));
+	*stage = 1;
+	in_use_wait(2);
+	/* What it has goes on; what it has not is refused, by its name. */
+	must((ptr = nvmm_alloc(heap, 16)) && nvmm_free(heap, ptr) == 0, "%s", nvmm_errmsg(nvmm));
+	must(nvmm_alloc(heap, MIB) == NVMM_NULL && errno == EUCLEAN, "%d: %s", errno,
+	     nvmm_errmsg(nvmm));
+	*stage = 3;
+	in_use_wait(4);
+	nvmm_heap_close(heap);
+	*stage = 5;
+	for (;;)
+		pause();
+}
+
+static bool stage_reached(void *arg)
+{
+	return *stage >= *(int *)arg;
+}
+
+static bool repaired(void *arg)
+{
+	char out[65536];
+
+	return ctl_pool(out, sizeof(out), victims[0].id, "recover", "--repair", NULL) == 0;
+}
+
+static const struct row in_use_rows[] = {
+	{ FLIP, RECORD(head), 512, 0 },
+	{ ZERO, RECORD(head), 512, 0 },
+};
+
+/* It has the pool open as before: nobody repairs it, or destroys it unforced, until it has closed it or died; and
+ * a further restart knows that, too. */
+START_TEST(record_of_one_in_use)
+{
+	static const int filled_at = 1, refused_at = 3, closed_at = 5;
+	const struct row *row = &in_use_rows[_i / 2];
+	bool closes = _i & 1;
+	char out[65536];
+	pid_t user;
+
+	harness_init(&h, NULL);
+	harness_start(&h);
+	victims = harness_shared(sizeof(*victims));
+	stage = harness_shared(sizeof(*stage));
+	user = harness_fork(in_use_user, NULL);
+	harness_until(stage_reached, (void *)(uintptr_t)&filled_at, 30000);
+	harness_signal(&h, SIGKILL);
+	spoil(&victims[0], REGISTRY, *row);
+	for (int i = 0; i < 2; i++) {
+		harness_start(&h);
+		ck_assert(!repaired(NULL));
+		ck_assert_int_ne(ctl_pool(out, sizeof(out), victims[0].id, "pool", "destroy", NULL), 0);
+		if (i == 0)
+			harness_signal(&h, SIGKILL);
+	}
+	*stage = 2;
+	harness_until(stage_reached, (void *)(uintptr_t)&refused_at, 30000);
+	ck_assert(!repaired(NULL));
+	if (closes) {
+		*stage = 4;
+		harness_until(stage_reached, (void *)(uintptr_t)&closed_at, 30000);
+		ck_assert(repaired(NULL));
+	}
+	kill(user, SIGKILL);
+	waitpid(user, NULL, 0);
+	harness_until(repaired, NULL, 30000);
+	ck_assert_int_eq(ctl_pool(out, sizeof(out), victims[0].id, "check", NULL, NULL), 0);
+	expect_kept(&victims[0], 0);
+	harness_stop(&h);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("rot");
@@ -501,5 +595,6 @@ int main(void)
 	tcase_add_loop_test(tcase, rot, 0, 2 * (int)ARRAY_SIZE(groups));
 	tcase_add_loop_test(tcase, node_file, 0, (int)ARRAY_SIZE(node_rows));
 	tcase_add_test(tcase, registry_anew);
+	tcase_add_loop_test(tcase, record_of_one_in_use, 0, 2 * (int)ARRAY_SIZE(in_use_rows));
 	return harness_run(suite);
 }
