@@ -225,12 +225,17 @@ static bool is_new(struct machine *m, uint64_t hash)
 	return true;
 }
 
-/* Each time it is another boot. */
+/* After a power cut each time in another boot. */
 static void switch_on(struct machine *m)
 {
 	char path[256];
 	FILE *f;
 
+	if (m->same_boot) {
+		ck_assert_int_eq(unsetenv(POINTS_BOOT_ENV), 0);
+		harness_start(&m->there);
+		return;
+	}
 	snprintf(path, sizeof(path), "%s/boot_id", m->there.dir);
 	f = fopen(path, "w");
 	ck_assert_ptr_nonnull(f);
@@ -240,19 +245,28 @@ static void switch_on(struct machine *m)
 	harness_start(&m->there);
 }
 
+/* Whether it is one that was not tried yet. */
+static bool try_image(struct machine *m, const struct machine_run *run)
+{
+	if (!is_new(m, hash_of(m, run->tell(run->arg) * 2 + m->same_boot)))
+		return false;
+	switch_on(m);
+	run->try(run->arg);
+	harness_signal(&m->there, SIGKILL);
+	return true;
+}
+
 static uint64_t try_images(struct machine *m, const struct machine_run *run)
 {
 	struct cut_images *images = cut_images_new(m->cut, m->state->points, run->most);
-	uint64_t n = 0;
+	uint64_t n;
 
-	while (cut_images_copy(images, m->image)) {
-		if (!is_new(m, hash_of(m, run->tell(run->arg))))
-			continue;
-		switch_on(m);
-		run->try(run->arg);
-		harness_signal(&m->there, SIGKILL);
-		n++;
-	}
+	memcpy(m->image, m->words, m->bytes);
+	m->same_boot = true;
+	n = try_image(m, run);
+	m->same_boot = false;
+	while (cut_images_copy(images, m->image))
+		n += try_image(m, run);
 	cut_images_free(images);
 	return n;
 }

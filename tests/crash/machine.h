@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Power cuts of a program that uses the real library and daemon: what its medium may hold at each of its points is put
- * into the files of a second machine, which is then switched on.
+ * into the files of a second machine, which is then switched on. And the death of program and daemon there: what is in
+ * memory is put there, and the boot is the same.
  *
  *   test                          program, `here`                    `there`
  *   fork ----------------------> prepares
@@ -48,6 +49,7 @@ struct machine {
 	} file[MACHINE_FILES];
 	pid_t program;
 	unsigned boots;
+	bool same_boot; /* what is tried: a death; else a power cut */
 	uint64_t *tried; /* what identifies an image, of those that were put there */
 	size_t n_tried;
 };
@@ -63,8 +65,8 @@ void machine_begin(struct machine *m);
 void machine_end(struct machine *m);
 
 /*
- * Runs program(arg) and stops it at every `step`-th point; up to `most` images of each are put there and given to
- * try(arg), for which the second machine's daemon runs, and dies afterwards. `tell(arg)` is a number for what else an
+ * Runs program(arg) and stops it at every `step`-th point; its death and up to `most` images of a power cut are put there
+ * and given to try(arg), for which the second machine's daemon runs, and dies afterwards. `tell(arg)` is a number for what else an
  * image is judged by: an image that was tried with the same number is not tried again. Returns how many were.
  */
 struct machine_run {
