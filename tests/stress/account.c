@@ -3,7 +3,7 @@
  * Accounting: three lists.
  *
  *   known   what the shadow says is allocated: cells, rings, words, roots' blocks
- *   there   what the heaps' files say, read without daemon and library
+ *   there   what the heaps' files say, read without daemon and library; what they say is granted has its space
  *   doubts  what operations in flight may have left, when their client was killed
  *
  * known must be in there, each once. What else is there must be a doubt: a block that was being freed, or
@@ -218,8 +218,10 @@ static struct list blocks_there(struct campaign *c, const struct nvmm_pool_info 
 {
 	struct list l = { 0 };
 
-	for (unsigned i = 0; i < HEAPS; i++)
+	for (unsigned i = 0; i < HEAPS; i++) {
+		audit_heap(c->h.base, &info[i]);
 		audit_blocks(c->h.base, &info[i], list_add, &l);
+	}
 	list_sort(&l);
 	return l;
 }

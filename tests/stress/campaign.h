@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The kill campaign: clients of several threads that work in two heaps and hand blocks to each other,
+ * The kill campaign: clients of several threads that work in three heaps and hand blocks to each other,
  * killed at random with the daemon, and a shadow that says what must be there in the end.
  *
  *   check_campaign.c   the controller: who is killed, stopped, started, and when
@@ -22,7 +22,7 @@
 
 #define SEATS 6u
 #define THREADS 3u
-#define HEAPS 2u /* durability process and power */
+#define HEAPS 3u /* durability process and power; sparse */
 #define WORDS 8u /* of a thread, that all others read in epochs */
 #define RINGS 2u /* that a thread puts into */
 #define RING 32u

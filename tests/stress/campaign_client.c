@@ -111,7 +111,11 @@ void desk_close(struct desk *d)
 
 struct nvmm_heap *desk_heap(struct desk *d, nvmm_ptr ptr)
 {
-	return d->heap[nvmm_ptr_pool(ptr) == d->c->heap[1]];
+	unsigned i = 0;
+
+	while (i < HEAPS - 1 && nvmm_ptr_pool(ptr) != d->c->heap[i])
+		i++;
+	return d->heap[i];
 }
 
 /* Blocks */
@@ -377,6 +381,14 @@ static void step_read(struct worker *w)
 
 /* Seldom ones, by the daemon */
 
+/* What is empty is free for any use; in the sparse heap its memory goes back, and is reserved anew by who needs it. */
+static void step_trim(struct worker *w)
+{
+	int64_t r = nvmm_heap_trim(w->d->heap[dice(w, HEAPS)]);
+
+	client_must(w->d->c, r >= 0, "trim: %lld: %s", (long long)r, nvmm_errmsg(w->d->nvmm));
+}
+
 static void step_root(struct worker *w)
 {
 	struct campaign *c = w->d->c;
@@ -482,8 +494,10 @@ static void step(struct worker *w)
 		step_swap(w);
 	else if (n < 3600)
 		step_publish(w);
-	else if (n < 4092)
+	else if (n < 4091)
 		step_read(w);
+	else if (n < 4092)
+		step_trim(w);
 	else if (n < 4094)
 		step_root(w);
 	else

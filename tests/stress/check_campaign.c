@@ -266,12 +266,12 @@ static void round_run(struct controller *k)
 static void pools_make(struct campaign *c)
 {
 	static const enum nvmm_durability durability[HEAPS] = {
-		NVMM_DURABILITY_PROCESS, NVMM_DURABILITY_POWER };
+		NVMM_DURABILITY_PROCESS, NVMM_DURABILITY_POWER, NVMM_DURABILITY_PROCESS };
 	struct nvmm *nvmm = harness_connect(&c->h);
 	int r;
 
 	for (unsigned i = 0; i < HEAPS; i++) {
-		struct nvmm_pool_options o = { .size = sizeof(o), .durability = durability[i] };
+		struct nvmm_pool_options o = { .size = sizeof(o), .durability = durability[i], .sparse = i == 2 };
 
 		r = nvmm_heap_create(nvmm, &c->heap[i], HEAP_BYTES, &o);
 		must(r == 0, "heap: %d: %s", r, nvmm_errmsg(nvmm));
