@@ -214,6 +214,16 @@ static void load_done(struct job *job, int r)
 	free(load);
 }
 
+static bool holder_lives(uint64_t holder)
+{
+	int fd, r = process_open(&fd, process_of_number(holder));
+
+	if (r == 0)
+		close(fd);
+	/* Who cannot be asked after may live. */
+	return r != -ESRCH;
+}
+
 static int load_start(struct pool *pool, enum recovery_depth depth)
 {
 	struct heap_load *load = calloc(1, sizeof(*load));
@@ -222,6 +232,7 @@ static int load_start(struct pool *pool, enum recovery_depth depth)
 
 	if (!load)
 		return -ENOMEM;
+	load->how.lives = holder_lives;
 	load->how.progress = &pool->recovery.done;
 	load->how.repair = depth == RECOVERY_REPAIR;
 	if (depth > RECOVERY_LOAD) {

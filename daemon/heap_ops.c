@@ -81,7 +81,8 @@ static int take_lanes(struct request *request, struct opening *opening, uint32_t
 	r = pool_files_dir(&dir, request->nvmmd->base_fd, pool->id);
 	if (r < 0)
 		return heap_failed(request, pool, r, "opening its directory");
-	r = heap_service_take(pool->heap, dir, opening->session->id, count, lanes + n);
+	r = heap_service_take(pool->heap, dir, opening->session->id,
+			      process_number(opening->session->peer.process), count, lanes + n);
 	close(dir);
 	if (r < 0)
 		return heap_failed(request, pool, r, "no more lanes can be had");

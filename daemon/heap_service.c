@@ -9,6 +9,11 @@
  * before it is given out: at load, at its return, at the death of its session. So a lane given
  * out is empty, whatever the process that had it left there.
  *
+ * A process whose session was lost, with the file of it, finds that at its next call: by then it has marked the lane
+ * busy, and takes the mark away again. In a lane that is another's, that one would be robbed of a mark, or keep one for
+ * ever. So the lane names its holder, from before it is given out until it came back, and is not given out while
+ * the holder lives: until the heap is loaded anew.
+ *
  * Growing has what may fail for want of something (descriptors, address space, memory) before anything that
  * the engine sees: then a resize that failed has changed nothing here.
  */
@@ -42,10 +47,12 @@ struct heap_service {
 	void *lanes;
 	uint32_t n_lanes;
 	uint32_t lanes_used;
-	uint64_t *lane_session; /* of n_lanes; 0: nobody's, LANE_BAD: could not be settled */
+	uint64_t *lane_session; /* of n_lanes; 0: nobody's */
 };
 
-#define LANE_BAD UINT64_MAX
+/* In the place of a session: */
+#define LANE_BAD UINT64_MAX        /* could not be settled */
+#define LANE_LOST (UINT64_MAX - 1) /* of a process whose session is lost, and that lives */
 
 static int damage_say(char damage[HEAP_DAMAGE_LEN], int r, const char *file, uint32_t index,
 		      const char *why)
@@ -95,7 +102,7 @@ static bool lane_in_use(void *ctx, uint32_t lane)
 {
 	const struct heap_service *service = ctx;
 
-	return service->lane_session[lane] != 0 && service->lane_session[lane] != LANE_BAD;
+	return service->lane_session[lane] != 0 && service->lane_session[lane] < LANE_LOST;
 }
 
 /* Tells the engine which lanes live: whose spans it may take back when room is short. */
@@ -255,6 +262,31 @@ int heap_service_grow(struct heap_service *service, struct heap_growth *growth,
 	return 0;
 }
 
+/* Keeps back the lanes that nobody has a right to and somebody may touch yet. */
+static int service_lost_lanes(struct heap_service *service, const struct lane_set *alive,
+			      const struct heap_taking *how)
+{
+	uint64_t holder, last = 0;
+	bool lives = false;
+	int r = 0;
+
+	for (uint32_t lane = 0; r == 0 && lane < service->n_lanes; lane++) {
+		if (lane_set_has(alive, lane))
+			continue;
+		r = grant_lane_holder(service->grant, lane, &holder);
+		if (r < 0 || holder == 0)
+			continue;
+		if (holder != last)
+			lives = how->lives(holder);
+		last = holder;
+		if (lives)
+			service->lane_session[lane] = LANE_LOST;
+		else
+			r = grant_lane_hold(service->grant, lane, 0);
+	}
+	return r;
+}
+
 /* All units of a heap that was just made. */
 static int service_grow_first(struct heap_service *service, int pool_fd,
 			      const struct pool_shelves *shelves, char damage[HEAP_DAMAGE_LEN])
@@ -291,6 +323,8 @@ int heap_service_new(struct heap_service **ret, int pool_fd, const struct pool_r
 		r = service_repair(service, how, damage);
 	if (r == 0)
 		r = service_grant(service, alive, how, damage);
+	if (r == 0 && how && how->lives)
+		r = service_lost_lanes(service, alive, how);
 	if (r == 0 && how && how->report)
 		r = service_verify(service, how, damage);
 	if (r == 0)
@@ -389,8 +423,8 @@ static int service_more_lanes(struct heap_service *service, int pool_fd)
 	return r;
 }
 
-int heap_service_take(struct heap_service *service, int pool_fd, uint64_t session, uint32_t count,
-		      uint32_t *lanes)
+int heap_service_take(struct heap_service *service, int pool_fd, uint64_t session, uint64_t holder,
+		      uint32_t count, uint32_t *lanes)
 {
 	uint32_t n = 0;
 	int r = 0;
@@ -401,6 +435,8 @@ int heap_service_take(struct heap_service *service, int pool_fd, uint64_t sessio
 		if (r == 0 && heap_service_claim(service, lane, session) == 0)
 			lanes[n++] = lane;
 	}
+	for (uint32_t i = 0; r == 0 && i < n; i++)
+		r = grant_lane_hold(service->grant, lanes[i], holder);
 	while (r < 0 && n > 0) {
 		service->lane_session[lanes[--n]] = 0;
 		service->lanes_used--;
@@ -416,6 +452,8 @@ int heap_service_settle(struct heap_service *service, const uint32_t *lanes, uin
 		if (lanes[i] >= service->n_lanes || service->lane_session[lanes[i]] == 0)
 			return -EINVAL;
 	r = grant_settle_lanes(service->grant, lanes, n);
+	for (uint32_t i = 0; r == 0 && i < n; i++)
+		r = grant_lane_hold(service->grant, lanes[i], 0);
 	for (uint32_t i = 0; i < n; i++)
 		service->lane_session[lanes[i]] = r < 0 ? LANE_BAD : 0;
 	service->lanes_used -= n;

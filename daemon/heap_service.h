@@ -38,6 +38,8 @@ static inline bool lane_set_has(const struct lane_set *set, uint32_t lane)
 
 /* How a heap is taken into service. */
 struct heap_taking {
+	/* Whether a process that a lane was given to lives; any thread. */
+	bool (*lives)(uint64_t holder);
 	bool readers;                /* somebody has it open: what is in limbo stays */
 	bool power_cut;              /* what was not drained may be lost */
 	bool repair;                 /* what is rotten is mended first, into `report` */
@@ -49,7 +51,8 @@ struct heap_taking {
 /*
  * Maps the heap's files, walks its tables, settles every lane that is not in `alive` (borrowed for the
  * call), as `how` says (NULL: nobody has it open). With `alive` NULL the shelves are new: nothing in
- * them is in service yet, and all of their units are brought into it. -EUCLEAN, -EIO: damaged,
+ * them is in service yet, and all of their units are brought into it. A lane that no session has and whose
+ * holder lives all the same is not given out. -EUCLEAN, -EIO: damaged,
  * `damage` says what and where;
  * -ENOMEM; others of open(2), mmap(2).
  */
@@ -95,10 +98,10 @@ int heap_service_claim(struct heap_service *service, uint32_t lane, uint64_t ses
 /* Settles those of `alive` that no session has: it died while the heap was loaded. */
 int heap_service_settle_unowned(struct heap_service *service, const struct lane_set *alive);
 
-/* Gives `count` settled lanes to a session, making the file longer if need be. -ENOSPC: there are
- * LANES_MAX, or no room. */
-int heap_service_take(struct heap_service *service, int pool_fd, uint64_t session, uint32_t count,
-		      uint32_t *lanes);
+/* Gives `count` settled lanes to a session, whose process is `holder`, making the file longer if need be.
+ * -ENOSPC: there are LANES_MAX, or no room; -EIO. */
+int heap_service_take(struct heap_service *service, int pool_fd, uint64_t session, uint64_t holder,
+		      uint32_t count, uint32_t *lanes);
 
 /* Settles lanes, each named once, and takes them back: all of a session, or those that it returns. On failure
  * they are not given out again; -EIO, -EUCLEAN: the heap is damaged. */

@@ -15,6 +15,20 @@ struct process_id {
 	uint64_t start; /* clock ticks after the boot */
 };
 
+/* The same as a number, not 0: Linux has at most 22 bits of the one, and 42 of the other last a thousand years. */
+#define PROCESS_START_BITS 42
+
+static inline uint64_t process_number(struct process_id id)
+{
+	return (uint64_t)id.pid << PROCESS_START_BITS | id.start;
+}
+
+static inline struct process_id process_of_number(uint64_t number)
+{
+	return (struct process_id){ .pid = (pid_t)(number >> PROCESS_START_BITS),
+				    .start = number & ((UINT64_C(1) << PROCESS_START_BITS) - 1) };
+}
+
 struct peer {
 	struct process_id process;
 	int pidfd; /* owned; -1: none */

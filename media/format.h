@@ -285,7 +285,8 @@ struct lane_df {
 	m8 zero1[56];
 	m64 busy;    /* 1 while its thread is inside the allocator */
 	m64 freeing; /* span freed into last without owning it: its hint may be unset; 0: none */
-	m8 zero2[48];
+	m64 holder;  /* the process that has it, of which the daemon makes a number; 0: nobody */
+	m8 zero2[40];
 };
 _Static_assert(sizeof(struct lane_df) == 4096, "frozen");
 

@@ -75,6 +75,11 @@ void grant_lanes_set(struct grant *grant, const struct grant_lanes *lanes);
 int grant_settle_lanes(struct grant *grant, const uint32_t *lanes, uint32_t n);
 int grant_settle(struct grant *grant, uint32_t lane);
 
+/* Who a lane was given to: a number that is not 0. Not durable: it is asked for as long as that process may live.
+ * 0 or -EIO. */
+int grant_lane_hold(struct grant *grant, uint32_t lane, uint64_t holder);
+int grant_lane_holder(struct grant *grant, uint32_t lane, uint64_t *ret);
+
 /*
  * Space of sparse heaps (media/backing.h). Its shortage ends grant_spans() and grant_run() with -ENOSPC, and so
  * does `allow`, asked before anything is reserved, if it refuses. -EINPROGRESS: what was asked for takes long

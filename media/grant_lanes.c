@@ -119,6 +119,53 @@ int grant_settle(struct grant *g, uint32_t lane)
 	return grant_settle_lanes(g, &lane, 1);
 }
 
+/* Holders */
+
+struct holding {
+	m64 *word;
+	uint64_t holder;
+};
+
+static struct holding holding_of(const struct grant *g, uint32_t lane, uint64_t holder)
+{
+	return (struct holding){ .word = &g->heap->lanes->lane[lane].holder, .holder = holder };
+}
+
+/* Guarded. */
+static int holding_store(void *arg)
+{
+	const struct holding *h = arg;
+
+	media_store64(h->word, h->holder);
+	return 0;
+}
+
+/* Guarded. */
+static int holding_load(void *arg)
+{
+	struct holding *h = arg;
+
+	h->holder = media_load64(h->word);
+	return 0;
+}
+
+int grant_lane_hold(struct grant *g, uint32_t lane, uint64_t holder)
+{
+	struct holding h = holding_of(g, lane, holder);
+
+	return guard_run(holding_store, &h, NULL);
+}
+
+int grant_lane_holder(struct grant *g, uint32_t lane, uint64_t *ret)
+{
+	struct holding h = holding_of(g, lane, 0);
+	int r = guard_run(holding_load, &h, NULL);
+
+	if (r == 0)
+		*ret = h.holder;
+	return r;
+}
+
 /* Revoking */
 
 /* Guarded. Marks the lane if it owns anything; 1: it is marked. */
