@@ -20,6 +20,7 @@
 #include "tests/crash/faults.h"
 #include "tests/crash/ledger.h"
 #include "tests/crash/scenes.h"
+#include "tests/unit/suite.h"
 
 /*
  * The point behind k that is visited next: with NVMMD_TEST_LONG=1 the next one. Else the first ones are
@@ -115,15 +116,10 @@ int main(void)
 {
 	Suite *s = suite_create("heap kill");
 	TCase *t = tcase_create("heap kill");
-	SRunner *r = srunner_create(s);
-	int failed;
 
 	fault_plant();
 	tcase_set_timeout(t, ledger_whole() ? 3600 : 300);
 	tcase_add_loop_test(t, every_point, 0, 2 * (int)N_SCENES);
 	suite_add_tcase(s, t);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }

@@ -23,6 +23,7 @@
 #include "tests/crash/faults.h"
 #include "tests/crash/ledger.h"
 #include "tests/unit/heap_fixture.h"
+#include "tests/unit/suite.h"
 
 #define UNITS 48u
 #define CLAIMS_MAX 4096u
@@ -523,13 +524,6 @@ static bool cut_loading(const char *name, long k, long j, unsigned open, uint64_
 	return stopped;
 }
 
-static bool whole(void)
-{
-	const char *text = getenv("NVMMD_TEST_LONG");
-
-	return text && strcmp(text, "1") == 0;
-}
-
 /* Cuts the operation at its k-th point; false: it got through. */
 static bool cut_at(const struct operation *op, long k, struct ledger *l)
 {
@@ -538,7 +532,7 @@ static bool cut_at(const struct operation *op, long k, struct ledger *l)
 
 	scene_init(op);
 	stopped = stopped_at(k, op->act);
-	m = cut_images_new(scene.cut, (uint64_t)k, whole() ? IMAGES_LONG : IMAGES);
+	m = cut_images_new(scene.cut, (uint64_t)k, ledger_whole() ? IMAGES_LONG : IMAGES);
 	for (unsigned i = 0; cut_images_next(m); i++) {
 		unsigned open = count_open();
 
@@ -565,7 +559,7 @@ static long step(const struct operation *op, long k)
 	return (long)op->stride * 5 + k / 8;
 #else
 	(void)k;
-	return whole() ? (long)DIV_UP(op->stride, 8u) : (long)op->stride;
+	return ledger_whole() ? (long)DIV_UP(op->stride, 8u) : (long)op->stride;
 #endif
 }
 
@@ -589,19 +583,14 @@ int main(void)
 {
 	Suite *s = suite_create("heap power");
 	TCase *t = tcase_create("heap power");
-	SRunner *r = srunner_create(s);
-	int failed;
 
 	scene.claims = mmap(NULL, sizeof(*scene.claims), PROT_READ | PROT_WRITE,
 			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (scene.claims == MAP_FAILED)
 		return EXIT_FAILURE;
 	fault_plant();
-	tcase_set_timeout(t, whole() ? 3600 : 300);
+	tcase_set_timeout(t, ledger_whole() ? 3600 : 300);
 	tcase_add_loop_test(t, every_point, 0, (int)ARRAY_SIZE(operations));
 	suite_add_tcase(s, t);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }

@@ -28,6 +28,7 @@
 #include "tests/crash/killer.h"
 #include "tests/crash/ledger.h"
 #include "tests/unit/heap_fixture.h"
+#include "tests/unit/suite.h"
 
 #define UNITS 96u
 #define ACTOR 5u
@@ -580,8 +581,6 @@ int main(void)
 {
 	Suite *s = suite_create("publish kill");
 	TCase *t = tcase_create("publish kill");
-	SRunner *r = srunner_create(s);
-	int failed;
 
 	points_met = mmap(NULL, sizeof(*points_met), PROT_READ | PROT_WRITE,
 			  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -592,8 +591,5 @@ int main(void)
 	tcase_set_timeout(t, ledger_whole() ? 7200 : 300);
 	tcase_add_loop_test(t, every_point, 0, 2 * (int)ARRAY_SIZE(operations));
 	suite_add_tcase(s, t);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }

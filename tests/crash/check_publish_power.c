@@ -24,6 +24,7 @@
 #include "tests/crash/faults.h"
 #include "tests/crash/ledger.h"
 #include "tests/unit/heap_fixture.h"
+#include "tests/unit/suite.h"
 
 #define UNITS 48u
 #define ACTOR 5u
@@ -452,8 +453,6 @@ int main(void)
 {
 	Suite *s = suite_create("publish power");
 	TCase *t = tcase_create("publish power");
-	SRunner *r = srunner_create(s);
-	int failed;
 
 	fault_plant();
 	scene.told = mmap(NULL, sizeof(*scene.told), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
@@ -463,8 +462,5 @@ int main(void)
 	tcase_set_timeout(t, ledger_whole() ? 3600 : 120);
 	tcase_add_loop_test(t, every_point, 0, (int)ARRAY_SIZE(operations));
 	suite_add_tcase(s, t);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }

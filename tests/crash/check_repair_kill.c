@@ -18,6 +18,7 @@
 #include "tests/crash/killer.h"
 #include "tests/crash/ledger.h"
 #include "tests/unit/heap_fixture.h"
+#include "tests/unit/suite.h"
 
 #define UNITS 200u
 #define BLOCKS 400u
@@ -341,14 +342,9 @@ int main(void)
 {
 	Suite *s = suite_create("repair kill");
 	TCase *t = tcase_create("repair kill");
-	SRunner *r = srunner_create(s);
-	int failed;
 
 	tcase_set_timeout(t, ledger_whole() ? 3600 : 300);
 	tcase_add_loop_test(t, every_point, 0, 2 * (int)ARRAY_SIZE(rots));
 	suite_add_tcase(s, t);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }

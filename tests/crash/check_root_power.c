@@ -15,6 +15,7 @@
 #include "media/slot.h"
 #include "tests/crash/cut.h"
 #include "tests/crash/ledger.h"
+#include "tests/unit/suite.h"
 
 #define RECORD sizeof(struct root_record_df)
 #define IMAGES 256u
@@ -137,8 +138,6 @@ int main(void)
 {
 	Suite *s = suite_create("root power");
 	TCase *t = tcase_create("root power");
-	SRunner *r = srunner_create(s);
-	int failed;
 
 	slots = mmap(NULL, MEDIA_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (slots == MAP_FAILED)
@@ -146,8 +145,5 @@ int main(void)
 	tcase_set_timeout(t, 120);
 	tcase_add_loop_test(t, every_point, 0, (int)ARRAY_SIZE(changes));
 	suite_add_tcase(s, t);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }

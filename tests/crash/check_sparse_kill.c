@@ -17,6 +17,7 @@
 #include "tests/crash/killer.h"
 #include "tests/crash/ledger.h"
 #include "tests/unit/sparse_fixture.h"
+#include "tests/unit/suite.h"
 
 #define MIB (UINT64_C(1) << 20)
 #define UNITS 2048u /* 32 MiB, four granules */
@@ -174,15 +175,9 @@ int main(void)
 {
 	Suite *suite = suite_create("sparse kill");
 	TCase *tcase = tcase_create("points");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tcase, ledger_whole() ? 3600 : 180);
 	tcase_add_loop_test(tcase, every_point, 0, ARRAY_SIZE(operations));
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return suite_run(suite);
 }

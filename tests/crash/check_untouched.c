@@ -14,6 +14,7 @@
 #include "media/untouched.h"
 #include "tests/crash/killer.h"
 #include "tests/unit/heap_fixture.h"
+#include "tests/unit/suite.h"
 
 #define UNITS 128u
 #define LARGE (CLASS_SIZE_MAX + 1)
@@ -220,8 +221,6 @@ int main(void)
 {
 	Suite *s = suite_create("untouched");
 	TCase *t = tcase_create("untouched");
-	SRunner *r = srunner_create(s);
-	int failed;
 
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, only_once);
@@ -229,8 +228,5 @@ int main(void)
 	tcase_add_loop_test(t, at_random, 0, 8);
 	tcase_add_loop_test(t, killed, 0, 2);
 	suite_add_tcase(s, t);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }

@@ -15,6 +15,7 @@
 
 #include "common/macro.h"
 #include "tests/unit/heap_fixture.h"
+#include "tests/unit/suite.h"
 
 #define THREADS 4u
 #define LIVES 6u      /* lanes that each thread takes one after the other */
@@ -194,15 +195,10 @@ int main(void)
 {
 	Suite *s = suite_create("stress heap");
 	TCase *t = tcase_create("stress heap");
-	SRunner *r = srunner_create(s);
-	int failed;
 
 	tcase_set_timeout(t, 180);
 	tcase_add_loop_test(t, with_room, 0, 2); /* of both durabilities */
 	tcase_add_loop_test(t, without_room, 0, 2);
 	suite_add_tcase(s, t);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }

@@ -10,6 +10,7 @@
 
 #include "common/macro.h"
 #include "tests/unit/sparse_fixture.h"
+#include "tests/unit/suite.h"
 
 #define MIB (UINT64_C(1) << 20)
 #define TIB_UNITS ((UINT64_C(1) << 26) - 1) /* the longest shelf */
@@ -227,8 +228,6 @@ int main(void)
 {
 	Suite *suite = suite_create("backing");
 	TCase *huge = tcase_create("huge"), *small = tcase_create("small");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_checked_fixture(huge, setup_huge, teardown);
 	tcase_add_test(huge, huge_and_empty);
@@ -243,9 +242,5 @@ int main(void)
 	tcase_add_test(small, grown);
 	suite_add_tcase(suite, huge);
 	suite_add_tcase(suite, small);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return suite_run(suite);
 }

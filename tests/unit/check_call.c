@@ -22,6 +22,7 @@
 #include "media/format.h"
 #include "media/span.h"
 #include "tests/unit/fake_daemon.h"
+#include "tests/unit/suite.h"
 
 static struct fake fake;
 static struct nvmm *nvmm;
@@ -670,8 +671,6 @@ int main(void)
 {
 	Suite *suite = suite_create("call");
 	TCase *tc = tcase_create("call");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_set_timeout(tc, 30);
@@ -696,9 +695,5 @@ int main(void)
 	tcase_add_test(tc, test_cancel);
 	tcase_add_test(tc, test_fork);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

@@ -11,6 +11,7 @@
 #include "common/macro.h"
 #include "media/walk.h"
 #include "tests/unit/heap_fixture.h"
+#include "tests/unit/suite.h"
 
 #define UNITS 160u
 #define BLOCKS 200u
@@ -229,8 +230,6 @@ int main(void)
 {
 	Suite *s = suite_create("check");
 	TCase *t = tcase_create("check");
-	SRunner *r = srunner_create(s);
-	int failed;
 
 	tcase_set_timeout(t, 60);
 	tcase_add_checked_fixture(t, setup, teardown);
@@ -246,8 +245,5 @@ int main(void)
 	tcase_add_test(t, walked);
 	tcase_add_test(t, not_walked);
 	suite_add_tcase(s, t);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }

@@ -8,6 +8,7 @@
 #include "media/class.h"
 #include "media/format.h"
 #include "media/span.h"
+#include "tests/unit/suite.h"
 
 START_TEST(smallest_class_that_holds)
 {
@@ -97,8 +98,6 @@ int main(void)
 {
 	Suite *s = suite_create("class");
 	TCase *t = tcase_create("class");
-	SRunner *r = srunner_create(s);
-	int failed;
 
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, smallest_class_that_holds);
@@ -107,8 +106,5 @@ int main(void)
 	tcase_add_test(t, spans_waste_little);
 	tcase_add_test(t, metadata_is_small);
 	suite_add_tcase(s, t);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }

@@ -13,6 +13,7 @@
 
 #include "common/macro.h"
 #include "daemon/config_key.h"
+#include "tests/unit/suite.h"
 
 #define SAMPLE TOP_SRCDIR "/conf/nvmmd.yaml"
 #define MANUAL TOP_SRCDIR "/conf/nvmmd.yaml.5"
@@ -427,8 +428,6 @@ int main(void)
 {
 	Suite *suite = suite_create("config");
 	TCase *tcase = tcase_create("config");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	suite_add_tcase(suite, tcase);
 	tcase_add_checked_fixture(tcase, setup, teardown);
@@ -443,8 +442,5 @@ int main(void)
 	tcase_add_test(tcase, test_limits_are_inclusive);
 	tcase_add_test(tcase, test_unreadable);
 	tcase_add_test(tcase, test_mutations);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return suite_run(suite);
 }

@@ -11,6 +11,7 @@
 #include "media/limbo.h"
 #include "media/reserve.h"
 #include "tests/unit/heap_fixture.h"
+#include "tests/unit/suite.h"
 
 #define BLOCKS 4000u
 
@@ -284,8 +285,6 @@ int main(void)
 {
 	Suite *suite = suite_create("count");
 	TCase *tcase = tcase_create("count");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tcase, 60);
 	tcase_add_checked_fixture(tcase, setup, teardown);
@@ -294,9 +293,5 @@ int main(void)
 	tcase_add_loop_test(tcase, brim, 0, 3);
 	tcase_add_test(tcase, mapped);
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return suite_run(suite);
 }

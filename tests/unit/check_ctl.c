@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "tests/unit/fake_client.h"
+#include "tests/unit/suite.h"
 
 #define WORDS_MAX 16
 
@@ -415,8 +416,6 @@ int main(void)
 {
 	Suite *suite = suite_create("ctl");
 	TCase *tcase = tcase_create("ctl");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	suite_add_tcase(suite, tcase);
 	tcase_add_checked_fixture(tcase, fake_reset, teardown);
@@ -433,8 +432,5 @@ int main(void)
 	tcase_add_test(tcase, test_create);
 	tcase_add_test(tcase, test_change);
 	tcase_add_test(tcase, test_destroy);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return suite_run(suite);
 }

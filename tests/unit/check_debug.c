@@ -16,6 +16,7 @@
 #include "media/grant_private.h"
 #include "media/lane_private.h"
 #include "tests/unit/heap_fixture.h"
+#include "tests/unit/suite.h"
 
 #define UNITS 1024u
 #define LANE 3u
@@ -509,8 +510,6 @@ int main(void)
 {
 	Suite *s = suite_create("debug");
 	TCase *t = tcase_create("debug");
-	SRunner *r = srunner_create(s);
-	int failed;
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, nothing_broken);
@@ -518,8 +517,5 @@ int main(void)
 	tcase_add_loop_test(t, grant_rules, 0, ARRAY_SIZE(grant_breaks));
 	tcase_add_loop_test(t, slow_paths, 0, ARRAY_SIZE(paths));
 	suite_add_tcase(s, t);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }

@@ -13,6 +13,7 @@
 #include "media/epoch.h"
 #include "media/limbo.h"
 #include "tests/unit/heap_fixture.h"
+#include "tests/unit/suite.h"
 
 static struct epoch_page page;
 static struct epoch_slots *slots;
@@ -310,8 +311,6 @@ int main(void)
 {
 	Suite *suite = suite_create("epoch");
 	TCase *words = tcase_create("words"), *heap = tcase_create("limbo");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_add_checked_fixture(words, setup, teardown);
 	tcase_add_test(words, reader_holds_its_epoch);
@@ -328,8 +327,5 @@ int main(void)
 	tcase_add_test(heap, who_wakes_the_daemon);
 	tcase_add_test(heap, lost_snapshot_is_found_again);
 	suite_add_tcase(suite, heap);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite_run(suite);
 }

@@ -14,6 +14,7 @@
 #include "media/meta.h"
 #include "media/publish.h"
 #include "tests/unit/heap_fixture.h"
+#include "tests/unit/suite.h"
 #include "tests/unit/tempdir.h"
 
 static struct counts {
@@ -373,8 +374,6 @@ int main(void)
 {
 	Suite *s = suite_create("flushes");
 	TCase *t = tcase_create("flushes");
-	SRunner *r = srunner_create(s);
-	int failed;
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, owner);
@@ -393,8 +392,5 @@ int main(void)
 	tcase_add_test(t, root_changes);
 	tcase_add_test(t, in_process);
 	suite_add_tcase(s, t);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "tests/unit/fake_daemon.h"
+#include "tests/unit/suite.h"
 
 static int pair[2];
 static struct frame frame;
@@ -155,8 +156,6 @@ int main(void)
 {
 	Suite *suite = suite_create("frame");
 	TCase *tc = tcase_create("frame");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, test_round_trip);
@@ -166,9 +165,5 @@ int main(void)
 	tcase_add_test(tc, test_no_fd_free);
 	tcase_add_test(tc, test_ends);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

@@ -9,6 +9,7 @@
 
 #include "media/lane_private.h"
 #include "tests/unit/heap_fixture.h"
+#include "tests/unit/suite.h"
 
 static struct fixture fix;
 
@@ -634,8 +635,6 @@ int main(void)
 {
 	Suite *s = suite_create("lane");
 	TCase *t = tcase_create("lane");
-	SRunner *r = srunner_create(s);
-	int failed;
 
 	tcase_set_timeout(t, 60);
 	tcase_add_checked_fixture(t, setup, teardown);
@@ -663,8 +662,5 @@ int main(void)
 	tcase_add_test(t, trimmed_in_slices);
 	tcase_add_test(t, pressed_in_slices);
 	suite_add_tcase(s, t);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }

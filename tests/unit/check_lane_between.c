@@ -14,6 +14,7 @@
 
 #include "common/macro.h"
 #include "tests/unit/heap_fixture.h"
+#include "tests/unit/suite.h"
 
 #define UNITS 24u
 #define SIZE 1024u
@@ -293,14 +294,9 @@ int main(void)
 {
 	Suite *suite = suite_create("between");
 	TCase *tc = tcase_create("stores");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_loop_test(tc, between_any_two_stores, 0, ARRAY_SIZE(operations));
 	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

@@ -16,6 +16,7 @@
 #include "media/limbo.h"
 #include "media/mark.h"
 #include "tests/unit/heap_fixture.h"
+#include "tests/unit/suite.h"
 
 static struct fixture fix;
 
@@ -403,8 +404,6 @@ int main(void)
 {
 	Suite *s = suite_create("lane_quick");
 	TCase *t = tcase_create("lane_quick");
-	SRunner *r = srunner_create(s);
-	int failed;
 
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, lost_lane_is_left_alone);
@@ -420,8 +419,5 @@ int main(void)
 	tcase_add_loop_test(t, at_every_instruction, 0, 4);
 	suite_add_tcase(s, t);
 #endif
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "tests/unit/fake_daemon.h"
+#include "tests/unit/suite.h"
 
 #define SIZE (UINT64_C(1) << 20)
 #define LIMIT (UINT64_C(100) << 20)
@@ -353,8 +354,6 @@ int main(void)
 {
 	Suite *suite = suite_create("map");
 	TCase *tc = tcase_create("map");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_set_timeout(tc, 30);
@@ -372,9 +371,5 @@ int main(void)
 #endif
 	tcase_add_test(tc, test_persist);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

@@ -12,6 +12,7 @@
 #include "media/limbo.h"
 #include "media/publish.h"
 #include "tests/unit/heap_fixture.h"
+#include "tests/unit/suite.h"
 
 #define UNITS 1024u
 
@@ -489,8 +490,6 @@ int main(void)
 {
 	Suite *s = suite_create("publish");
 	TCase *t = tcase_create("publish");
-	SRunner *r = srunner_create(s);
-	int failed;
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, one_of_each);
@@ -505,8 +504,5 @@ int main(void)
 	tcase_add_loop_test(t, wrong_logs_do_nothing, 0, (int)ARRAY_SIZE(wrong_logs));
 	tcase_add_test(t, log_changes_under_the_settler);
 	suite_add_tcase(s, t);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }

@@ -11,6 +11,7 @@
 
 #include "common/macro.h"
 #include "media/runs.h"
+#include "tests/unit/suite.h"
 
 #define UNITS 2048u
 
@@ -134,16 +135,11 @@ int main(void)
 {
 	Suite *s = suite_create("runs");
 	TCase *t = tcase_create("runs");
-	SRunner *r = srunner_create(s);
-	int failed;
 
 	tcase_set_timeout(t, 60);
 	tcase_add_loop_test(t, random_takes, 0, 20);
 	tcase_add_test(t, the_last_that_fits);
 	tcase_add_test(t, set_aside);
 	suite_add_tcase(s, t);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }

@@ -12,6 +12,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "tests/unit/suite.h"
+
 static char *text;
 static size_t len;
 static FILE *out;
@@ -205,8 +207,6 @@ int main(void)
 {
 	Suite *suite = suite_create("writer");
 	TCase *tcase = tcase_create("writer");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	setlocale(LC_CTYPE, "C.UTF-8");
 	suite_add_tcase(suite, tcase);
@@ -217,8 +217,5 @@ int main(void)
 	tcase_add_test(tcase, test_hostile);
 	tcase_add_test(tcase, test_many_rows);
 	tcase_add_loop_test(tcase, test_full_disk, 0, 2);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return suite_run(suite);
 }

@@ -19,6 +19,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/unit/suite.h"
+
 static char root[PATH_MAX];
 static char root_on_disk[] = "nvmmd-test-XXXXXX"; /* in the directory that the test runs in */
 
@@ -38,20 +40,17 @@ static const char *base(void)
 
 int tempdir_run_suite(Suite *suite)
 {
-	SRunner *runner = srunner_create(suite);
-	int failed;
+	int status;
 
 	snprintf(root, sizeof(root), "%s/nvmmd-test-XXXXXX", base());
 	if (!mkdtemp(root) || !mkdtemp(root_on_disk)) {
 		perror(root);
 		return 99;
 	}
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
+	status = suite_run(suite);
 	nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 	nftw(root_on_disk, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-	return failed == 0 ? 0 : 1;
+	return status;
 }
 
 static int new_under(const char *parent, const char **ret_path)
