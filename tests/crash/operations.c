@@ -13,8 +13,9 @@
 
 #include "common/macro.h"
 #include "libclient/call.h"
-#include "tests/crash/op_repair.h"
 #include "tests/crash/leavings.h"
+#include "tests/crash/op_repair.h"
+#include "tests/crash/op_root.h"
 
 #define SMALL (256u << 10)  /* a heap, a region */
 #define IN_PLACE (512u << 10) /* within the first shelf's limit, which is 1 MiB */
@@ -28,22 +29,22 @@
 
 /* What is asked of several operations */
 
-static void check(struct nvmm *nvmm, int r)
+void op_check(struct nvmm *nvmm, int r)
 {
 	ck_assert_msg(r == 0, "%d: %s", r, nvmm_errmsg(nvmm));
 }
 
 static void prepare_region(struct arena *a, struct nvmm *nvmm)
 {
-	check(nvmm, nvmm_region_create(nvmm, &a->stage->id, SMALL, NULL));
+	op_check(nvmm, nvmm_region_create(nvmm, &a->stage->id, SMALL, NULL));
 }
 
-static void prepare_heap(struct arena *a, struct nvmm *nvmm)
+void op_prepare_heap(struct arena *a, struct nvmm *nvmm)
 {
 	struct nvmm_pool_options options = { .size = sizeof(options), .name = "target",
 					     .durability = a->durability };
 
-	check(nvmm, nvmm_heap_create(nvmm, &a->stage->id, SMALL, &options));
+	op_check(nvmm, nvmm_heap_create(nvmm, &a->stage->id, SMALL, &options));
 }
 
 static void enter_heap(struct arena *a, struct nvmm *nvmm)
@@ -58,7 +59,7 @@ static void enter_user(struct arena *a, struct nvmm *nvmm)
 	ck_assert(nvmm_alloc(a->client_heap, 64) != NVMM_NULL);
 }
 
-static struct nvmm_pool_info need_target(struct arena *a, struct nvmm *nvmm)
+struct nvmm_pool_info op_target(struct arena *a, struct nvmm *nvmm)
 {
 	struct nvmm_pool_info info;
 
@@ -70,7 +71,7 @@ static struct nvmm_pool_info need_target(struct arena *a, struct nvmm *nvmm)
 /* Nothing but the common verification. */
 static bool done_always(struct arena *a, struct nvmm *nvmm)
 {
-	need_target(a, nvmm);
+	op_target(a, nvmm);
 	return true;
 }
 
@@ -131,7 +132,7 @@ static int act_resize_further(struct arena *a, struct nvmm *nvmm)
 static bool done_resize(struct arena *a, struct nvmm *nvmm, uint64_t before, uint64_t after,
 			unsigned shelves_before, unsigned shelves_after)
 {
-	struct nvmm_pool_info info = need_target(a, nvmm);
+	struct nvmm_pool_info info = op_target(a, nvmm);
 	bool done = info.bytes == after;
 
 	ck_assert_msg(done || info.bytes == before, "%llu bytes", (unsigned long long)info.bytes);
@@ -152,8 +153,8 @@ static bool done_resize_further(struct arena *a, struct nvmm *nvmm)
 /* The only shelf is as long as it may become. */
 static void prepare_full(struct arena *a, struct nvmm *nvmm)
 {
-	prepare_heap(a, nvmm);
-	check(nvmm, nvmm_pool_resize(nvmm, a->stage->id, FULL));
+	op_prepare_heap(a, nvmm);
+	op_check(nvmm, nvmm_pool_resize(nvmm, a->stage->id, FULL));
 }
 
 static bool done_resize_full(struct arena *a, struct nvmm *nvmm)
@@ -170,7 +171,7 @@ static int act_chmod(struct arena *a, struct nvmm *nvmm)
 
 static bool done_chmod(struct arena *a, struct nvmm *nvmm)
 {
-	struct nvmm_pool_info info = need_target(a, nvmm);
+	struct nvmm_pool_info info = op_target(a, nvmm);
 
 	ck_assert(info.mode == 0600 || info.mode == 0644);
 	return info.mode == 0644;
@@ -189,7 +190,7 @@ static int act_chown(struct arena *a, struct nvmm *nvmm)
 
 static bool done_chown(struct arena *a, struct nvmm *nvmm)
 {
-	struct nvmm_pool_info info = need_target(a, nvmm);
+	struct nvmm_pool_info info = op_target(a, nvmm);
 
 	ck_assert(info.uid == geteuid() || info.uid == other_uid());
 	return info.uid == other_uid();
@@ -235,104 +236,8 @@ static bool done_destroy_held(struct arena *a, struct nvmm *nvmm)
 
 	ck_assert_int_eq(nvmm_region_create(nvmm, &id, 4096, NULL), done ? -EBUSY : -EEXIST);
 	if (!done)
-		check(nvmm, act_destroy_forced(a, nvmm));
+		op_check(nvmm, act_destroy_forced(a, nvmm));
 	return done;
-}
-
-/* Roots */
-
-static nvmm_ptr place(const struct arena *a, unsigned n)
-{
-	return (nvmm_ptr)a->stage->id << 48 | n * 16384u;
-}
-
-static void prepare_root(struct arena *a, struct nvmm *nvmm)
-{
-	struct nvmm_heap *heap;
-
-	prepare_heap(a, nvmm);
-	heap = harness_open(nvmm, a->stage->id);
-	check(nvmm, nvmm_root_set(heap, "root", place(a, 1)));
-	check(nvmm, nvmm_root_set(heap, "other", place(a, 1)));
-	nvmm_heap_close(heap);
-}
-
-static int act_root_set(struct arena *a, struct nvmm *nvmm)
-{
-	(void)nvmm;
-	return nvmm_root_set(a->client_heap, "root", place(a, 2));
-}
-
-static int act_root_cas(struct arena *a, struct nvmm *nvmm)
-{
-	nvmm_ptr expected = place(a, 1);
-
-	(void)nvmm;
-	return nvmm_root_cas(a->client_heap, "root", &expected, place(a, 2));
-}
-
-static int act_root_cas_new(struct arena *a, struct nvmm *nvmm)
-{
-	nvmm_ptr expected = NVMM_NULL;
-
-	(void)nvmm;
-	return nvmm_root_cas(a->client_heap, "root", &expected, place(a, 2));
-}
-
-static int act_root_remove(struct arena *a, struct nvmm *nvmm)
-{
-	(void)nvmm;
-	return nvmm_root_remove(a->client_heap, "root");
-}
-
-/* The root's value; NVMM_NULL: there is none. */
-static nvmm_ptr root_value(struct arena *a, struct nvmm *nvmm, int *count)
-{
-	struct nvmm_root roots[8];
-	struct nvmm_heap *heap;
-	nvmm_ptr ptr = NVMM_NULL;
-
-	need_target(a, nvmm);
-	check(nvmm, nvmm_heap_open(&heap, nvmm, a->stage->id, O_RDONLY));
-	*count = nvmm_root_list(heap, roots, ARRAY_SIZE(roots));
-	for (int i = 0; i < *count; i++) {
-		if (strcmp(roots[i].name, "root") == 0)
-			ptr = roots[i].ptr;
-		else
-			ck_assert_uint_eq(roots[i].ptr, place(a, 1));
-	}
-	nvmm_heap_close(heap);
-	return ptr;
-}
-
-static bool done_root(struct arena *a, struct nvmm *nvmm)
-{
-	int count;
-	nvmm_ptr ptr = root_value(a, nvmm, &count);
-
-	ck_assert_int_eq(count, 2);
-	ck_assert(ptr == place(a, 1) || ptr == place(a, 2));
-	return ptr == place(a, 2);
-}
-
-static bool done_root_new(struct arena *a, struct nvmm *nvmm)
-{
-	int count;
-	nvmm_ptr ptr = root_value(a, nvmm, &count);
-
-	ck_assert_int_eq(count, ptr != NVMM_NULL);
-	ck_assert(ptr == NVMM_NULL || ptr == place(a, 2));
-	return ptr != NVMM_NULL;
-}
-
-static bool done_root_remove(struct arena *a, struct nvmm *nvmm)
-{
-	int count;
-	nvmm_ptr ptr = root_value(a, nvmm, &count);
-
-	ck_assert_int_eq(count, ptr == NVMM_NULL ? 1 : 2);
-	ck_assert(ptr == NVMM_NULL || ptr == place(a, 1));
-	return ptr == NVMM_NULL;
 }
 
 /* Others come first */
@@ -340,7 +245,7 @@ static bool done_root_remove(struct arena *a, struct nvmm *nvmm)
 static void overtake_mode(struct arena *a, struct nvmm *nvmm, bool done)
 {
 	if (done)
-		check(nvmm, nvmm_pool_chmod(nvmm, a->stage->id, 0666));
+		op_check(nvmm, nvmm_pool_chmod(nvmm, a->stage->id, 0666));
 }
 
 /* The pool that was made is still the only one. */
@@ -354,14 +259,14 @@ static void overtaken_create(struct arena *a, struct nvmm *nvmm, bool done)
 static void overtaken_mode(struct arena *a, struct nvmm *nvmm, bool done)
 {
 	ck_assert_int_eq(a->stage->result, 0);
-	ck_assert_uint_eq(need_target(a, nvmm).mode, done ? 0666 : 0644);
+	ck_assert_uint_eq(op_target(a, nvmm).mode, done ? 0666 : 0644);
 }
 
 /* Somebody gets the id for a pool of his. */
 static void overtake_id(struct arena *a, struct nvmm *nvmm, bool done)
 {
 	if (done)
-		check(nvmm, nvmm_region_create(nvmm, &a->stage->id, SMALL, NULL));
+		op_check(nvmm, nvmm_region_create(nvmm, &a->stage->id, SMALL, NULL));
 }
 
 static void overtaken_id(struct arena *a, struct nvmm *nvmm, bool done)
@@ -370,39 +275,6 @@ static void overtaken_id(struct arena *a, struct nvmm *nvmm, bool done)
 
 	ck_assert_int_eq(a->stage->result, 0);
 	ck_assert_int_eq(arena_target(a, nvmm, &info), done);
-}
-
-static void overtake_root(struct arena *a, struct nvmm *nvmm, bool done)
-{
-	struct nvmm_heap *heap = harness_open(nvmm, a->stage->id);
-
-	(void)done;
-	check(nvmm, nvmm_root_set(heap, "root", place(a, 3)));
-	nvmm_heap_close(heap);
-}
-
-static void overtaken_root_set(struct arena *a, struct nvmm *nvmm, bool done)
-{
-	int count;
-
-	ck_assert_int_eq(a->stage->result, 0);
-	ck_assert_uint_eq(root_value(a, nvmm, &count), place(a, done ? 3 : 2));
-}
-
-static void overtaken_root_cas(struct arena *a, struct nvmm *nvmm, bool done)
-{
-	int count;
-
-	ck_assert_int_eq(a->stage->result, done ? 0 : -EAGAIN);
-	ck_assert_uint_eq(root_value(a, nvmm, &count), place(a, 3));
-}
-
-static void overtaken_root_remove(struct arena *a, struct nvmm *nvmm, bool done)
-{
-	int count;
-
-	ck_assert_int_eq(a->stage->result, 0);
-	ck_assert_uint_eq(root_value(a, nvmm, &count), done ? place(a, 3) : NVMM_NULL);
 }
 
 /* Use of heaps */
@@ -414,7 +286,7 @@ static int act_open(struct arena *a, struct nvmm *nvmm)
 
 static void repeated_open(struct arena *a, struct nvmm *nvmm)
 {
-	ck_assert_uint_eq(need_target(a, nvmm).openers, 1);
+	ck_assert_uint_eq(op_target(a, nvmm).openers, 1);
 }
 
 static int act_close(struct arena *a, struct nvmm *nvmm)
@@ -427,7 +299,7 @@ static int act_close(struct arena *a, struct nvmm *nvmm)
 
 static void repeated_close(struct arena *a, struct nvmm *nvmm)
 {
-	ck_assert_uint_eq(need_target(a, nvmm).openers, 0);
+	ck_assert_uint_eq(op_target(a, nvmm).openers, 0);
 }
 
 #define LANES 64u /* more than the file has at first, twice over */
@@ -450,7 +322,7 @@ static void repeated_lanes(struct arena *a, struct nvmm *nvmm)
 	Nvmm__Request request = NVMM_REQUEST(HEAP_STAT, heap_stat, &op);
 
 	op.id = a->stage->id;
-	check(nvmm, nvmm_call(nvmm, &request, NVMM__REPLY__RESULT_HEAP, 0, &reply));
+	op_check(nvmm, nvmm_call(nvmm, &request, NVMM__REPLY__RESULT_HEAP, 0, &reply));
 	ck_assert_uint_eq(reply.msg->heap->lanes, LANES);
 }
 
@@ -487,7 +359,7 @@ static bool done_sparse_create(struct arena *a, struct nvmm *nvmm)
 	if (arena_pools(nvmm) == a->stage->pools)
 		return false;
 	ck_assert_uint_eq(arena_pools(nvmm), a->stage->pools + 1);
-	check(nvmm, nvmm_pool_lookup(nvmm, "target", &id));
+	op_check(nvmm, nvmm_pool_lookup(nvmm, "target", &id));
 	ck_assert(a->stage->id == 0 || a->stage->id == id);
 	a->stage->id = id;
 	ck_assert(arena_target(a, nvmm, &info));
@@ -498,7 +370,7 @@ static bool done_sparse_create(struct arena *a, struct nvmm *nvmm)
 
 static void prepare_sparse(struct arena *a, struct nvmm *nvmm)
 {
-	check(nvmm, sparse_create(a, nvmm));
+	op_check(nvmm, sparse_create(a, nvmm));
 }
 
 static int act_sparse_in_place(struct arena *a, struct nvmm *nvmm)
@@ -536,7 +408,7 @@ static void enter_spent_sparse(struct arena *a, struct nvmm *nvmm)
 	for (unsigned i = 0; i < ARRAY_SIZE(ptr); i++)
 		ck_assert((ptr[i] = nvmm_alloc(a->client_heap, MIB)) != NVMM_NULL);
 	for (unsigned i = 0; i < ARRAY_SIZE(ptr); i++)
-		check(nvmm, nvmm_free(a->client_heap, ptr[i]));
+		op_check(nvmm, nvmm_free(a->client_heap, ptr[i]));
 }
 
 static int act_trim(struct arena *a, struct nvmm *nvmm)
@@ -554,12 +426,12 @@ static void prepare_spent(struct arena *a, struct nvmm *nvmm)
 	struct nvmm_heap *heap;
 	unsigned n = 0;
 
-	prepare_heap(a, nvmm);
+	op_prepare_heap(a, nvmm);
 	heap = harness_open(nvmm, a->stage->id);
 	while (n < ARRAY_SIZE(ptr) && (ptr[n] = nvmm_alloc(heap, 1024)) != NVMM_NULL)
 		n++;
 	while (n > 0)
-		check(nvmm, nvmm_free(heap, ptr[--n]));
+		op_check(nvmm, nvmm_free(heap, ptr[--n]));
 	nvmm_heap_close(heap);
 }
 
@@ -568,9 +440,9 @@ static struct nvmm_heap_info heap_figures(struct arena *a, struct nvmm *nvmm)
 	struct nvmm_heap_info info = { .size = sizeof(info) };
 	struct nvmm_heap *heap;
 
-	need_target(a, nvmm);
-	check(nvmm, nvmm_heap_open(&heap, nvmm, a->stage->id, O_RDONLY));
-	check(nvmm, nvmm_heap_stat(heap, &info));
+	op_target(a, nvmm);
+	op_check(nvmm, nvmm_heap_open(&heap, nvmm, a->stage->id, O_RDONLY));
+	op_check(nvmm, nvmm_heap_stat(heap, &info));
 	nvmm_heap_close(heap);
 	return info;
 }
@@ -591,7 +463,7 @@ static void prepare_roomy(struct arena *a, struct nvmm *nvmm)
 {
 	struct nvmm_pool_options options = { .size = sizeof(options), .durability = a->durability };
 
-	check(nvmm, nvmm_heap_create(nvmm, &a->stage->id, ROOMY, &options));
+	op_check(nvmm, nvmm_heap_create(nvmm, &a->stage->id, ROOMY, &options));
 }
 
 static void enter_holding(struct arena *a, struct nvmm *nvmm)
@@ -603,7 +475,7 @@ static void enter_holding(struct arena *a, struct nvmm *nvmm)
 	for (unsigned i = 0; i < HELD; i++) {
 		ck_assert(nvmm_alloc(a->client_heap, size[i]) != NVMM_NULL);
 		ptr = nvmm_alloc(a->client_heap, size[i]);
-		check(nvmm, nvmm_free(a->client_heap, ptr));
+		op_check(nvmm, nvmm_free(a->client_heap, ptr));
 	}
 }
 
@@ -626,10 +498,10 @@ const struct operation operations[N_OPERATIONS] = {
 	{ .name = "region resize, further shelf",
 	  .prepare = prepare_region, .act = act_resize_further, .done = done_resize_further },
 	{ .name = "heap resize in place",
-	  .prepare = prepare_heap, .enter = enter_user, .act = act_resize_in_place,
+	  .prepare = op_prepare_heap, .enter = enter_user, .act = act_resize_in_place,
 	  .done = done_resize_in_place },
 	{ .name = "heap resize, further shelf",
-	  .prepare = prepare_heap, .enter = enter_user, .act = act_resize_further,
+	  .prepare = op_prepare_heap, .enter = enter_user, .act = act_resize_further,
 	  .done = done_resize_further },
 	{ .name = "heap resize, full shelf",
 	  .prepare = prepare_full, .act = act_resize_further, .done = done_resize_full },
@@ -637,47 +509,47 @@ const struct operation operations[N_OPERATIONS] = {
 	  .prepare = prepare_region, .act = act_chmod, .done = done_chmod,
 	  .overtake = overtake_mode, .overtaken = overtaken_mode },
 	{ .name = "chown",
-	  .prepare = prepare_heap, .act = act_chown, .done = done_chown },
+	  .prepare = op_prepare_heap, .act = act_chown, .done = done_chown },
 	{ .name = "region destroy",
 	  .prepare = prepare_region, .act = act_region_destroy, .done = done_destroy,
 	  .overtake = overtake_id, .overtaken = overtaken_id },
 	{ .name = "heap destroy",
-	  .prepare = prepare_heap, .act = act_heap_destroy, .done = done_destroy },
+	  .prepare = op_prepare_heap, .act = act_heap_destroy, .done = done_destroy },
 	{ .name = "heap destroy by force",
-	  .prepare = prepare_heap, .act = act_destroy_forced, .done = done_destroy_held,
+	  .prepare = op_prepare_heap, .act = act_destroy_forced, .done = done_destroy_held,
 	  .held = true },
 	{ .name = "root set", .power = true,
-	  .prepare = prepare_root, .enter = enter_heap, .act = act_root_set, .done = done_root,
-	  .overtake = overtake_root, .overtaken = overtaken_root_set },
+	  .prepare = root_prepare, .enter = enter_heap, .act = root_act_set, .done = root_done,
+	  .overtake = root_overtake, .overtaken = root_overtaken_set },
 	{ .name = "root set, new", .power = true,
-	  .prepare = prepare_heap, .enter = enter_heap, .act = act_root_set,
-	  .done = done_root_new, .overtake = overtake_root,
-	  .overtaken = overtaken_root_set },
+	  .prepare = op_prepare_heap, .enter = enter_heap, .act = root_act_set,
+	  .done = root_done_new, .overtake = root_overtake,
+	  .overtaken = root_overtaken_set },
 	{ .name = "root cas", .power = true,
-	  .prepare = prepare_root, .enter = enter_heap, .act = act_root_cas, .done = done_root,
-	  .overtake = overtake_root, .overtaken = overtaken_root_cas },
+	  .prepare = root_prepare, .enter = enter_heap, .act = root_act_cas, .done = root_done,
+	  .overtake = root_overtake, .overtaken = root_overtaken_cas },
 	{ .name = "root cas, new", .power = true,
-	  .prepare = prepare_heap, .enter = enter_heap, .act = act_root_cas_new,
-	  .done = done_root_new, .overtake = overtake_root,
-	  .overtaken = overtaken_root_cas },
+	  .prepare = op_prepare_heap, .enter = enter_heap, .act = root_act_cas_new,
+	  .done = root_done_new, .overtake = root_overtake,
+	  .overtaken = root_overtaken_cas },
 	{ .name = "root remove", .power = true,
-	  .prepare = prepare_root, .enter = enter_heap, .act = act_root_remove,
-	  .done = done_root_remove, .overtake = overtake_root,
-	  .overtaken = overtaken_root_remove },
+	  .prepare = root_prepare, .enter = enter_heap, .act = root_act_remove,
+	  .done = root_done_remove, .overtake = root_overtake,
+	  .overtaken = root_overtaken_remove },
 	{ .name = "heap open",
-	  .prepare = prepare_heap, .act = act_open, .done = done_always,
+	  .prepare = op_prepare_heap, .act = act_open, .done = done_always,
 	  .repeated = repeated_open },
 	{ .name = "heap close",
-	  .prepare = prepare_heap, .enter = enter_user, .act = act_close, .done = done_always,
+	  .prepare = op_prepare_heap, .enter = enter_user, .act = act_close, .done = done_always,
 	  .repeated = repeated_close },
 	{ .name = "lanes taken",
-	  .prepare = prepare_heap, .enter = enter_heap, .act = act_lanes, .done = done_always,
+	  .prepare = op_prepare_heap, .enter = enter_heap, .act = act_lanes, .done = done_always,
 	  .repeated = repeated_lanes },
 	{ .name = "span granted",
-	  .prepare = prepare_heap, .enter = enter_heap, .act = act_alloc_small,
+	  .prepare = op_prepare_heap, .enter = enter_heap, .act = act_alloc_small,
 	  .done = done_alloc },
 	{ .name = "large block granted",
-	  .prepare = prepare_heap, .enter = enter_heap, .act = act_alloc_large,
+	  .prepare = op_prepare_heap, .enter = enter_heap, .act = act_alloc_large,
 	  .done = done_alloc },
 	{ .name = "spans retired",
 	  .prepare = prepare_spent, .enter = enter_heap, .act = act_alloc_large,

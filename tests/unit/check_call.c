@@ -7,82 +7,25 @@
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 #include <sys/un.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "media/format.h"
 #include "media/span.h"
-#include "tests/unit/fake_daemon.h"
+#include "tests/unit/call_fixture.h"
 #include "tests/unit/suite.h"
-
-static struct fake fake;
-static struct nvmm *nvmm;
-
-static void setup(void)
-{
-	fake_init(&fake);
-}
-
-static void teardown(void)
-{
-	nvmm_disconnect(nvmm);
-	nvmm = NULL;
-	fake_stop(&fake);
-}
-
-static int connect_fake(int timeout_ms)
-{
-	struct nvmm_options options = {
-		.size = sizeof(options),
-		.socket = fake.path,
-		.timeout_ms = timeout_ms,
-	};
-
-	return nvmm_connect(&nvmm, &options);
-}
-
-static enum fake_action answer_pool(Nvmm__Reply *reply, uint32_t id, uint32_t kind)
-{
-	static __thread Nvmm__PoolInfo pool;
-
-	nvmm__pool_info__init(&pool);
-	pool.id = id;
-	pool.kind = kind;
-	pool.incarnation = 3;
-	pool.min_block = 16;
-	pool.shelves = 1;
-	reply->result_case = NVMM__REPLY__RESULT_POOL;
-	reply->pool = &pool;
-	return FAKE_REPLY;
-}
-
-/* Lookups answer with the pool whose id is the name's length; names that begin with "late" so late
- * that the caller has given up. */
-static enum fake_action serve_lookup(struct fake *f, int conn, const Nvmm__Request *request,
-				     Nvmm__Reply *reply, int *fds, size_t *n_fds)
-{
-	const char *name = request->pool_lookup->name;
-
-	if (strncmp(name, "late", 4) == 0)
-		usleep(500000);
-	return answer_pool(reply, (uint32_t)strlen(name), NVMM_POOL_REGION);
-}
 
 /* Connecting */
 
 START_TEST(test_connect)
 {
 	fake_start(&fake);
-	ck_assert_int_eq(connect_fake(2000), 0);
+	ck_assert_int_eq(call_connect(2000), 0);
 	nvmm_disconnect(nvmm);
 	nvmm = NULL;
 	ck_assert_uint_eq(fake_count(&fake.hellos), 1);
@@ -98,22 +41,22 @@ START_TEST(test_connect_refused)
 	char longer[200];
 	int sock;
 
-	ck_assert_int_eq(connect_fake(2000), -ENOENT);
+	ck_assert_int_eq(call_connect(2000), -ENOENT);
 	ck_assert_ptr_nonnull(strstr(nvmm_errmsg(NULL), fake.path));
 	/* A socket file that nobody listens on. */
 	sock = socket(AF_UNIX, SOCK_STREAM, 0);
 	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", fake.path);
 	ck_assert_int_eq(bind(sock, (struct sockaddr *)&addr, sizeof(addr)), 0);
 	ck_assert_int_eq(listen(sock, 1), 0);
-	ck_assert_int_eq(connect_fake(2000), -EPROTO);
+	ck_assert_int_eq(call_connect(2000), -EPROTO);
 	close(sock);
 	unlink(fake.path);
 	sock = socket(AF_UNIX, SOCK_SEQPACKET, 0);
 	ck_assert_int_eq(bind(sock, (struct sockaddr *)&addr, sizeof(addr)), 0);
-	ck_assert_int_eq(connect_fake(2000), -ECONNREFUSED);
+	ck_assert_int_eq(call_connect(2000), -ECONNREFUSED);
 	/* Somebody who listens and does not answer. */
 	ck_assert_int_eq(listen(sock, 1), 0);
-	ck_assert_int_eq(connect_fake(100), -ETIMEDOUT);
+	ck_assert_int_eq(call_connect(100), -ETIMEDOUT);
 	close(sock);
 	memset(longer, 'x', sizeof(longer) - 1);
 	longer[sizeof(longer) - 1] = '\0';
@@ -149,7 +92,7 @@ START_TEST(test_other_version)
 {
 	fake.version = 2;
 	fake_start(&fake);
-	ck_assert_int_eq(connect_fake(2000), -EPROTO);
+	ck_assert_int_eq(call_connect(2000), -EPROTO);
 	ck_assert_ptr_null(nvmm);
 }
 END_TEST
@@ -163,9 +106,9 @@ START_TEST(test_info_size)
 	} p;
 	nvmm_pool_id id;
 
-	fake.serve = serve_lookup;
+	fake.serve = call_serve_lookup;
 	fake_start(&fake);
-	ck_assert_int_eq(connect_fake(2000), 0);
+	ck_assert_int_eq(call_connect(2000), 0);
 	p.info.size = 0;
 	ck_assert_int_eq(nvmm_pool_stat(nvmm, 5, &p.info), -EINVAL);
 	ck_assert_uint_eq(fake_count(&fake.requests), 0);
@@ -179,7 +122,7 @@ END_TEST
 static enum fake_action serve_stat(struct fake *f, int conn, const Nvmm__Request *request,
 				   Nvmm__Reply *reply, int *fds, size_t *n_fds)
 {
-	return answer_pool(reply, request->pool_stat->id, NVMM_POOL_HEAP);
+	return call_answer_pool(reply, request->pool_stat->id, NVMM_POOL_HEAP);
 }
 
 START_TEST(test_info_versions)
@@ -191,7 +134,7 @@ START_TEST(test_info_versions)
 
 	fake.serve = serve_stat;
 	fake_start(&fake);
-	ck_assert_int_eq(connect_fake(2000), 0);
+	ck_assert_int_eq(call_connect(2000), 0);
 	memset(&p, 0xaa, sizeof(p));
 	p.info.size = offsetof(struct nvmm_pool_info, incarnation);
 	ck_assert_int_eq(nvmm_pool_stat(nvmm, 9, &p.info), 0);
@@ -211,9 +154,9 @@ START_TEST(test_late_reply)
 {
 	nvmm_pool_id id = 0;
 
-	fake.serve = serve_lookup;
+	fake.serve = call_serve_lookup;
 	fake_start(&fake);
-	ck_assert_int_eq(connect_fake(100), 0);
+	ck_assert_int_eq(call_connect(100), 0);
 	ck_assert_int_eq(nvmm_pool_lookup(nvmm, "late", &id), -ETIMEDOUT);
 	ck_assert_uint_eq(id, 0);
 	/* Still late: nothing new may be asked. */
@@ -241,7 +184,7 @@ static enum fake_action serve_heap(struct fake *f, int conn, const Nvmm__Request
 
 	switch (request->op_case) {
 	case NVMM__REQUEST__OP_POOL_OPEN:
-		answer_pool(reply, request->pool_open->id, NVMM_POOL_HEAP);
+		call_answer_pool(reply, request->pool_open->id, NVMM_POOL_HEAP);
 		nvmm__pool_opened__init(&opened);
 		nvmm__shelf__init(&last);
 		last.size = last.limit = 1 << 20;
@@ -305,7 +248,7 @@ START_TEST(test_late_lanes)
 	make_lanes_file();
 	fake.serve = serve_heap;
 	fake_start(&fake);
-	ck_assert_int_eq(connect_fake(100), 0);
+	ck_assert_int_eq(call_connect(100), 0);
 	before = open_fds();
 	ck_assert_int_eq(nvmm_heap_open(&heap, nvmm, 1, O_RDWR), 0);
 	ck_assert_uint_eq(open_fds(), before);
@@ -336,7 +279,7 @@ START_TEST(test_late_open)
 	make_lanes_file();
 	fake.serve = serve_heap;
 	fake_start(&fake);
-	ck_assert_int_eq(connect_fake(100), 0);
+	ck_assert_int_eq(call_connect(100), 0);
 	before = open_fds();
 	ck_assert_int_eq(nvmm_heap_open(&heap, nvmm, 2, O_RDWR), -ETIMEDOUT);
 	usleep(300000);
@@ -357,7 +300,7 @@ static enum fake_action serve_rubbish(struct fake *f, int conn, const Nvmm__Requ
 {
 	static const uint8_t noise[] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x07 };
 
-	answer_pool(reply, 3, NVMM_POOL_REGION);
+	call_answer_pool(reply, 3, NVMM_POOL_REGION);
 	switch (rubbish) {
 	case 0:
 		(void)frame_send(conn, noise, sizeof(noise), NULL, 0, 0);
@@ -400,7 +343,7 @@ START_TEST(test_rubbish)
 	rubbish = _i;
 	fake.serve = serve_rubbish;
 	fake_start(&fake);
-	ck_assert_int_eq(connect_fake(2000), 0);
+	ck_assert_int_eq(call_connect(2000), 0);
 	before = open_fds();
 	ck_assert_int_eq(nvmm_pool_lookup(nvmm, "x", &id), -EPROTO);
 	ck_assert_uint_eq(id, 0);
@@ -421,7 +364,7 @@ static enum fake_action serve_hang_up(struct fake *f, int conn, const Nvmm__Requ
 	if (hang_ups == 0) {
 		/* The same request again, by its number. */
 		ck_assert_uint_eq(request->seq, seq);
-		return answer_pool(reply, 4, NVMM_POOL_REGION);
+		return call_answer_pool(reply, 4, NVMM_POOL_REGION);
 	}
 	seq = request->seq;
 	hang_ups--;
@@ -435,7 +378,7 @@ START_TEST(test_resume)
 	hang_ups = 1;
 	fake.serve = serve_hang_up;
 	fake_start(&fake);
-	ck_assert_int_eq(connect_fake(5000), 0);
+	ck_assert_int_eq(call_connect(5000), 0);
 	ck_assert_int_eq(nvmm_pool_lookup(nvmm, "x", &id), 0);
 	ck_assert_uint_eq(id, 4);
 	ck_assert_uint_eq(fake_count(&fake.resumes), 1);
@@ -450,7 +393,7 @@ START_TEST(test_hang_up)
 	hang_ups = 1000;
 	fake.serve = serve_hang_up;
 	fake_start(&fake);
-	ck_assert_int_eq(connect_fake(-1), 0);
+	ck_assert_int_eq(call_connect(-1), 0);
 	ck_assert_int_eq(nvmm_pool_lookup(nvmm, "x", &id), -ECONNRESET);
 	ck_assert_uint_le(fake_count(&fake.requests), 3);
 }
@@ -465,7 +408,7 @@ START_TEST(test_deaths)
 	hang_ups = 20;
 	fake.serve = serve_hang_up;
 	fake_start(&fake);
-	ck_assert_int_eq(connect_fake(-1), 0);
+	ck_assert_int_eq(call_connect(-1), 0);
 	ck_assert_int_eq(nvmm_pool_lookup(nvmm, "x", &id), 0);
 	ck_assert_uint_eq(id, 4);
 	ck_assert_uint_eq(fake_count(&fake.requests), 21);
@@ -483,7 +426,7 @@ START_TEST(test_session_lost)
 	fake.refuse_resume = true;
 	fake.serve = serve_hang_up;
 	fake_start(&fake);
-	ck_assert_int_eq(connect_fake(5000), 0);
+	ck_assert_int_eq(call_connect(5000), 0);
 	ck_assert_int_eq(nvmm_pool_lookup(nvmm, "x", &id), -ECONNRESET);
 	ck_assert_ptr_nonnull(strstr(nvmm_errmsg(nvmm), "connect anew"));
 	/* For good, and at once. */
@@ -505,7 +448,7 @@ START_TEST(test_daemon_away)
 
 	fake.serve = serve_stop;
 	fake_start(&fake);
-	ck_assert_int_eq(connect_fake(300), 0);
+	ck_assert_int_eq(call_connect(300), 0);
 	clock_gettime(CLOCK_MONOTONIC, &from);
 	ck_assert_int_eq(nvmm_pool_lookup(nvmm, "x", &id), -ETIMEDOUT);
 	clock_gettime(CLOCK_MONOTONIC, &to);
@@ -515,164 +458,12 @@ START_TEST(test_daemon_away)
 }
 END_TEST
 
-/* Threads, signals, forks */
-
-static void *ask_often(void *arg)
-{
-	nvmm_pool_id id;
-
-	for (int i = 0; i < 200; i++) {
-		const char *name = (i & 1) ? "ab" : "abcd";
-
-		ck_assert_int_eq(nvmm_pool_lookup(nvmm, name, &id), 0);
-		ck_assert_uint_eq(id, strlen(name));
-	}
-	return NULL;
-}
-
-START_TEST(test_threads)
-{
-	pthread_t threads[4];
-
-	fake.serve = serve_lookup;
-	fake_start(&fake);
-	ck_assert_int_eq(connect_fake(10000), 0);
-	for (int i = 0; i < 4; i++)
-		ck_assert_int_eq(pthread_create(&threads[i], NULL, ask_often, NULL), 0);
-	for (int i = 0; i < 4; i++)
-		pthread_join(threads[i], NULL);
-	ck_assert_uint_eq(fake_count(&fake.requests), 800);
-	ck_assert_uint_eq(fake_count(&fake.early), 0);
-}
-END_TEST
-
-static void *fail_late(void *arg)
-{
-	nvmm_pool_id id;
-
-	ck_assert_int_eq(nvmm_pool_lookup(nvmm, "late", &id), -ETIMEDOUT);
-	return NULL;
-}
-
-/* Texts are the thread's own. */
-START_TEST(test_texts)
-{
-	pthread_t thread;
-	nvmm_pool_id id;
-
-	fake.serve = serve_lookup;
-	fake_start(&fake);
-	ck_assert_int_eq(connect_fake(100), 0);
-	ck_assert_int_eq(nvmm_pool_lookup(nvmm, "", &id), -EINVAL);
-	ck_assert_int_eq(pthread_create(&thread, NULL, fail_late, NULL), 0);
-	pthread_join(thread, NULL);
-	ck_assert_ptr_nonnull(strstr(nvmm_errmsg(nvmm), "name"));
-}
-END_TEST
-
-static int in_handler;
-
-static void handler(int sig)
-{
-	nvmm_pool_id id;
-
-	in_handler = nvmm_pool_lookup(nvmm, "x", &id);
-}
-
-START_TEST(test_signal)
-{
-	struct sigaction action = { .sa_handler = handler };
-	struct itimerval timer = { .it_value = { .tv_usec = 100000 } };
-	sigset_t alarm;
-	nvmm_pool_id id;
-
-	fake.serve = serve_lookup;
-	sigemptyset(&alarm);
-	sigaddset(&alarm, SIGALRM);
-	/* To this thread, not to the fake's. */
-	pthread_sigmask(SIG_BLOCK, &alarm, NULL);
-	fake_start(&fake);
-	pthread_sigmask(SIG_UNBLOCK, &alarm, NULL);
-	ck_assert_int_eq(connect_fake(5000), 0);
-	in_handler = 0;
-	sigaction(SIGALRM, &action, NULL);
-	setitimer(ITIMER_REAL, &timer, NULL);
-	ck_assert_int_eq(nvmm_pool_lookup(nvmm, "late", &id), 0);
-	ck_assert_int_eq(in_handler, -EDEADLK);
-	ck_assert_int_eq(nvmm_pool_lookup(nvmm, "abc", &id), 0);
-}
-END_TEST
-
-static void *ask_late(void *arg)
-{
-	nvmm_pool_id id;
-
-	nvmm_pool_lookup(nvmm, "late", &id);
-	pthread_testcancel();
-	return NULL;
-}
-
-/* A thread that is cancelled in a call finishes it first: nobody else is disturbed. */
-START_TEST(test_cancel)
-{
-	pthread_t thread;
-	nvmm_pool_id id;
-	void *result;
-
-	fake.serve = serve_lookup;
-	fake_start(&fake);
-	ck_assert_int_eq(connect_fake(5000), 0);
-	ck_assert_int_eq(pthread_create(&thread, NULL, ask_late, NULL), 0);
-	usleep(100000);
-	pthread_cancel(thread);
-	pthread_join(thread, &result);
-	ck_assert_ptr_eq(result, PTHREAD_CANCELED);
-	ck_assert_int_eq(nvmm_pool_lookup(nvmm, "abc", &id), 0);
-	ck_assert_uint_eq(id, 3);
-}
-END_TEST
-
-static int in_child(void)
-{
-	nvmm_pool_id id;
-
-	if (nvmm_pool_lookup(nvmm, "abc", &id) != -ENOTCONN)
-		return 1;
-	if (!strstr(nvmm_errmsg(nvmm), "connect anew"))
-		return 2;
-	nvmm_disconnect(nvmm);
-	return 0;
-}
-
-START_TEST(test_fork)
-{
-	nvmm_pool_id id;
-	int status;
-	pid_t pid;
-
-	fake.serve = serve_lookup;
-	fake_start(&fake);
-	ck_assert_int_eq(connect_fake(5000), 0);
-	pid = fork();
-	if (pid == 0)
-		_exit(in_child());
-	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-	ck_assert(WIFEXITED(status));
-	ck_assert_int_eq(WEXITSTATUS(status), 0);
-	/* The parent's connection is as it was. */
-	ck_assert_uint_eq(fake_count(&fake.goodbyes), 0);
-	ck_assert_int_eq(nvmm_pool_lookup(nvmm, "abc", &id), 0);
-	ck_assert_uint_eq(id, 3);
-	ck_assert_uint_eq(fake_count(&fake.hellos), 1);
-}
-END_TEST
-
 int main(void)
 {
 	Suite *suite = suite_create("call");
 	TCase *tc = tcase_create("call");
 
-	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_add_checked_fixture(tc, call_setup, call_teardown);
 	tcase_set_timeout(tc, 30);
 	tcase_add_test(tc, test_connect);
 	tcase_add_test(tc, test_connect_refused);
@@ -689,11 +480,6 @@ int main(void)
 	tcase_add_test(tc, test_deaths);
 	tcase_add_test(tc, test_session_lost);
 	tcase_add_test(tc, test_daemon_away);
-	tcase_add_test(tc, test_threads);
-	tcase_add_test(tc, test_texts);
-	tcase_add_test(tc, test_signal);
-	tcase_add_test(tc, test_cancel);
-	tcase_add_test(tc, test_fork);
 	suite_add_tcase(suite, tc);
 	return suite_run(suite);
 }
