@@ -48,13 +48,29 @@ static int begin(struct ctl *ctl, uint32_t id)
 	return nvmm_call(ctl->nvmm, &request, NVMM__REPLY__RESULT__NOT_SET, 0, &reply);
 }
 
+#define ERASE "\033[K" /* to the end of the line */
+
+static bool shows_progress(const struct ctl *ctl)
+{
+	return ctl_option(ctl, "watch") && !ctl->json && isatty(fileno(ctl->err));
+}
+
 /* One line on the terminal, written over; nothing elsewhere. */
 static void show_progress(struct ctl *ctl, uint64_t done, uint64_t total)
 {
-	if (!ctl_option(ctl, "watch") || ctl->json || !isatty(fileno(ctl->err)))
+	if (!shows_progress(ctl))
 		return;
-	fprintf(ctl->err, "\r%5.1f %% of %.1f GiB", total ? 100.0 * (double)done / (double)total : 100.0,
-		(double)total / (1 << 30));
+	fprintf(ctl->err, "\r%5.1f %% of %.1f GiB" ERASE,
+		total ? 100.0 * (double)done / (double)total : 100.0, (double)total / (1 << 30));
+	fflush(ctl->err);
+}
+
+/* Before anything else is written. */
+static void end_progress(struct ctl *ctl)
+{
+	if (!shows_progress(ctl))
+		return;
+	fprintf(ctl->err, "\r" ERASE);
 	fflush(ctl->err);
 }
 
@@ -78,22 +94,35 @@ static void write_pool(struct ctl *ctl, const Nvmm__RecoverPool *pool)
 	writer_text(w, "text", "what", pool->text);
 }
 
+/* One look at a pool's recovery: 1, it goes on; 0, it has ended, and is in the reply; or an error. */
+static int look_at(struct ctl *ctl, uint32_t id, struct nvmm_reply *reply)
+{
+	const Nvmm__RecoverPool *pool;
+	int r = ask(ctl, id, 0, reply);
+
+	if (r < 0)
+		return r;
+	if (reply->msg->recover_status->n_pools != 1)
+		return -EPROTO;
+	pool = reply->msg->recover_status->pools[0];
+	show_progress(ctl, pool->bytes_done, pool->bytes);
+	return goes_on(pool);
+}
+
 /* Waits for one pool's recovery and writes what became of it. */
 static enum ctl_exit finish_pool(struct ctl *ctl, uint32_t id)
 {
 	for (;; wait_a_little()) {
 		_cleanup(nvmm_reply_deinit) struct nvmm_reply reply = NVMM_REPLY_INIT;
 		const Nvmm__RecoverPool *pool;
-		int r = ask(ctl, id, 0, &reply);
+		int r = look_at(ctl, id, &reply);
 
+		if (r > 0)
+			continue;
+		end_progress(ctl);
 		if (r < 0)
 			return ctl_fail(ctl, r);
-		if (reply.msg->recover_status->n_pools != 1)
-			return ctl_fail(ctl, -EPROTO);
 		pool = reply.msg->recover_status->pools[0];
-		show_progress(ctl, pool->bytes_done, pool->bytes);
-		if (goes_on(pool))
-			continue;
 		write_pool(ctl, pool);
 		return pool->state == 5 ? CTL_DAMAGED : CTL_DONE;
 	}
@@ -228,6 +257,7 @@ static enum ctl_exit watch(struct ctl *ctl)
 		else
 			after = next;
 	}
+	end_progress(ctl);
 	return r < 0 ? ctl_fail(ctl, r) : CTL_DONE;
 }
 
