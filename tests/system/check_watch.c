@@ -16,7 +16,7 @@
 #include "tests/system/harness.h"
 
 #define KIB (UINT64_C(1) << 10)
-#define POOLS 300u /* an answer holds 128 */
+#define POOLS 150u /* an answer holds 128 */
 #define ERASED "\r\033[K"
 
 static struct harness h;
