@@ -240,6 +240,24 @@ START_TEST(other_start_is_other_process)
 }
 END_TEST
 
+/* As a number it is the same process; of one that is another, or none, the number says so. */
+START_TEST(process_as_a_number)
+{
+	const struct process_id most = { .pid = (1 << 22) - 1,
+					 .start = (UINT64_C(1) << PROCESS_START_BITS) - 1 };
+	struct process_id id = { .pid = getpid() };
+	int pidfd;
+
+	ck_assert_uint_eq(process_number(most), UINT64_MAX);
+	ck_assert_int_eq(process_of_number(UINT64_MAX).pid, most.pid);
+	ck_assert_uint_eq(process_of_number(UINT64_MAX).start, most.start);
+	ck_assert_int_eq(process_start(&id.start, id.pid), 0);
+	ck_assert_int_eq(process_open(&pidfd, process_of_number(process_number(id))), 0);
+	close(pidfd);
+	ck_assert_int_eq(process_open(&pidfd, process_of_number(process_number(id) + 1)), -ESRCH);
+}
+END_TEST
+
 START_TEST(start_time_of_odd_names)
 {
 	static const char rest[] = " S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 19\n";
@@ -293,6 +311,7 @@ int main(void)
 	tcase_add_test(tc, who_lives_is_not_dying);
 	tcase_add_test(tc, dying_if_it_cannot_be_seen);
 	tcase_add_test(tc, other_start_is_other_process);
+	tcase_add_test(tc, process_as_a_number);
 	tcase_add_test(tc, start_time_of_odd_names);
 	tcase_add_test(tc, many_groups);
 	suite_add_tcase(suite, tc);
