@@ -103,6 +103,18 @@ static void run_inner(SRunner *runner)
 	exit(failed > 0);
 }
 
+/* Those below an inner process that was killed end a moment after it, and may write until then. */
+static void remove_root(void)
+{
+	for (unsigned i = 0; i < 200; i++) {
+		nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+		if (access(root, F_OK) < 0)
+			return;
+		harness_sleep_ms(10);
+	}
+	fprintf(stderr, "harness: %s is left\n", root);
+}
+
 int harness_run(Suite *suite)
 {
 	SRunner *runner = srunner_create(suite);
@@ -126,7 +138,7 @@ int harness_run(Suite *suite)
 		;
 	if (status != 0)
 		nftw(root, show_log, 16, FTW_PHYS);
-	nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	remove_root();
 	srunner_free(runner);
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
 }
