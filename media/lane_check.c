@@ -57,12 +57,12 @@ static const char *check_current(const struct lane *lane, const struct current *
 	const struct owned *o = c->span;
 
 	if (!o)
-		return c->word == lane->nothing && c->none == UINT64_MAX ?
+		return c->word == lane->nothing && c->valid == 0 ?
 			       NULL : "a class without a current span has a current word";
 	if (o->bytes == 0 || o->current != c || c->word < o->alloc || c->word > o->last)
 		return "a class's current word is not of its current span";
-	return c->none == (c->word == o->last ? ~o->last_valid : 0) ?
-		       NULL : "a current word's bits without a block are others";
+	return c->valid == (c->word == o->last ? o->last_valid : UINT64_MAX) ?
+		       NULL : "a current word's valid bits are others";
 }
 
 /* Every word with a free block can be found again. */

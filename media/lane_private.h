@@ -45,7 +45,7 @@ struct recent {
 struct current {
 	uint64_t top;       /* bytes of `recent` in use: the block freed last is before it */
 	m64 *word;          /* of span->alloc; of nothing if there is no span */
-	uint64_t none;      /* bits of the word that stand for no block; all: no span */
+	uint64_t valid;     /* bits of the word that stand for blocks: the low ones; none: no span */
 	uint64_t here;      /* global pointer of the word's first block */
 	uint64_t size;      /* bytes of a block */
 	struct owned *span; /* NULL: none */
@@ -278,7 +278,7 @@ static inline bool place_isset(const uint64_t *places, unsigned place)
 /* The free blocks of a current word that reads `word`. */
 static inline uint64_t current_free(const struct current *c, uint64_t word)
 {
-	return ~(word | c->none);
+	return ~word & c->valid;
 }
 
 /* Makes `word` of `o` its class's current one; the one before is full. */
@@ -287,7 +287,7 @@ static inline void current_set(struct owned *o, m64 *word)
 	struct current *c = o->current;
 
 	c->word = word;
-	c->none = word == o->last ? ~o->last_valid : 0;
+	c->valid = word == o->last ? o->last_valid : UINT64_MAX;
 	c->here = o->base + (uint64_t)(word - o->alloc) * 64 * o->at.block_size;
 	c->size = o->at.block_size;
 	c->span = o;

@@ -78,15 +78,15 @@ static inline uint64_t recent_take(struct current *c)
 	return r->ptr;
 }
 
-/* The lowest free block of the current word. 0: it is full. */
+/* The lowest free block of the current word. 0: it is full. The valid bits are the low ones, so the lowest clear bit
+ * is one of them, or none of them is clear. */
 static inline uint64_t current_take(struct current *c)
 {
-	uint64_t word = media_load64(c->word), taken = word | c->none, bit;
+	uint64_t word = media_load64(c->word), taken = word | (word + 1), bit = taken ^ word;
 
-	if (_unlikely(taken == UINT64_MAX))
+	if (_unlikely((bit & c->valid) == 0))
 		return 0;
-	bit = (taken + 1) & ~taken;
-	place_take(c->word, word | bit);
+	place_take(c->word, taken);
 	return c->here + (uint64_t)__builtin_ctzll(bit) * c->size;
 }
 

@@ -69,7 +69,7 @@ void lane_reset(struct lane *lane)
 
 		memset(c, 0, sizeof(*c));
 		c->word = lane->nothing;
-		c->none = UINT64_MAX;
+		c->valid = 0;
 	}
 	for (unsigned i = 0; i < CLASS_COUNT; i++)
 		memset(lane->class[i].places, 0, sizeof(lane->class[i].places));
@@ -101,7 +101,7 @@ static void owned_unlink(struct lane *lane, struct owned *o)
 	if (c->span == o) {
 		c->span = NULL;
 		c->word = lane->nothing;
-		c->none = UINT64_MAX;
+		c->valid = 0;
 	}
 	recents_forget(lane, c, o);
 	c->room[place] = 0;

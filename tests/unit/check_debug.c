@@ -146,7 +146,7 @@ static void run_owned_by_none(struct scene *s)
 
 static void current_of_nothing(struct scene *s)
 {
-	s->lane->current[7].none = 1;
+	s->lane->current[7].valid = 1;
 }
 
 static void current_of_another_span(struct scene *s)
@@ -156,7 +156,7 @@ static void current_of_another_span(struct scene *s)
 
 static void current_wrong_bits(struct scene *s)
 {
-	s->small->current->none ^= UINT64_C(1) << 63;
+	s->small->current->valid ^= UINT64_C(1) << 63;
 }
 
 static void recents_without_top(struct scene *s)
@@ -281,7 +281,7 @@ static const struct {
 	{ run_owned_by_none, "an owned span's owner word names somebody else" },
 	{ current_of_nothing, "a class without a current span has a current word" },
 	{ current_of_another_span, "a class's current word is not of its current span" },
-	{ current_wrong_bits, "a current word's bits without a block are others" },
+	{ current_wrong_bits, "a current word's valid bits are others" },
 	{ recents_without_top, "the stack of a class's recent blocks ends between them" },
 	{ recent_nowhere, "a recent block has no place" },
 	{ recent_misplaced, "a recent block has another's place" },
