@@ -33,7 +33,7 @@ static void write_finding(struct ctl *ctl, uint32_t id, const char *file, uint64
 
 /* By the daemon */
 
-static enum ctl_exit check_one(struct ctl *ctl, uint32_t id)
+static enum ctl_exit check_one(struct ctl *ctl, nvmm_pool_id id)
 {
 	_cleanup(nvmm_reply_deinit) struct nvmm_reply reply = NVMM_REPLY_INIT;
 	Nvmm__Check op = NVMM__CHECK__INIT;
@@ -50,23 +50,6 @@ static enum ctl_exit check_one(struct ctl *ctl, uint32_t id)
 		write_finding(ctl, id, check->findings[i]->file, check->findings[i]->offset,
 			      check->findings[i]->what, check->findings[i]->so);
 	return check->violations > 0 ? CTL_DAMAGED : CTL_DONE;
-}
-
-static enum ctl_exit check_named(struct ctl *ctl)
-{
-	enum ctl_exit worst = CTL_DONE;
-
-	for (size_t i = 0; i < ctl->n_args; i++) {
-		nvmm_pool_id id;
-		enum ctl_exit code = poolview_find(ctl, ctl->args[i], &id);
-
-		if (code == CTL_DONE)
-			code = check_one(ctl, id);
-		if (code != CTL_DONE && code != CTL_DAMAGED)
-			return code;
-		worst = code == CTL_DAMAGED ? code : worst;
-	}
-	return worst;
 }
 
 static enum ctl_exit check_all(struct ctl *ctl)
@@ -98,7 +81,7 @@ static enum ctl_exit check_by_daemon(struct ctl *ctl)
 	if (code != CTL_DONE)
 		return code;
 	writer_list(ctl->writer, "findings");
-	code = ctl->n_args > 0 ? check_named(ctl) : check_all(ctl);
+	code = ctl->n_args > 0 ? poolview_each_named(ctl, check_one) : check_all(ctl);
 	if (!ctl->failed)
 		writer_list_end(ctl->writer, "Nothing is wrong.");
 	return code;

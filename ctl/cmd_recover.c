@@ -128,7 +128,7 @@ static enum ctl_exit finish_pool(struct ctl *ctl, uint32_t id)
 	}
 }
 
-static enum ctl_exit recover_one(struct ctl *ctl, uint32_t id)
+static enum ctl_exit recover_one(struct ctl *ctl, nvmm_pool_id id)
 {
 	int r = begin(ctl, id);
 
@@ -152,23 +152,6 @@ static enum ctl_exit recover_next(struct ctl *ctl, const struct nvmm_pool_info *
 	pool.text = (char *)(uintptr_t)nvmm_errmsg(ctl->nvmm);
 	write_pool(ctl, &pool);
 	return r == -EUCLEAN ? CTL_DAMAGED : CTL_FAILED;
-}
-
-static enum ctl_exit recover_named(struct ctl *ctl)
-{
-	enum ctl_exit worst = CTL_DONE;
-
-	for (size_t i = 0; i < ctl->n_args; i++) {
-		nvmm_pool_id id;
-		enum ctl_exit code = poolview_find(ctl, ctl->args[i], &id);
-
-		if (code == CTL_DONE)
-			code = recover_one(ctl, id);
-		if (code != CTL_DONE && code != CTL_DAMAGED)
-			return code;
-		worst = code == CTL_DAMAGED ? code : worst;
-	}
-	return worst;
 }
 
 static enum ctl_exit recover_all(struct ctl *ctl)
@@ -281,7 +264,7 @@ static enum ctl_exit run(struct ctl *ctl)
 	if (all)
 		code = recover_all(ctl);
 	else
-		code = ctl->n_args > 0 ? recover_named(ctl) : write_status(ctl);
+		code = ctl->n_args > 0 ? poolview_each_named(ctl, recover_one) : write_status(ctl);
 	if (!ctl->failed)
 		writer_list_end(ctl->writer, "Nothing was to be recovered.");
 	return code;

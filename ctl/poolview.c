@@ -61,6 +61,23 @@ enum ctl_exit poolview_find_info(struct ctl *ctl, const char *text, struct nvmm_
 	return CTL_DONE;
 }
 
+enum ctl_exit poolview_each_named(struct ctl *ctl, enum ctl_exit (*fn)(struct ctl *ctl, nvmm_pool_id id))
+{
+	enum ctl_exit worst = CTL_DONE;
+
+	for (size_t i = 0; i < ctl->n_args; i++) {
+		nvmm_pool_id id;
+		enum ctl_exit code = poolview_find(ctl, ctl->args[i], &id);
+
+		if (code == CTL_DONE)
+			code = fn(ctl, id);
+		if (code != CTL_DONE && code != CTL_DAMAGED)
+			return code;
+		worst = code == CTL_DAMAGED ? code : worst;
+	}
+	return worst;
+}
+
 const char *poolview_user(char *buf, size_t len, uid_t uid)
 {
 	const struct passwd *passwd = getpwuid(uid);

@@ -20,6 +20,10 @@ struct heap_usage {
 enum ctl_exit poolview_find(struct ctl *ctl, const char *text, nvmm_pool_id *ret);
 enum ctl_exit poolview_find_info(struct ctl *ctl, const char *text, struct nvmm_pool_info *ret);
 
+/* Calls fn with each pool that the arguments name. Damage does not end it and is told at last; any other failure
+ * does. */
+enum ctl_exit poolview_each_named(struct ctl *ctl, enum ctl_exit (*fn)(struct ctl *ctl, nvmm_pool_id id));
+
 /* Writes all that is known of one pool as fields, a heap's size classes as a table behind them if they are
  * wanted. CTL_DAMAGED: it is. */
 enum ctl_exit poolview_write(struct ctl *ctl, const struct nvmm_pool_info *info, bool classes);

@@ -141,26 +141,42 @@ static int root_ptr(struct request *request, uint32_t id, uint64_t ptr)
 	return 0;
 }
 
+/* What is to be changed: where the root is or would go. */
+struct root_place {
+	struct pool *pool;
+	struct meta *meta;
+	int place;
+};
+
+/* Checks a change to `ptr`; as root_find(), or a failure that the request was told. */
+static int root_begin(struct request *request, uint32_t id, const char *name, uint64_t ptr,
+		      struct root_place *at, struct root_record *ret)
+{
+	int r;
+
+	r = root_name(request, name);
+	if (r == 0)
+		r = root_ptr(request, id, ptr);
+	if (r == 0)
+		r = root_meta(request, id, true, &at->pool, &at->meta);
+	if (r < 0)
+		return r;
+	r = root_find(at->meta, name, &at->place, ret);
+	return r < 0 ? root_damaged(request, at->pool, r) : r;
+}
+
 int op_root_set(struct request *request)
 {
 	const Nvmm__RootSet *m = request->msg->root_set;
 	struct root_record record = { .ptr = 0 };
-	struct meta *meta;
-	struct pool *pool;
-	int place, r;
+	struct root_place at;
+	int r;
 
-	r = root_name(request, m->name);
-	if (r == 0)
-		r = root_ptr(request, m->id, m->ptr);
-	if (r == 0)
-		r = root_meta(request, m->id, true, &pool, &meta);
+	r = root_begin(request, m->id, m->name, m->ptr, &at, &record);
 	if (r < 0)
 		return r;
-	r = root_find(meta, m->name, &place, &record);
-	if (r < 0)
-		return root_damaged(request, pool, r);
 	if (!root_is_repeat(request, &record)) {
-		r = root_put(request, pool, meta, place, m->name, m->ptr);
+		r = root_put(request, at.pool, at.meta, at.place, m->name, m->ptr);
 		if (r < 0)
 			return r;
 	}
@@ -171,25 +187,17 @@ int op_root_cas(struct request *request)
 {
 	const Nvmm__RootCas *m = request->msg->root_cas;
 	struct root_record record = { .ptr = 0 };
-	struct meta *meta;
-	struct pool *pool;
-	int place, r;
+	struct root_place at;
+	int r;
 
-	r = root_name(request, m->name);
-	if (r == 0)
-		r = root_ptr(request, m->id, m->desired);
-	if (r == 0)
-		r = root_meta(request, m->id, true, &pool, &meta);
+	r = root_begin(request, m->id, m->name, m->desired, &at, &record);
 	if (r < 0)
 		return r;
-	r = root_find(meta, m->name, &place, &record);
-	if (r < 0)
-		return root_damaged(request, pool, r);
 	if (root_is_repeat(request, &record))
 		return reply_root(request, m->name, m->desired, true);
 	if ((r > 0 ? record.ptr : 0) != m->expected)
 		return reply_root(request, m->name, r > 0 ? record.ptr : 0, false);
-	r = root_put(request, pool, meta, place, m->name, m->desired);
+	r = root_put(request, at.pool, at.meta, at.place, m->name, m->desired);
 	return r < 0 ? r : reply_root(request, m->name, m->desired, true);
 }
 

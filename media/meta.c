@@ -123,29 +123,30 @@ static bool shelf_ok(const struct shelf_record *s)
 				s->limit <= SHELF_SIZE_MAX);
 }
 
+/* False: it is not what was ever written there. */
+static bool shelf_unpack(struct shelf_record *ret, const union shelf_copy *copy, uint32_t index)
+{
+	const struct shelf_record record = { .size = copy->df.size.raw, .limit = copy->df.limit.raw };
+
+	if (copy->df.index.raw != index || !shelf_ok(&record))
+		return false;
+	*ret = record;
+	return true;
+}
+
 int meta_shelf_get(struct meta *meta, uint32_t index, struct shelf_record *ret)
 {
-	struct shelf_record record = { 0 };
 	union shelf_copy copy;
+	int r;
 
 	if (index >= POOL_SHELVES_MAX)
 		return -EINVAL;
-	switch (slot_read(&copy, &meta_df(meta)->shelf[index], sizeof(copy))) {
-	case SLOT_BLANK:
-		*ret = record;
-		return 0;
-	case SLOT_ROTTEN:
-		return -EUCLEAN;
-	case SLOT_FIRST:
-	case SLOT_SECOND:
-		break;
-	}
-	record.size = copy.df.size.raw;
-	record.limit = copy.df.limit.raw;
-	if (copy.df.index.raw != index || !shelf_ok(&record))
-		return -EUCLEAN;
-	*ret = record;
-	return 0;
+	r = slot_get(&copy, &meta_df(meta)->shelf[index], sizeof(copy));
+	if (r == 0)
+		*ret = (struct shelf_record){ 0 };
+	if (r <= 0)
+		return r;
+	return shelf_unpack(ret, &copy, index) ? 0 : -EUCLEAN;
 }
 
 static int shelf_write(struct meta *meta, uint32_t index, const struct shelf_record *record,
@@ -174,18 +175,11 @@ int meta_shelf_replace(struct meta *meta, uint32_t index, const struct shelf_rec
 
 bool meta_shelf_salvage(struct meta *meta, uint32_t index, struct shelf_record *ret)
 {
-	struct shelf_record record;
 	union shelf_copy copy;
 
-	if (index >= POOL_SHELVES_MAX ||
-	    !slot_salvage(&copy, &meta_df(meta)->shelf[index], sizeof(copy)))
-		return false;
-	record.size = copy.df.size.raw;
-	record.limit = copy.df.limit.raw;
-	if (copy.df.index.raw != index || !shelf_ok(&record))
-		return false;
-	*ret = record;
-	return true;
+	return index < POOL_SHELVES_MAX &&
+	       slot_salvage(&copy, &meta_df(meta)->shelf[index], sizeof(copy)) &&
+	       shelf_unpack(ret, &copy, index);
 }
 
 /* Terminated and zero-padded. */
@@ -202,19 +196,15 @@ int meta_root_get(struct meta *meta, uint32_t place, struct root_record *ret)
 {
 	struct root_record record = { 0 };
 	union root_copy copy;
+	int r;
 
 	if (place >= POOL_ROOTS_MAX)
 		return -EINVAL;
-	switch (slot_read(&copy, &meta_df(meta)->root[place], sizeof(copy))) {
-	case SLOT_BLANK:
+	r = slot_get(&copy, &meta_df(meta)->root[place], sizeof(copy));
+	if (r == 0)
 		*ret = record;
-		return 0;
-	case SLOT_ROTTEN:
-		return -EUCLEAN;
-	case SLOT_FIRST:
-	case SLOT_SECOND:
-		break;
-	}
+	if (r <= 0)
+		return r;
 	record.ptr = copy.df.ptr.raw;
 	record.op_seq = copy.df.op_seq.raw;
 	memcpy(record.cookie, copy.df.cookie, sizeof(record.cookie));
@@ -271,17 +261,13 @@ int meta_service_get(struct meta *meta, struct service_record *ret)
 {
 	struct service_record record = { 0 };
 	union service_copy copy;
+	int r;
 
-	switch (slot_read(&copy, &meta_df(meta)->service, sizeof(copy))) {
-	case SLOT_BLANK:
+	r = slot_get(&copy, &meta_df(meta)->service, sizeof(copy));
+	if (r == 0)
 		*ret = record;
-		return 0;
-	case SLOT_ROTTEN:
-		return -EUCLEAN;
-	case SLOT_FIRST:
-	case SLOT_SECOND:
-		break;
-	}
+	if (r <= 0)
+		return r;
 	if (copy.df.state.raw != SERVICE_CLOSED && copy.df.state.raw != SERVICE_IN_USE)
 		return -EUCLEAN;
 	record.in_use = copy.df.state.raw == SERVICE_IN_USE;

@@ -56,18 +56,15 @@ static int node_read(struct node_file *file, struct node_record *ret, const char
 {
 	struct node_record record = { .node = file->node };
 	union node_copy copy;
+	int r;
 
-	switch (slot_read(&copy, node_slots(file), sizeof(copy))) {
-	case SLOT_BLANK:
+	r = slot_get(&copy, node_slots(file), sizeof(copy));
+	if (r == 0)
 		*ret = record;
-		return 0;
-	case SLOT_ROTTEN:
+	if (r < 0)
 		*why = "wrong checksum of the node's record";
-		return -EUCLEAN;
-	case SLOT_FIRST:
-	case SLOT_SECOND:
-		break;
-	}
+	if (r <= 0)
+		return r;
 	unpack(&record, &copy.df);
 	if (!node_ok(&record, file->node)) {
 		*why = "record of another node, or its name has no end";

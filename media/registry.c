@@ -276,21 +276,17 @@ int registry_get(struct registry *registry, uint16_t id, struct pool_record *ret
 	struct pool_record record;
 	union pool_copy copy;
 	const char *reason;
+	int r;
 
 	if (id == 0)
 		return -EINVAL;
 	if (!registry->used[chunk_of(id)])
 		return 0;
-	switch (slot_read(&copy, entry_of(registry, id), sizeof(copy))) {
-	case SLOT_BLANK:
-		return 0;
-	case SLOT_ROTTEN:
+	r = slot_get(&copy, entry_of(registry, id), sizeof(copy));
+	if (r < 0)
 		*why = "wrong checksum of the registry's record";
-		return -EUCLEAN;
-	case SLOT_FIRST:
-	case SLOT_SECOND:
-		break;
-	}
+	if (r <= 0)
+		return r;
 	unpack(&record, &copy.df);
 	reason = record_why(&record, id);
 	if (reason) {

@@ -119,6 +119,20 @@ enum slot_state slot_read(void *ret, const void *slots, size_t size)
 	return state;
 }
 
+int slot_get(void *ret, const void *slots, size_t size)
+{
+	switch (slot_read(ret, slots, size)) {
+	case SLOT_FIRST:
+	case SLOT_SECOND:
+		return 1;
+	case SLOT_BLANK:
+		return 0;
+	case SLOT_ROTTEN:
+		break;
+	}
+	return -EUCLEAN;
+}
+
 /* The record as the slot will hold it, with commit word and CRC. */
 static void slot_seal(struct slot_copy *ret, const void *record, size_t size, uint64_t commit)
 {

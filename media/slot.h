@@ -31,6 +31,9 @@ const void *slot_current(const void *slots, size_t size);
  */
 enum slot_state slot_read(void *ret, const void *slots, size_t size);
 
+/* The same: 1; 0 if blank, -EUCLEAN if rotten. */
+int slot_get(void *ret, const void *slots, size_t size);
+
 /*
  * Writes `record` (in memory, its slot_head_df ignored) as the next record, durable on return. The
  * COMMIT is the store of the commit word. Refuses a rotten pair: -EUCLEAN; a `size` that no
