@@ -18,7 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "tests/system/harness.h"
+#include "tests/system/view.h"
 
 #define MIB (UINT64_C(1) << 20)
 
@@ -38,44 +38,6 @@ static void stop(void)
 static void path_of(char path[256], const char *name)
 {
 	snprintf(path, 256, "%s/%s", h.runtime, name);
-}
-
-/* A connection with a heap. */
-struct view {
-	struct nvmm *nvmm;
-	struct nvmm_heap *heap;
-};
-
-static struct view view_new(nvmm_pool_id *id)
-{
-	struct view v = { .nvmm = harness_connect(&h) };
-
-	*id = 0;
-	v.heap = harness_heap(v.nvmm, id, 16 * MIB, NULL, 16);
-	return v;
-}
-
-static void defer_some(const struct view *v, unsigned n)
-{
-	for (unsigned i = 0; i < n; i++) {
-		nvmm_ptr ptr = nvmm_alloc(v->heap, 64);
-
-		must(ptr != NVMM_NULL, "%s", nvmm_errmsg(v->nvmm));
-		must(nvmm_free_deferred(v->heap, ptr) == 0, "%s", nvmm_errmsg(v->nvmm));
-	}
-}
-
-static uint64_t limbo(const struct view *v)
-{
-	struct nvmm_heap_info info = { .size = sizeof(info) };
-
-	must(nvmm_heap_stat(v->heap, &info) == 0, "%s", nvmm_errmsg(v->nvmm));
-	return info.limbo;
-}
-
-static bool no_limbo(void *arg)
-{
-	return limbo(arg) == 0;
 }
 
 /* A process that has the pool open, in an epoch or not. */
@@ -149,8 +111,8 @@ START_TEST(slots_that_cannot_be_mapped)
 	pid_t pid;
 
 	harness_start(&h);
-	v = view_new(&id);
-	defer_some(&v, 10); /* has slots by now */
+	v = view_new(&h, &id, 16 * MIB);
+	view_defer(&v, 10, 64); /* has slots by now */
 	pid = reader_start(r, id, true);
 	slots_of(path, pid);
 	path_of(aside, "aside");
@@ -159,15 +121,15 @@ START_TEST(slots_that_cannot_be_mapped)
 	ck_assert_int_eq(mkdir(path, 0700), 0);
 	harness_start(&h);
 	ck_assert(harness_logged(&h, "its epochs cannot be read"));
-	defer_some(&v, 1000);
+	view_defer(&v, 1000, 64);
 	harness_sleep_ms(200);
-	ck_assert_uint_ge(limbo(&v), 64000);
+	ck_assert_uint_ge(view_limbo(&v), 64000);
 	ck_assert_int_eq(rmdir(path), 0);
 	ck_assert_int_eq(rename(aside, path), 0);
 	harness_sleep_ms(200);
-	ck_assert_uint_ge(limbo(&v), 64000);
+	ck_assert_uint_ge(view_limbo(&v), 64000);
 	atomic_store(&r->leave, true);
-	harness_until(no_limbo, &v, 5000);
+	harness_until(view_no_limbo, &v, 5000);
 	harness_join(pid);
 	nvmm_disconnect(v.nvmm);
 }
@@ -183,19 +145,19 @@ START_TEST(slots_that_never_were)
 	pid_t pid;
 
 	harness_start(&h);
-	v = view_new(&id);
-	defer_some(&v, 10);
+	v = view_new(&h, &id, 16 * MIB);
+	view_defer(&v, 10, 64);
 	pid = reader_start(r, id, false);
 	slots_of(path, pid);
 	harness_signal(&h, SIGKILL);
 	ck_assert_int_eq(mkdir(path, 0700), 0);
 	harness_start(&h);
 	ck_assert(harness_logged(&h, "its epochs cannot be read"));
-	defer_some(&v, 1000);
+	view_defer(&v, 1000, 64);
 	harness_sleep_ms(100);
-	ck_assert_uint_ge(limbo(&v), 64000);
+	ck_assert_uint_ge(view_limbo(&v), 64000);
 	ck_assert_int_eq(rmdir(path), 0);
-	harness_until(no_limbo, &v, 5000);
+	harness_until(view_no_limbo, &v, 5000);
 	atomic_store(&r->leave, true);
 	harness_join(pid);
 	nvmm_disconnect(v.nvmm);
@@ -240,22 +202,22 @@ START_TEST(full_when_a_thread_enters)
 		return;
 	path_of(path, "filler");
 	harness_start(&h);
-	v = view_new(&id);
-	defer_some(&v, 10);
-	harness_until(no_limbo, &v, 5000);
+	v = view_new(&h, &id, 16 * MIB);
+	view_defer(&v, 10, 64);
+	harness_until(view_no_limbo, &v, 5000);
 	fill(path, 0);
 	ck_assert_int_eq(nvmm_epoch_enter(v.nvmm), -ENOSPC);
 	ck_assert_int_eq(nvmm_epoch_enter(v.nvmm), -ENOSPC);
 	/* What has its place goes on. */
-	defer_some(&v, 1000);
-	harness_until(no_limbo, &v, 5000);
+	view_defer(&v, 1000, 64);
+	harness_until(view_no_limbo, &v, 5000);
 	ck_assert_int_eq(unlink(path), 0);
 	ck_assert_int_eq(nvmm_epoch_enter(v.nvmm), 0);
-	defer_some(&v, 10);
+	view_defer(&v, 10, 64);
 	harness_sleep_ms(50);
-	ck_assert_uint_gt(limbo(&v), 0);
+	ck_assert_uint_gt(view_limbo(&v), 0);
 	nvmm_epoch_exit(v.nvmm);
-	harness_until(no_limbo, &v, 5000);
+	harness_until(view_no_limbo, &v, 5000);
 	nvmm_disconnect(v.nvmm);
 }
 END_TEST

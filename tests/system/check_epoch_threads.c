@@ -12,17 +12,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "tests/system/harness.h"
+#include "tests/system/view.h"
 
 #define MIB (UINT64_C(1) << 20)
 
 static struct harness h;
-
-/* A connection with a heap. */
-struct view {
-	struct nvmm *nvmm;
-	struct nvmm_heap *heap;
-};
 
 static void start(void)
 {
@@ -35,38 +29,6 @@ static void stop(void)
 	harness_stop(&h);
 }
 
-static struct view view_new(void)
-{
-	struct view v = { .nvmm = harness_connect(&h) };
-	nvmm_pool_id id = 0;
-
-	v.heap = harness_heap(v.nvmm, &id, 16 * MIB, NULL, 16);
-	return v;
-}
-
-static uint64_t limbo(const struct view *v)
-{
-	struct nvmm_heap_info info = { .size = sizeof(info) };
-
-	must(nvmm_heap_stat(v->heap, &info) == 0, "%s", nvmm_errmsg(v->nvmm));
-	return info.limbo;
-}
-
-static bool no_limbo(void *arg)
-{
-	return limbo(arg) == 0;
-}
-
-static void defer_some(const struct view *v, unsigned n, size_t size)
-{
-	for (unsigned i = 0; i < n; i++) {
-		nvmm_ptr ptr = nvmm_alloc(v->heap, size);
-
-		must(ptr != NVMM_NULL, "%s", nvmm_errmsg(v->nvmm));
-		must(nvmm_free_deferred(v->heap, ptr) == 0, "%s", nvmm_errmsg(v->nvmm));
-	}
-}
-
 static void *enter_and_end(void *arg)
 {
 	must(nvmm_epoch_enter(arg) == 0, "%s", nvmm_errmsg(arg));
@@ -75,7 +37,7 @@ static void *enter_and_end(void *arg)
 
 START_TEST(threads_end_inside)
 {
-	struct view v = view_new();
+	struct view v = view_new(&h, NULL, 16 * MIB);
 
 	for (int i = 0; i < 100; i++) {
 		pthread_t threads[8];
@@ -86,20 +48,20 @@ START_TEST(threads_end_inside)
 		for (int t = 0; t < 8; t++)
 			pthread_join(threads[t], NULL);
 	}
-	defer_some(&v, 100, 64);
-	harness_until(no_limbo, &v, 5000);
+	view_defer(&v, 100, 64);
+	harness_until(view_no_limbo, &v, 5000);
 	nvmm_disconnect(v.nvmm);
 }
 END_TEST
 
 START_TEST(forked_child_has_no_slot)
 {
-	struct view v = view_new();
+	struct view v = view_new(&h, NULL, 16 * MIB);
 	int status;
 	pid_t pid;
 
 	ck_assert_int_eq(nvmm_epoch_enter(v.nvmm), 0);
-	defer_some(&v, 100, 64);
+	view_defer(&v, 100, 64);
 	pid = fork();
 	if (pid == 0) {
 		/* It cannot unpin its parent. */
@@ -110,9 +72,9 @@ START_TEST(forked_child_has_no_slot)
 	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
 	ck_assert_int_eq(status, 0);
 	harness_sleep_ms(100);
-	ck_assert_uint_eq(limbo(&v), 6400);
+	ck_assert_uint_eq(view_limbo(&v), 6400);
 	nvmm_epoch_exit(v.nvmm);
-	harness_until(no_limbo, &v, 5000);
+	harness_until(view_no_limbo, &v, 5000);
 	nvmm_disconnect(v.nvmm);
 }
 END_TEST
@@ -121,7 +83,7 @@ END_TEST
  * mapped there since. */
 START_TEST(forked_child_connects_anew)
 {
-	struct view v = view_new();
+	struct view v = view_new(&h, NULL, 16 * MIB);
 	int status;
 	pid_t pid;
 
@@ -148,7 +110,7 @@ END_TEST
 
 START_TEST(two_connections)
 {
-	struct view a = view_new(), b = view_new();
+	struct view a = view_new(&h, NULL, 16 * MIB), b = view_new(&h, NULL, 16 * MIB);
 
 	for (int i = 0; i < 100; i++) {
 		ck_assert_int_eq(nvmm_epoch_enter(a.nvmm), 0);
@@ -157,13 +119,13 @@ START_TEST(two_connections)
 		nvmm_epoch_exit(b.nvmm);
 	}
 	ck_assert_int_eq(nvmm_epoch_enter(a.nvmm), 0);
-	defer_some(&a, 100, 64);
-	defer_some(&b, 100, 64);
-	harness_until(no_limbo, &b, 5000);
-	ck_assert_uint_eq(limbo(&a), 6400);
+	view_defer(&a, 100, 64);
+	view_defer(&b, 100, 64);
+	harness_until(view_no_limbo, &b, 5000);
+	ck_assert_uint_eq(view_limbo(&a), 6400);
 	nvmm_disconnect(b.nvmm);
 	nvmm_epoch_exit(a.nvmm);
-	harness_until(no_limbo, &a, 5000);
+	harness_until(view_no_limbo, &a, 5000);
 	nvmm_disconnect(a.nvmm);
 }
 END_TEST
@@ -212,12 +174,12 @@ START_TEST(raw_exit_stays_until_the_process_ends)
 	v.heap = harness_heap(v.nvmm, &id, 16 * MIB, "shared", 16);
 	pid = harness_fork(vanish, said);
 	harness_until(is_true, said, 10000);
-	defer_some(&v, 100, 64);
+	view_defer(&v, 100, 64);
 	harness_sleep_ms(100);
-	ck_assert_uint_eq(limbo(&v), 6400);
+	ck_assert_uint_eq(view_limbo(&v), 6400);
 	kill(pid, SIGKILL);
 	ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
-	harness_until(no_limbo, &v, 5000);
+	harness_until(view_no_limbo, &v, 5000);
 	nvmm_disconnect(v.nvmm);
 }
 END_TEST
@@ -232,7 +194,7 @@ static void *enter_and_wait(void *arg)
 
 START_TEST(cancelled_thread_leaves)
 {
-	struct view v = view_new();
+	struct view v = view_new(&h, NULL, 16 * MIB);
 
 	for (int i = 0; i < 20; i++) {
 		pthread_t thread;
@@ -243,8 +205,8 @@ START_TEST(cancelled_thread_leaves)
 		pthread_cancel(thread);
 		pthread_join(thread, NULL);
 	}
-	defer_some(&v, 100, 64);
-	harness_until(no_limbo, &v, 5000);
+	view_defer(&v, 100, 64);
+	harness_until(view_no_limbo, &v, 5000);
 	nvmm_disconnect(v.nvmm);
 }
 END_TEST
@@ -252,17 +214,17 @@ END_TEST
 /* As deep as it is said to be possible. */
 START_TEST(nests_a_million_deep)
 {
-	struct view v = view_new();
+	struct view v = view_new(&h, NULL, 16 * MIB);
 
 	for (int i = 0; i < 1000000; i++)
 		must(nvmm_epoch_enter(v.nvmm) == 0, "%s", nvmm_errmsg(v.nvmm));
-	defer_some(&v, 100, 64);
+	view_defer(&v, 100, 64);
 	for (int i = 0; i < 999999; i++)
 		nvmm_epoch_exit(v.nvmm);
 	harness_sleep_ms(100);
-	ck_assert_uint_eq(limbo(&v), 6400);
+	ck_assert_uint_eq(view_limbo(&v), 6400);
 	nvmm_epoch_exit(v.nvmm);
-	harness_until(no_limbo, &v, 5000);
+	harness_until(view_no_limbo, &v, 5000);
 	nvmm_disconnect(v.nvmm);
 }
 END_TEST
@@ -270,7 +232,7 @@ END_TEST
 /* Connections that come and go leave a thread no more places than there ever were at once. */
 START_TEST(connections_come_and_go)
 {
-	struct view v = view_new();
+	struct view v = view_new(&h, NULL, 16 * MIB);
 
 	for (int i = 0; i < 50; i++) {
 		struct nvmm *other = harness_connect(&h);
@@ -281,8 +243,8 @@ START_TEST(connections_come_and_go)
 		nvmm_epoch_exit(other);
 		nvmm_disconnect(other);
 	}
-	defer_some(&v, 100, 64);
-	harness_until(no_limbo, &v, 5000);
+	view_defer(&v, 100, 64);
+	harness_until(view_no_limbo, &v, 5000);
 	nvmm_disconnect(v.nvmm);
 }
 END_TEST
@@ -345,7 +307,7 @@ START_TEST(handlers_enter_anywhere)
 {
 	struct storm storm = { .target = pthread_self() };
 	struct sigaction action = { .sa_handler = handle };
-	struct view a = view_new(), b = view_new();
+	struct view a = view_new(&h, NULL, 16 * MIB), b = view_new(&h, NULL, 16 * MIB);
 	pthread_t thread;
 
 	on_signal[0] = _i ? a : b;
@@ -359,10 +321,10 @@ START_TEST(handlers_enter_anywhere)
 	enter_in_storm(a.nvmm);
 	atomic_store(&storm.stop, true);
 	pthread_join(thread, NULL);
-	defer_some(&a, 100, 64);
-	defer_some(&b, 100, 64);
-	harness_until(no_limbo, &a, 5000);
-	harness_until(no_limbo, &b, 5000);
+	view_defer(&a, 100, 64);
+	view_defer(&b, 100, 64);
+	harness_until(view_no_limbo, &a, 5000);
+	harness_until(view_no_limbo, &b, 5000);
 	nvmm_disconnect(a.nvmm);
 	nvmm_disconnect(b.nvmm);
 }

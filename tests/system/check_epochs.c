@@ -14,7 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "tests/system/harness.h"
+#include "tests/system/view.h"
 
 #define MIB (UINT64_C(1) << 20)
 
@@ -38,38 +38,6 @@ static struct nvmm_heap_info heap_info(struct nvmm *nvmm, struct nvmm_heap *heap
 
 	must(nvmm_heap_stat(heap, &info) == 0, "%s", nvmm_errmsg(nvmm));
 	return info;
-}
-
-/* A connection with a heap. */
-struct view {
-	struct nvmm *nvmm;
-	struct nvmm_heap *heap;
-};
-
-static bool no_limbo(void *arg)
-{
-	const struct view *v = arg;
-
-	return heap_info(v->nvmm, v->heap).limbo == 0;
-}
-
-static struct view view_new(nvmm_pool_id *id, uint64_t bytes)
-{
-	struct view v = { .nvmm = harness_connect(&h) };
-
-	*id = 0;
-	v.heap = harness_heap(v.nvmm, id, bytes, NULL, 16);
-	return v;
-}
-
-static void defer_some(const struct view *v, unsigned n, size_t size)
-{
-	for (unsigned i = 0; i < n; i++) {
-		nvmm_ptr ptr = nvmm_alloc(v->heap, size);
-
-		must(ptr != NVMM_NULL, "%s", nvmm_errmsg(v->nvmm));
-		must(nvmm_free_deferred(v->heap, ptr) == 0, "%s", nvmm_errmsg(v->nvmm));
-	}
 }
 
 /* A process that is in an epoch. */
@@ -143,7 +111,7 @@ static void come_and_go(void *arg)
 START_TEST(daemon_died_making_slots)
 {
 	nvmm_pool_id id;
-	struct view v = view_new(&id, 16 * MIB);
+	struct view v = view_new(&h, &id, 16 * MIB);
 	char path[300];
 	struct stat st;
 	int fd;
@@ -156,8 +124,8 @@ START_TEST(daemon_died_making_slots)
 	harness_start(&h);
 	ck_assert_int_eq(nvmm_epoch_enter(v.nvmm), 0);
 	nvmm_epoch_exit(v.nvmm);
-	defer_some(&v, 100, 64);
-	harness_until(no_limbo, &v, 5000);
+	view_defer(&v, 100, 64);
+	harness_until(view_no_limbo, &v, 5000);
 	ck_assert_int_lt(stat(path, &st), 0);
 	nvmm_disconnect(v.nvmm);
 }
@@ -174,10 +142,10 @@ static void kill_child(pid_t pid)
 START_TEST(comes_back_by_itself)
 {
 	nvmm_pool_id id;
-	struct view v = view_new(&id, 16 * MIB);
+	struct view v = view_new(&h, &id, 16 * MIB);
 
-	defer_some(&v, 10000, 100);
-	harness_until(no_limbo, &v, 5000);
+	view_defer(&v, 10000, 100);
+	harness_until(view_no_limbo, &v, 5000);
 	ck_assert_uint_eq(heap_info(v.nvmm, v.heap).blocks, 0);
 	nvmm_disconnect(v.nvmm);
 }
@@ -186,7 +154,7 @@ END_TEST
 START_TEST(refusals)
 {
 	nvmm_pool_id id;
-	struct view v = view_new(&id, 16 * MIB);
+	struct view v = view_new(&h, &id, 16 * MIB);
 	nvmm_ptr ptr = nvmm_alloc(v.heap, 100);
 	uint64_t epoch;
 
@@ -199,10 +167,10 @@ START_TEST(refusals)
 	ck_assert_int_eq(nvmm_free_deferred(v.heap, NVMM_NULL), 0);
 	ck_assert_int_eq(nvmm_epoch_synchronize(v.nvmm), -EDEADLK);
 	harness_sleep_ms(100);
-	ck_assert_uint_gt(heap_info(v.nvmm, v.heap).limbo, 0);
+	ck_assert_uint_gt(view_limbo(&v), 0);
 	nvmm_epoch_exit(v.nvmm);
 	ck_assert_int_eq(nvmm_epoch_synchronize(v.nvmm), 0);
-	harness_until(no_limbo, &v, 5000);
+	harness_until(view_no_limbo, &v, 5000);
 	epoch = nvmm_epoch_current(v.nvmm);
 	ck_assert_uint_gt(epoch, 0);
 	ck_assert_uint_le(nvmm_epoch_frontier(v.nvmm), nvmm_epoch_current(v.nvmm));
@@ -215,16 +183,16 @@ START_TEST(reader_holds)
 {
 	struct reader *r = harness_shared(sizeof(*r));
 	nvmm_pool_id id;
-	struct view v = view_new(&id, 16 * MIB);
+	struct view v = view_new(&h, &id, 16 * MIB);
 	pid_t pid;
 
 	r->fence = _i;
 	pid = reader_start(r, id);
-	defer_some(&v, 1000, 64);
+	view_defer(&v, 1000, 64);
 	harness_sleep_ms(200);
-	ck_assert_uint_eq(heap_info(v.nvmm, v.heap).limbo, 64000);
+	ck_assert_uint_eq(view_limbo(&v), 64000);
 	atomic_store(&r->leave, true);
-	harness_until(no_limbo, &v, 5000);
+	harness_until(view_no_limbo, &v, 5000);
 	harness_join(pid);
 	nvmm_disconnect(v.nvmm);
 }
@@ -234,14 +202,14 @@ START_TEST(dead_reader_holds_nothing)
 {
 	struct reader *r = harness_shared(sizeof(*r));
 	nvmm_pool_id id;
-	struct view v = view_new(&id, 16 * MIB);
+	struct view v = view_new(&h, &id, 16 * MIB);
 	pid_t pid = reader_start(r, id);
 
-	defer_some(&v, 1000, 64);
+	view_defer(&v, 1000, 64);
 	harness_sleep_ms(50);
-	ck_assert_uint_gt(heap_info(v.nvmm, v.heap).limbo, 0);
+	ck_assert_uint_gt(view_limbo(&v), 0);
 	kill_child(pid);
-	harness_until(no_limbo, &v, 5000);
+	harness_until(view_no_limbo, &v, 5000);
 	nvmm_disconnect(v.nvmm);
 }
 END_TEST
@@ -252,7 +220,7 @@ static void defer_and_hang(void *arg)
 	struct view v = { .nvmm = harness_connect(&h) };
 
 	v.heap = harness_open(v.nvmm, r->id);
-	defer_some(&v, 5000, 48);
+	view_defer(&v, 5000, 48);
 	atomic_store(&r->inside, true);
 	for (;;)
 		pause();
@@ -262,14 +230,14 @@ START_TEST(dead_freer_leaves_no_limbo)
 {
 	struct reader *r = harness_shared(sizeof(*r));
 	nvmm_pool_id id;
-	struct view v = view_new(&id, 16 * MIB);
+	struct view v = view_new(&h, &id, 16 * MIB);
 	pid_t pid;
 
 	r->id = id;
 	pid = harness_fork(defer_and_hang, r);
 	harness_until(is_inside, &r->inside, 10000);
 	kill_child(pid);
-	harness_until(no_limbo, &v, 5000);
+	harness_until(view_no_limbo, &v, 5000);
 	ck_assert_uint_eq(heap_info(v.nvmm, v.heap).blocks, 0);
 	nvmm_disconnect(v.nvmm);
 }
@@ -281,24 +249,24 @@ START_TEST(other_pools_go_on)
 	const char *const argv[] = { "ctl/nvmmctl", "epochs", "--json", NULL };
 	struct reader *r = harness_shared(sizeof(*r));
 	nvmm_pool_id id_a, id_b;
-	struct view a = view_new(&id_a, 16 * MIB), b = view_new(&id_b, 16 * MIB);
+	struct view a = view_new(&h, &id_a, 16 * MIB), b = view_new(&h, &id_b, 16 * MIB);
 	pid_t pid = reader_start(r, id_a);
 	char text[32];
 
 	kill(pid, SIGSTOP);
 	for (int i = 0; i < 10; i++) {
-		defer_some(&a, 100, 64);
-		defer_some(&b, 1000, 64);
-		harness_until(no_limbo, &b, 2000);
+		view_defer(&a, 100, 64);
+		view_defer(&b, 1000, 64);
+		harness_until(view_no_limbo, &b, 2000);
 	}
-	ck_assert_uint_eq(heap_info(a.nvmm, a.heap).limbo, 64000);
+	ck_assert_uint_eq(view_limbo(&a), 64000);
 	ck_assert_int_eq(harness_command(&h, out, sizeof(out), argv), 0);
 	ck_assert_msg(strstr(out, "\"limbo\": 64000,") != NULL, "not all of the limbo is told:\n%s", out);
 	snprintf(text, sizeof(text), "\"pid\": %d", (int)pid);
 	ck_assert_msg(strstr(out, text) != NULL, "the reader is not named:\n%s", out);
 	kill(pid, SIGCONT);
 	atomic_store(&r->leave, true);
-	harness_until(no_limbo, &a, 5000);
+	harness_until(view_no_limbo, &a, 5000);
 	harness_join(pid);
 	nvmm_disconnect(a.nvmm);
 	nvmm_disconnect(b.nvmm);
@@ -309,25 +277,25 @@ START_TEST(daemon_dies)
 {
 	struct reader *r = harness_shared(sizeof(*r));
 	nvmm_pool_id id;
-	struct view v = view_new(&id, 16 * MIB);
+	struct view v = view_new(&h, &id, 16 * MIB);
 	pid_t pid = reader_start(r, id);
 
-	defer_some(&v, 1000, 64);
+	view_defer(&v, 1000, 64);
 	harness_sleep_ms(50);
 	harness_signal(&h, SIGKILL);
 	/* Without a daemon: frees with delay, enters and leaves. */
 	ck_assert_int_eq(nvmm_epoch_enter(v.nvmm), 0);
-	defer_some(&v, 100, 64);
+	view_defer(&v, 100, 64);
 	nvmm_epoch_exit(v.nvmm);
 	harness_start(&h);
 	harness_sleep_ms(200);
-	ck_assert_uint_eq(heap_info(v.nvmm, v.heap).limbo, 1100 * 64);
+	ck_assert_uint_eq(view_limbo(&v), 1100 * 64);
 	atomic_store(&r->leave, true);
-	harness_until(no_limbo, &v, 5000);
+	harness_until(view_no_limbo, &v, 5000);
 	harness_join(pid);
 	/* And with nobody asking anything of it. */
-	defer_some(&v, 100, 64);
-	harness_until(no_limbo, &v, 5000);
+	view_defer(&v, 100, 64);
+	harness_until(view_no_limbo, &v, 5000);
 	nvmm_disconnect(v.nvmm);
 }
 END_TEST
@@ -340,7 +308,7 @@ START_TEST(all_die)
 	nvmm_pool_id id;
 	pid_t pids[2];
 
-	v = view_new(&id, 16 * MIB);
+	v = view_new(&h, &id, 16 * MIB);
 	nvmm_disconnect(v.nvmm);
 	pids[0] = reader_start(reader, id);
 	freer->id = id;
@@ -352,7 +320,7 @@ START_TEST(all_die)
 	harness_start(&h);
 	v.nvmm = harness_connect(&h);
 	v.heap = harness_open(v.nvmm, id);
-	ck_assert_uint_eq(heap_info(v.nvmm, v.heap).limbo, 0);
+	ck_assert_uint_eq(view_limbo(&v), 0);
 	ck_assert_uint_eq(heap_info(v.nvmm, v.heap).blocks, 0);
 	nvmm_disconnect(v.nvmm);
 }
@@ -364,7 +332,7 @@ START_TEST(pressure)
 	struct reader *r = harness_shared(sizeof(*r));
 	static nvmm_ptr ptr[20000];
 	nvmm_pool_id id;
-	struct view v = view_new(&id, 4 * MIB);
+	struct view v = view_new(&h, &id, 4 * MIB);
 	uint64_t began;
 	unsigned n = 0;
 	pid_t pid;
@@ -416,7 +384,7 @@ static bool room_after_a_reader(const struct view *v, nvmm_pool_id id)
 	harness_join(leaver);
 	harness_join(pid);
 	if (large == NVMM_NULL)
-		harness_until(no_limbo, (void *)(uintptr_t)v, 10000);
+		harness_until(view_no_limbo, (void *)(uintptr_t)v, 10000);
 	else
 		ck_assert_int_eq(nvmm_free(v->heap, large), 0);
 	return large != NVMM_NULL;
@@ -431,7 +399,7 @@ START_TEST(pressure_behind_a_snapshot)
 
 	harness_init(&h, &options);
 	harness_start(&h);
-	v = view_new(&id, 4 * MIB);
+	v = view_new(&h, &id, 4 * MIB);
 	while (!room_after_a_reader(&v, id))
 		ck_assert_msg(++tries < 8, "no room while it could be had");
 	nvmm_disconnect(v.nvmm);
@@ -463,12 +431,12 @@ START_TEST(warned_of_who_stays)
 
 	harness_init(&h, &options);
 	harness_start(&h);
-	v = view_new(&id, 16 * MIB);
+	v = view_new(&h, &id, 16 * MIB);
 	pid[0] = reader_start(stays, id);
 	moves->id = id;
 	pid[1] = harness_fork(come_and_go, moves);
 	harness_until(is_inside, &moves->inside, 10000);
-	defer_some(&v, 100, 64);
+	view_defer(&v, 100, 64);
 	harness_until(is_warned_of, &pid[0], 10000);
 	harness_sleep_ms(900);
 	ck_assert_msg(!warned_of(pid[1]), "a reader that comes and goes was warned of");

@@ -5,11 +5,9 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -138,22 +136,10 @@ START_TEST(capacity)
 }
 END_TEST
 
-/* A file system of its own, in a mount namespace that ends with this test. */
-static bool mount_small_base(void)
-{
-	if (geteuid() != 0 || unshare(CLONE_NEWNS) < 0 ||
-	    mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-	    mount("tmpfs", h.base, "tmpfs", 0, "size=64m,mode=0700") < 0) {
-		fprintf(stderr, "no_room_on_file_system: skipped: mounting is not allowed here\n");
-		return false;
-	}
-	return true;
-}
-
 START_TEST(no_room_on_file_system)
 {
 	harness_init(&h, NULL);
-	if (!mount_small_base())
+	if (!harness_small_base(&h))
 		return;
 	harness_start(&h);
 	no_room_then_room(256 * MIB, 4 * MIB);

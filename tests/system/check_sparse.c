@@ -7,12 +7,10 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -206,54 +204,39 @@ static void fill_and_trim(struct nvmm *nvmm, struct nvmm_heap *heap, nvmm_pool_i
 	ck_assert_uint_ge(again, n * 9 / 10);
 }
 
-START_TEST(over_capacity)
+/* A heap may be far larger than what it can have by `limit`, of 48 MiB. */
+static void expect_limit(const struct harness_options *limit, int error, const char *text)
 {
-	struct harness_options options = { .capacity = "48MiB" };
 	struct nvmm_heap *heap;
 	struct nvmm *nvmm;
 	nvmm_pool_id id;
 
-	harness_init(&h, &options);
+	harness_init(&h, limit);
 	harness_start(&h);
 	nvmm = harness_connect(&h);
 	heap = sparse_heap(nvmm, &id, TIB);
-	fill_and_trim(nvmm, heap, id, ENOSPC, "shelves.capacity");
+	fill_and_trim(nvmm, heap, id, error, text);
 	ck_assert_uint_le(held(), 49 * MIB);
 	nvmm_heap_close(heap);
 	nvmm_disconnect(nvmm);
 	harness_stop(&h);
 }
+
+START_TEST(over_capacity)
+{
+	const struct harness_options options = { .capacity = "48MiB" };
+
+	expect_limit(&options, ENOSPC, "shelves.capacity");
+}
 END_TEST
 
 START_TEST(over_quota)
 {
-	struct harness_options options = { .limits = "  bytes_per_user: 48MiB\n" };
-	struct nvmm_heap *heap;
-	struct nvmm *nvmm;
-	nvmm_pool_id id;
+	const struct harness_options options = { .limits = "  bytes_per_user: 48MiB\n" };
 
-	harness_init(&h, &options);
-	harness_start(&h);
-	nvmm = harness_connect(&h);
-	heap = sparse_heap(nvmm, &id, TIB);
-	fill_and_trim(nvmm, heap, id, EDQUOT, "bytes_per_user");
-	nvmm_heap_close(heap);
-	nvmm_disconnect(nvmm);
-	harness_stop(&h);
+	expect_limit(&options, EDQUOT, "bytes_per_user");
 }
 END_TEST
-
-/* A file system of its own, in a mount namespace that ends with this test. */
-static bool mount_small_base(void)
-{
-	if (geteuid() != 0 || unshare(CLONE_NEWNS) < 0 ||
-	    mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-	    mount("tmpfs", h.base, "tmpfs", 0, "size=64m,mode=0700") < 0) {
-		fprintf(stderr, "full_file_system: skipped: mounting is not allowed here\n");
-		return false;
-	}
-	return true;
-}
 
 START_TEST(full_file_system)
 {
@@ -262,7 +245,7 @@ START_TEST(full_file_system)
 	nvmm_pool_id id;
 
 	harness_init(&h, NULL);
-	if (!mount_small_base())
+	if (!harness_small_base(&h))
 		return;
 	harness_start(&h);
 	nvmm = harness_connect(&h);
@@ -290,7 +273,7 @@ START_TEST(relieved_for_large)
 	unsigned n = 0;
 
 	harness_init(&h, NULL);
-	if (!mount_small_base())
+	if (!harness_small_base(&h))
 		return;
 	harness_start(&h);
 	nvmm = harness_connect(&h);
@@ -357,7 +340,7 @@ START_TEST(grown_beside_a_shortage)
 	int status;
 
 	harness_init(&h, NULL);
-	if (!mount_small_base())
+	if (!harness_small_base(&h))
 		return;
 	harness_start(&h);
 	nvmm = harness_connect(&h);

@@ -137,23 +137,41 @@ static void hoard(void *arg)
 	nvmm_disconnect(nvmm);
 }
 
+/* Processes that do as `fn` does, until they have all they want. */
+static void start_hoarders(pid_t pids[HOARDERS], void (*fn)(void *arg))
+{
+	unsigned all = HOARDERS;
+
+	for (int i = 0; i < HOARDERS; i++)
+		pids[i] = harness_fork(fn, NULL);
+	harness_until(are_ready, &all, 60000);
+}
+
+static void end_hoarders(const pid_t pids[HOARDERS])
+{
+	atomic_store(&s->over, true);
+	for (int i = 0; i < HOARDERS; i++)
+		harness_join(pids[i]);
+}
+
+/* One block of all of it. */
+static nvmm_ptr take_all(struct nvmm *nvmm, struct nvmm_heap *heap)
+{
+	nvmm_ptr ptr = nvmm_alloc(heap, HEAP);
+
+	ck_assert_msg(ptr != NVMM_NULL, "%s", nvmm_errmsg(nvmm));
+	return ptr;
+}
+
 START_TEST(idle_processes_hold_nothing_up)
 {
 	struct nvmm *nvmm = harness_connect(&h);
 	struct nvmm_heap *heap = harness_heap(nvmm, &s->id, HEAP, NULL, 0);
-	unsigned all = HOARDERS;
 	pid_t pids[HOARDERS];
-	nvmm_ptr ptr;
 
-	for (int i = 0; i < HOARDERS; i++)
-		pids[i] = harness_fork(hoard, NULL);
-	harness_until(are_ready, &all, 60000);
-	ptr = nvmm_alloc(heap, HEAP);
-	ck_assert_msg(ptr != NVMM_NULL, "%s", nvmm_errmsg(nvmm));
-	ck_assert_int_eq(nvmm_free(heap, ptr), 0);
-	atomic_store(&s->over, true);
-	for (int i = 0; i < HOARDERS; i++)
-		harness_join(pids[i]);
+	start_hoarders(pids, hoard);
+	ck_assert_int_eq(nvmm_free(heap, take_all(nvmm, heap)), 0);
+	end_hoarders(pids);
 	nvmm_heap_close(heap);
 	nvmm_disconnect(nvmm);
 }
@@ -195,30 +213,20 @@ START_TEST(idle_since_before_the_daemon)
 {
 	struct nvmm *nvmm = harness_connect(&h);
 	struct nvmm_heap *heap = harness_heap(nvmm, &s->id, HEAP, NULL, 0);
-	unsigned all = HOARDERS;
 	pid_t pids[HOARDERS];
-	nvmm_ptr ptr;
 
-	for (int i = 0; i < HOARDERS; i++)
-		pids[i] = harness_fork(hoard_and_go_on, NULL);
-	harness_until(are_ready, &all, 60000);
+	start_hoarders(pids, hoard_and_go_on);
 	for (int i = 0; i < HOARDERS; i += 2)
 		ck_assert_int_eq(kill(pids[i], SIGSTOP), 0);
 	harness_signal(&h, SIGKILL);
 	harness_start(&h);
-	ptr = nvmm_alloc(heap, HEAP);
-	ck_assert_msg(ptr != NVMM_NULL, "%s", nvmm_errmsg(nvmm));
-	ck_assert_int_eq(nvmm_free_deferred(heap, ptr), 0);
+	ck_assert_int_eq(nvmm_free_deferred(heap, take_all(nvmm, heap)), 0);
 	harness_until(no_limbo, heap, 10000);
-	ptr = nvmm_alloc(heap, HEAP);
-	ck_assert_msg(ptr != NVMM_NULL, "%s", nvmm_errmsg(nvmm));
-	ck_assert_int_eq(nvmm_free(heap, ptr), 0);
+	ck_assert_int_eq(nvmm_free(heap, take_all(nvmm, heap)), 0);
 	ck_assert_int_ge(nvmm_heap_trim(heap), 0);
 	for (int i = 0; i < HOARDERS; i += 2)
 		ck_assert_int_eq(kill(pids[i], SIGCONT), 0);
-	atomic_store(&s->over, true);
-	for (int i = 0; i < HOARDERS; i++)
-		harness_join(pids[i]);
+	end_hoarders(pids);
 	nvmm_heap_close(heap);
 	nvmm_disconnect(nvmm);
 }

@@ -11,12 +11,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -206,6 +208,17 @@ void harness_init(struct harness *h, const struct harness_options *options)
 	make_dir(h->base, 0700);
 	make_dir(h->runtime, 0755);
 	write_config(h, o);
+}
+
+bool harness_small_base(struct harness *h)
+{
+	if (geteuid() != 0 || unshare(CLONE_NEWNS) < 0 ||
+	    mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+	    mount("tmpfs", h->base, "tmpfs", 0, "size=64m,mode=0700") < 0) {
+		fprintf(stderr, "a test is skipped: mounting is not allowed here\n");
+		return false;
+	}
+	return true;
 }
 
 static void exec_daemon(const struct harness *h)

@@ -47,6 +47,10 @@ TCase *harness_case(Suite *suite, const char *name, unsigned seconds);
 /* Directory and configuration; no daemon yet. NULL: defaults. */
 void harness_init(struct harness *h, const struct harness_options *options);
 
+/* Puts a small file system of its own in place of the base, 64 MiB of memory, in a mount namespace that ends with this
+ * test. False where the test may not: it skips then, this says so. Before harness_start(). */
+bool harness_small_base(struct harness *h);
+
 /* Starts nvmmd and waits until it serves. */
 void harness_start(struct harness *h);
 /* The two steps of it; the first alone for a daemon that is to refuse. */
