@@ -10,7 +10,6 @@
  * but for the call under way, and all the rest can be had.
  */
 #include <check.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>

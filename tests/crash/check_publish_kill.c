@@ -13,7 +13,6 @@
  * operations alone whose name has this text.
  */
 #include <check.h>
-#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>

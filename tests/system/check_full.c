@@ -4,11 +4,8 @@
  * the caller is told ENOSPC at once, nothing is left behind, and what fits afterwards works.
  */
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/system/harness.h"

@@ -6,7 +6,6 @@
  * NVMMD_TEST_LONG=1: more is written.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -342,6 +342,14 @@ struct nvmm_heap *harness_open(struct nvmm *nvmm, nvmm_pool_id id)
 	return heap;
 }
 
+uint64_t harness_blocks(struct nvmm_heap *heap)
+{
+	struct nvmm_heap_info info = { .size = sizeof(info) };
+
+	ck_assert_int_eq(nvmm_heap_stat(heap, &info), 0);
+	return info.blocks;
+}
+
 struct nvmm_heap *harness_heap(struct nvmm *nvmm, nvmm_pool_id *id, uint64_t bytes,
 			       const char *name, uint32_t smallest_block)
 {

@@ -75,6 +75,8 @@ struct nvmm *harness_connect(struct harness *h);
 struct nvmm_heap *harness_heap(struct nvmm *nvmm, nvmm_pool_id *id, uint64_t bytes,
 			       const char *name, uint32_t smallest_block);
 struct nvmm_heap *harness_open(struct nvmm *nvmm, nvmm_pool_id id);
+/* Blocks that are allocated in it. */
+uint64_t harness_blocks(struct nvmm_heap *heap);
 
 /* A process that calls fn(arg) and exits with 0. It dies with the test. */
 pid_t harness_fork(void (*fn)(void *arg), void *arg);
