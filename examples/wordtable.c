@@ -186,7 +186,8 @@ static bool bucket_push(struct table *t, uint32_t hash, nvmm_ptr head, nvmm_ptr 
 	struct word *w = nvmm_local(t->nvmm, fresh);
 
 	atomic_init(&w->next, head);
-	nvmm_persist(w, sizeof(*w) + w->length);
+	if (t->power)
+		nvmm_persist(w, sizeof(*w) + w->length);
 	return swap_arrow(bucket_of(t, hash), head, fresh);
 }
 
@@ -352,6 +353,7 @@ static int heap_make(struct table *t, const struct table_options *options, nvmm_
 
 static int heap_find(struct table *t, const struct table_options *options, bool write, bool create)
 {
+	struct nvmm_pool_info info = { .size = sizeof(info) };
 	nvmm_pool_id id;
 	int r;
 
@@ -360,6 +362,9 @@ static int heap_find(struct table *t, const struct table_options *options, bool 
 		r = heap_make(t, options, &id);
 	if (r == 0)
 		r = nvmm_heap_open(&t->heap, t->nvmm, id, write ? O_RDWR : O_RDONLY);
+	if (r == 0)
+		r = nvmm_pool_stat(t->nvmm, id, &info);
+	t->power = info.durability == NVMM_DURABILITY_POWER;
 	return r < 0 ? failed(t->nvmm, options->heap) : 0;
 }
 
@@ -380,7 +385,8 @@ static nvmm_ptr index_new(struct table *t)
 		.n_buckets = INDEX_BUCKETS,
 		.buckets = buckets,
 	};
-	nvmm_persist(index, sizeof(*index));
+	if (t->power)
+		nvmm_persist(index, sizeof(*index));
 	return ptr;
 }
 

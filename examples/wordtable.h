@@ -28,6 +28,7 @@ struct table {
 	struct nvmm_heap *heap;
 	_Atomic nvmm_ptr *buckets;
 	uint64_t n_buckets;
+	bool power; /* what words lead to is to be durable before: the heap survives a power cut */
 };
 
 struct table_options {

@@ -35,6 +35,16 @@ struct nvmm_pool_options {
 	const char *name;
 };
 
+enum nvmm_durability {
+	NVMM_DURABILITY_PROCESS = 1,
+	NVMM_DURABILITY_POWER = 2,
+};
+
+struct nvmm_pool_info {
+	size_t size;
+	enum nvmm_durability durability;
+};
+
 struct nvmm_heap_info {
 	size_t size;
 	uint64_t bytes, used, limbo, free, largest, blocks, spans;
@@ -65,6 +75,14 @@ static inline int nvmm_pool_lookup(struct nvmm *nvmm, const char *name, nvmm_poo
 	(void)nvmm;
 	(void)name;
 	*ret = 1;
+	return 0;
+}
+
+static inline int nvmm_pool_stat(struct nvmm *nvmm, nvmm_pool_id id, struct nvmm_pool_info *ret)
+{
+	(void)nvmm;
+	(void)id;
+	*ret = (struct nvmm_pool_info){ .size = ret->size, .durability = NVMM_DURABILITY_PROCESS };
 	return 0;
 }
 
