@@ -20,18 +20,6 @@
 
 static struct harness h;
 
-static void start(void)
-{
-	harness_init(&h, NULL);
-	harness_start(&h);
-}
-
-static void stop(void)
-{
-	if (h.daemon)
-		harness_stop(&h);
-}
-
 /* Whether nvmmctl lists a process. Its pid stands between bytes that are no digits. */
 static bool listed(pid_t pid)
 {
@@ -270,9 +258,8 @@ END_TEST
 int main(void)
 {
 	Suite *suite = suite_create("death");
-	TCase *tcase = harness_case(suite, "death", 180);
+	TCase *tcase = harness_case_served(suite, "death", 180, &h);
 
-	tcase_add_checked_fixture(tcase, start, stop);
 	tcase_add_test(tcase, killed_under_load);
 	tcase_add_test(tcase, spans_of_the_dead);
 	tcase_add_test(tcase, child_holds_the_socket);

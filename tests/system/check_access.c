@@ -26,18 +26,6 @@
 static struct harness h;
 static nvmm_pool_id region_id, heap_id;
 
-static void start(void)
-{
-	harness_init(&h, NULL);
-	harness_start(&h);
-}
-
-static void stop(void)
-{
-	if (h.daemon)
-		harness_stop(&h);
-}
-
 /* Becomes the second user, member of the team or not. */
 static void become(bool member)
 {
@@ -289,9 +277,8 @@ END_TEST
 int main(void)
 {
 	Suite *suite = suite_create("access");
-	TCase *tcase = harness_case(suite, "access", 60);
+	TCase *tcase = harness_case_served(suite, "access", 60, &h);
 
-	tcase_add_checked_fixture(tcase, start, stop);
 	tcase_add_test(tcase, files_are_private);
 	if (geteuid() != 0) {
 		fprintf(stderr, "access as a second user: skipped: needs root\n");

@@ -17,17 +17,6 @@
 
 static struct harness h;
 
-static void start(void)
-{
-	harness_init(&h, NULL);
-	harness_start(&h);
-}
-
-static void stop(void)
-{
-	harness_stop(&h);
-}
-
 static struct nvmm *connect_ms(int timeout_ms)
 {
 	struct nvmm_options options = {
@@ -319,9 +308,8 @@ END_TEST
 int main(void)
 {
 	Suite *suite = suite_create("client");
-	TCase *tcase = harness_case(suite, "client", 120);
+	TCase *tcase = harness_case_served(suite, "client", 120, &h);
 
-	tcase_add_checked_fixture(tcase, start, stop);
 	tcase_add_test(tcase, daemon_killed);
 	tcase_add_test(tcase, daemon_restarted);
 	tcase_add_test(tcase, daemon_killed_in_calls);

@@ -17,17 +17,6 @@
 
 static struct harness h;
 
-static void start(void)
-{
-	harness_init(&h, NULL);
-	harness_start(&h);
-}
-
-static void stop(void)
-{
-	harness_stop(&h);
-}
-
 /* Threads */
 
 #define HEAPS 9
@@ -324,9 +313,8 @@ END_TEST
 int main(void)
 {
 	Suite *suite = suite_create("client threads");
-	TCase *tcase = harness_case(suite, "client threads", 120);
+	TCase *tcase = harness_case_served(suite, "client threads", 120, &h);
 
-	tcase_add_checked_fixture(tcase, start, stop);
 	tcase_add_test(tcase, many_heaps);
 	tcase_add_test(tcase, many_short_threads);
 	tcase_add_test(tcase, too_many_threads);

@@ -18,17 +18,6 @@
 
 static struct harness h;
 
-static void start(void)
-{
-	harness_init(&h, NULL);
-	harness_start(&h);
-}
-
-static void stop(void)
-{
-	harness_stop(&h);
-}
-
 static void *enter_and_end(void *arg)
 {
 	must(nvmm_epoch_enter(arg) == 0, "%s", nvmm_errmsg(arg));
@@ -333,9 +322,8 @@ END_TEST
 int main(void)
 {
 	Suite *suite = suite_create("epoch threads");
-	TCase *tc = harness_case(suite, "threads", 60);
+	TCase *tc = harness_case_served(suite, "threads", 60, &h);
 
-	tcase_add_checked_fixture(tc, start, stop);
 	tcase_add_test(tc, threads_end_inside);
 	tcase_add_test(tc, cancelled_thread_leaves);
 	tcase_add_test(tc, raw_exit_stays_until_the_process_ends);

@@ -94,18 +94,6 @@ static struct harness h;
 static struct poison *poison;
 static struct actor actors[ACTORS];
 
-static void start(void)
-{
-	harness_init(&h, NULL);
-	harness_start(&h);
-}
-
-static void stop(void)
-{
-	if (h.daemon)
-		harness_stop(&h);
-}
-
 /* The daemon may die meanwhile: whoever comes then comes again. */
 static struct view attach(void)
 {
@@ -439,9 +427,8 @@ END_TEST
 int main(void)
 {
 	Suite *suite = suite_create("poison");
-	TCase *tc = harness_case(suite, "poison", seconds() + 90);
+	TCase *tc = harness_case_served(suite, "poison", seconds() + 90, &h);
 
-	tcase_add_checked_fixture(tc, start, stop);
 	tcase_add_test(tc, poisoned_on_reuse);
 	return harness_run(suite);
 }

@@ -27,17 +27,6 @@
 
 static struct harness h;
 
-static void start(void)
-{
-	harness_init(&h, NULL);
-	harness_start(&h);
-}
-
-static void stop(void)
-{
-	harness_stop(&h);
-}
-
 /* Threads that allocate */
 
 struct user {
@@ -303,9 +292,8 @@ END_TEST
 int main(void)
 {
 	Suite *suite = suite_create("resize");
-	TCase *tcase = harness_case(suite, "resize", 180);
+	TCase *tcase = harness_case_served(suite, "resize", 180, &h);
 
-	tcase_add_checked_fixture(tcase, start, stop);
 	tcase_add_loop_test(tcase, grows_in_use, 0, 2);
 	tcase_add_loop_test(tcase, lacks_descriptors, 0, 2);
 	tcase_add_loop_test(tcase, lacks_address_space, 0, 2);

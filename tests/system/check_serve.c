@@ -19,18 +19,6 @@
 
 static struct harness h;
 
-static void start(void)
-{
-	harness_init(&h, NULL);
-	harness_start(&h);
-}
-
-static void stop(void)
-{
-	if (h.daemon)
-		harness_stop(&h);
-}
-
 static void store_text(struct nvmm *nvmm, nvmm_pool_id id, uint64_t at, const char *text)
 {
 	struct nvmm_region *region;
@@ -391,9 +379,8 @@ END_TEST
 int main(void)
 {
 	Suite *suite = suite_create("serve");
-	TCase *tcase = harness_case(suite, "serve", 60);
+	TCase *tcase = harness_case_served(suite, "serve", 60, &h);
 
-	tcase_add_checked_fixture(tcase, start, stop);
 	tcase_add_test(tcase, region_life);
 	tcase_add_test(tcase, heap_life);
 	tcase_add_test(tcase, busy_pool_is_not_destroyed);

@@ -13,17 +13,6 @@
 
 static struct harness h;
 
-static void start(void)
-{
-	harness_init(&h, NULL);
-	harness_start(&h);
-}
-
-static void stop(void)
-{
-	harness_stop(&h);
-}
-
 /* All bytes of a pool's files; what the daemon says and what the file system says agree. */
 static uint64_t file_bytes(struct nvmm *nvmm, nvmm_pool_id id)
 {
@@ -89,9 +78,8 @@ END_TEST
 int main(void)
 {
 	Suite *suite = suite_create("space");
-	TCase *tcase = harness_case(suite, "space", 120);
+	TCase *tcase = harness_case_served(suite, "space", 120, &h);
 
-	tcase_add_checked_fixture(tcase, start, stop);
 	tcase_add_loop_test(tcase, metadata_is_small, 0, 2);
 	tcase_add_loop_test(tcase, objects_fit, 0, 4);
 	return harness_run(suite);

@@ -160,6 +160,29 @@ TCase *harness_case(Suite *suite, const char *name, unsigned seconds)
 	return tcase;
 }
 
+static struct harness *served;
+
+static void served_start(void)
+{
+	harness_init(served, NULL);
+	harness_start(served);
+}
+
+static void served_stop(void)
+{
+	if (served->daemon)
+		harness_stop(served);
+}
+
+TCase *harness_case_served(Suite *suite, const char *name, unsigned seconds, struct harness *h)
+{
+	TCase *tcase = harness_case(suite, name, seconds);
+
+	served = h;
+	tcase_add_checked_fixture(tcase, served_start, served_stop);
+	return tcase;
+}
+
 /* The daemon */
 
 static void write_config(const struct harness *h, const struct harness_options *o)

@@ -43,6 +43,9 @@ int harness_run(Suite *suite);
 
 /* A test case that the harness looks after; each of its tests has `seconds`. */
 TCase *harness_case(Suite *suite, const char *name, unsigned seconds);
+/* The same; each of its tests has `h` with an nvmmd that serves, which ends orderly afterwards if it runs then. One case
+ * of a program. */
+TCase *harness_case_served(Suite *suite, const char *name, unsigned seconds, struct harness *h);
 
 /* Directory and configuration; no daemon yet. NULL: defaults. */
 void harness_init(struct harness *h, const struct harness_options *options);
