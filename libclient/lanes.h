@@ -47,11 +47,13 @@ static inline struct lane *lanes_find_as(const struct lanes_key *key, uint64_t i
 #else
 	const struct lane_ref *c = &lane_cache[key->id % LANE_CACHE];
 #endif
-	struct lane *lane;
+	struct lane *lane = c->lane;
 
+	/* ordering: the compiler's; a signal handler may put another heap's lane there. If it does before the
+	 * lane was read, the id is that heap's too; if after, at worst the id does not fit. */
+	__atomic_signal_fence(__ATOMIC_ACQUIRE);
 	if (_unlikely(c->id != id))
 		return NULL;
-	lane = c->lane;
 	if (!lane)
 		__builtin_unreachable();
 	return lane;

@@ -281,12 +281,18 @@ static void on_alarm(int sig)
 	errno = error;
 }
 
+static void alarms(unsigned us)
+{
+	struct sigaction action = { .sa_handler = on_alarm, .sa_flags = SA_RESTART };
+	struct itimerval often = { .it_interval = { .tv_usec = us }, .it_value = { .tv_usec = us } };
+
+	sigaction(SIGALRM, &action, NULL);
+	setitimer(ITIMER_REAL, &often, NULL);
+}
+
 /* A handler that allocates gets a block or is told that it interrupted the allocator. */
 START_TEST(signals)
 {
-	struct sigaction action = { .sa_handler = on_alarm, .sa_flags = SA_RESTART };
-	struct itimerval often = { .it_interval = { .tv_usec = 200 }, .it_value = { .tv_usec = 200 } };
-	struct itimerval never = { .it_value = { .tv_usec = 0 } };
 	struct nvmm *nvmm = harness_connect(&h);
 	nvmm_pool_id id;
 	struct nvmm_heap *heap = harness_heap(nvmm, &id, 16 * MIB, NULL, 0);
@@ -294,18 +300,50 @@ START_TEST(signals)
 	nvmm_ptr ptr;
 
 	signal_heap = heap;
-	sigaction(SIGALRM, &action, NULL);
-	setitimer(ITIMER_REAL, &often, NULL);
+	alarms(200);
 	while (harness_now_us() < until) {
 		ptr = nvmm_alloc(heap, nested % 2 ? 64 : 200000);
 		must(ptr != NVMM_NULL, "%s", nvmm_errmsg(nvmm));
 		must(nvmm_free(heap, ptr) == 0, "%s", nvmm_errmsg(nvmm));
 	}
-	setitimer(ITIMER_REAL, &never, NULL);
+	alarms(0);
 	printf("signals: %d blocks, %d refused\n", (int)nested, (int)refused);
 	ck_assert_int_gt(nested + refused, 0);
 	ck_assert_uint_eq(harness_blocks(heap), 0);
 	nvmm_heap_close(heap);
+	nvmm_disconnect(nvmm);
+}
+END_TEST
+
+/* A thread keeps few heaps at hand: one that a handler uses takes another's place there, between any two
+ * instructions of who looks. */
+START_TEST(signals_of_other_heaps)
+{
+	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_heap *heap[5];
+	nvmm_pool_id id[5];
+	uint64_t until;
+	nvmm_ptr ptr;
+
+	for (int i = 0; i < 5; i++)
+		heap[i] = harness_heap(nvmm, &id[i], 4 * MIB, NULL, 0);
+	signal_heap = heap[4];
+	until = harness_now_us() + 1000000;
+	alarms(20);
+	while (harness_now_us() < until)
+		for (int i = 0; i < 100; i++) {
+			ptr = nvmm_alloc(heap[0], 64);
+			must(ptr != NVMM_NULL, "%s", nvmm_errmsg(nvmm));
+			must(nvmm_ptr_pool(ptr) == id[0], "%#llx is of another heap", (unsigned long long)ptr);
+			must(nvmm_free(heap[0], ptr) == 0, "%s", nvmm_errmsg(nvmm));
+		}
+	alarms(0);
+	printf("signals: %d blocks, %d refused\n", (int)nested, (int)refused);
+	ck_assert_int_gt(nested, 0);
+	for (int i = 0; i < 5; i++) {
+		ck_assert_uint_eq(harness_blocks(heap[i]), 0);
+		nvmm_heap_close(heap[i]);
+	}
 	nvmm_disconnect(nvmm);
 }
 END_TEST
@@ -322,8 +360,10 @@ int main(void)
 	tcase_add_test(tcase, forks_beside_calls);
 #if !defined(__SANITIZE_THREAD__)
 	tcase_add_test(tcase, signals); /* its slow path is not async-signal-safe to TSan's taste */
+	tcase_add_test(tcase, signals_of_other_heaps);
 #else
 	(void)signals;
+	(void)signals_of_other_heaps;
 #endif
 	return harness_run(suite);
 }
