@@ -29,7 +29,8 @@
 /*
  * The pool that the session had open, if it is the same still or is gone; NULL: another. One whose record is rotten
  * is taken for the same: whoever may have it mapped must not be overlooked by a repair. Of one that is gone the
- * record may be another's since: a rotten one that was destroyed, or made anew and destroyed.
+ * record may be another's since: a rotten one that was destroyed, or made anew and destroyed. Its id stays taken
+ * until the last of them has closed it.
  */
 static struct pool *restore_pool(struct nvmmd *nvmmd, const struct session_pool *was)
 {
@@ -38,8 +39,10 @@ static struct pool *restore_pool(struct nvmmd *nvmmd, const struct session_pool 
 	const char *why;
 
 	if (pool)
-		return pool->record.kind == 0 || pool->record.incarnation == was->incarnation ? pool :
-												NULL;
+		return pool->record.kind == 0 || pool->record.state == POOL_FREE ||
+				       pool->record.incarnation == was->incarnation ?
+			       pool :
+			       NULL;
 	if (registry_get(nvmmd->registry, was->pool, &record, &why) <= 0 ||
 	    record.state != POOL_FREE)
 		return NULL;

@@ -587,6 +587,86 @@ START_TEST(record_of_one_in_use)
 }
 END_TEST
 
+/* Destroyed by force, with another incarnation than its users opened: its id stays taken until the last one is gone,
+ * over a restart. */
+
+static void in_use_opener(void *arg)
+{
+	int *opened = arg;
+
+	harness_open(harness_connect(&h), victims[0].id);
+	*opened = 1;
+	for (;;)
+		pause();
+}
+
+static bool is_opened(void *arg)
+{
+	return *(volatile int *)arg != 0;
+}
+
+/* Whether no session is the process's any more. */
+static bool is_forgotten(void *arg)
+{
+	char out[65536], pid[32];
+
+	snprintf(pid, sizeof(pid), " %d ", (int)*(const pid_t *)arg);
+	return ctl(out, sizeof(out), "clients", NULL, NULL, NULL) == 0 && !strstr(out, pid);
+}
+
+static int make_again(struct nvmm *nvmm)
+{
+	nvmm_pool_id id = victims[0].id;
+
+	return nvmm_heap_create(nvmm, &id, 4 * MIB, NULL);
+}
+
+static bool is_made_again(void *arg)
+{
+	return make_again(arg) == 0;
+}
+
+START_TEST(record_of_one_destroyed_in_use)
+{
+	char out[65536];
+	struct nvmm *nvmm;
+	pid_t user[2];
+	int *opened;
+
+	harness_init(&h, NULL);
+	harness_start(&h);
+	victims = harness_shared(sizeof(*victims));
+	opened = harness_shared(2 * sizeof(*opened));
+	nvmm = harness_connect(&h);
+	victims[0].id = make(nvmm, 0, false);
+	nvmm_disconnect(nvmm);
+	for (int i = 0; i < 2; i++) {
+		user[i] = harness_fork(in_use_opener, &opened[i]);
+		harness_until(is_opened, &opened[i], 30000);
+	}
+	harness_signal(&h, SIGKILL);
+	spoil(&victims[0], REGISTRY, in_use_rows[0]);
+	harness_start(&h);
+	ck_assert_int_eq(ctl_pool(out, sizeof(out), victims[0].id, "pool", "destroy", "--force"), 0);
+	harness_signal(&h, SIGKILL);
+	harness_start(&h);
+	nvmm = harness_connect(&h);
+	ck_assert_int_eq(make_again(nvmm), -EBUSY);
+	for (int i = 0; i < 2; i++) {
+		pid_t dies = user[i ^ _i];
+
+		kill(dies, SIGKILL);
+		waitpid(dies, NULL, 0);
+		harness_until(is_forgotten, &dies, 30000);
+		if (i == 0)
+			ck_assert_int_eq(make_again(nvmm), -EBUSY);
+	}
+	harness_until(is_made_again, nvmm, 30000);
+	nvmm_disconnect(nvmm);
+	harness_stop(&h);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("rot");
@@ -596,5 +676,6 @@ int main(void)
 	tcase_add_loop_test(tcase, node_file, 0, (int)ARRAY_SIZE(node_rows));
 	tcase_add_test(tcase, registry_anew);
 	tcase_add_loop_test(tcase, record_of_one_in_use, 0, 2 * (int)ARRAY_SIZE(in_use_rows));
+	tcase_add_loop_test(tcase, record_of_one_destroyed_in_use, 0, 2);
 	return harness_run(suite);
 }
