@@ -152,6 +152,11 @@ static int destroy_rotten(struct request *request, struct pool *pool)
 				    "tell whose it is: %s; an administrator may have it repaired, "
 				    "or destroy it by force",
 				    pool->id, pool->damage);
+	/* A repair under way makes it a pool like others, or leaves it as it is. */
+	if (pool->busy != POOL_IDLE) {
+		pool_park(pool, request);
+		return REQUEST_PENDING;
+	}
 	registry_salvage(request->nvmmd->registry, pool->id, &record);
 	record.pool = pool->id;
 	record.kind = record.kind ? record.kind : POOL_REGION;

@@ -21,6 +21,7 @@
 #include "common/macro.h"
 #include "media/span.h"
 #include "tests/system/harness.h"
+#include "tests/system/raw.h"
 
 #define MIB (UINT64_C(1) << 20)
 #define BLOCKS 150u
@@ -667,6 +668,76 @@ START_TEST(record_of_one_destroyed_in_use)
 }
 END_TEST
 
+/* Destroyed by force while it is repaired: one after the other, and there is nothing left of it. */
+
+static void send_only(struct raw *raw, Nvmm__Request *request)
+{
+	uint8_t packed[256];
+
+	request->seq = ++raw->seq;
+	ck_assert_uint_le(nvmm__request__get_packed_size(request), sizeof(packed));
+	ck_assert_int_eq(raw_send(raw, packed, nvmm__request__pack(request, packed)), 0);
+}
+
+static void expect_done(struct raw *raw, const char *refusal)
+{
+	Nvmm__Reply *reply = raw_receive(raw);
+
+	ck_assert_ptr_nonnull(reply);
+	ck_assert_msg(reply->error == 0 || (refusal && strstr(reply->text, refusal)), "%d: %s", reply->error, reply->text);
+	nvmm__reply__free_unpacked(reply, NULL);
+	raw_close(raw);
+}
+
+/* Both requests are there when the daemon looks: it takes one up while a thread has the other. */
+static void repair_and_destroy(nvmm_pool_id id)
+{
+	Nvmm__PoolDestroy destroy = NVMM__POOL_DESTROY__INIT;
+	Nvmm__Recover recover = NVMM__RECOVER__INIT;
+	Nvmm__Request first = NVMM__REQUEST__INIT, second = NVMM__REQUEST__INIT;
+	struct raw one, other;
+
+	raw_connect(&one, &h);
+	raw_hello(&one);
+	raw_connect(&other, &h);
+	raw_hello(&other);
+	recover.id = destroy.id = id;
+	recover.offline = recover.repair = destroy.force = true;
+	first.op_case = NVMM__REQUEST__OP_RECOVER;
+	first.recover = &recover;
+	second.op_case = NVMM__REQUEST__OP_POOL_DESTROY;
+	second.pool_destroy = &destroy;
+	harness_signal(&h, SIGSTOP);
+	send_only(&one, &first);
+	send_only(&other, &second);
+	harness_signal(&h, SIGCONT);
+	expect_done(&one, "there is no pool");
+	expect_done(&other, NULL);
+}
+
+START_TEST(record_of_one_destroyed_in_repair)
+{
+	char out[65536];
+	struct nvmm *nvmm;
+
+	harness_init(&h, NULL);
+	harness_start(&h);
+	victims = harness_shared(sizeof(*victims));
+	nvmm = harness_connect(&h);
+	victims[0].id = make(nvmm, 0, false);
+	nvmm_disconnect(nvmm);
+	harness_signal(&h, SIGKILL);
+	spoil(&victims[0], REGISTRY, in_use_rows[0]);
+	harness_start(&h);
+	repair_and_destroy(victims[0].id);
+	nvmm = harness_connect(&h);
+	ck_assert_int_eq(make_again(nvmm), 0);
+	ck_assert_int_eq(ctl_pool(out, sizeof(out), victims[0].id, "check", NULL, NULL), 0);
+	nvmm_disconnect(nvmm);
+	harness_stop(&h);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("rot");
@@ -677,5 +748,6 @@ int main(void)
 	tcase_add_test(tcase, registry_anew);
 	tcase_add_loop_test(tcase, record_of_one_in_use, 0, 2 * (int)ARRAY_SIZE(in_use_rows));
 	tcase_add_loop_test(tcase, record_of_one_destroyed_in_use, 0, 2);
+	tcase_add_loop_test(tcase, record_of_one_destroyed_in_repair, 0, 3);
 	return harness_run(suite);
 }
