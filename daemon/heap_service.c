@@ -381,6 +381,16 @@ int heap_service_claim(struct heap_service *service, uint32_t lane, uint64_t ses
 	return 0;
 }
 
+/* Settles lanes that came back. */
+static int service_settle(struct heap_service *service, const uint32_t *lanes, uint32_t n)
+{
+	int r = grant_settle_lanes(service->grant, lanes, n);
+
+	for (uint32_t i = 0; r == 0 && i < n; i++)
+		r = grant_lane_hold(service->grant, lanes[i], 0);
+	return r;
+}
+
 int heap_service_settle_unowned(struct heap_service *service, const struct lane_set *alive)
 {
 	uint32_t *lanes = calloc(service->n_lanes, sizeof(*lanes));
@@ -392,7 +402,7 @@ int heap_service_settle_unowned(struct heap_service *service, const struct lane_
 	for (uint32_t lane = 0; lane < service->n_lanes; lane++)
 		if (service->lane_session[lane] == 0 && lane_set_has(alive, lane))
 			lanes[n++] = lane;
-	r = grant_settle_lanes(service->grant, lanes, n);
+	r = service_settle(service, lanes, n);
 	free(lanes);
 	return r;
 }
@@ -451,9 +461,7 @@ int heap_service_settle(struct heap_service *service, const uint32_t *lanes, uin
 	for (uint32_t i = 0; i < n; i++)
 		if (lanes[i] >= service->n_lanes || service->lane_session[lanes[i]] == 0)
 			return -EINVAL;
-	r = grant_settle_lanes(service->grant, lanes, n);
-	for (uint32_t i = 0; r == 0 && i < n; i++)
-		r = grant_lane_hold(service->grant, lanes[i], 0);
+	r = service_settle(service, lanes, n);
 	for (uint32_t i = 0; i < n; i++)
 		service->lane_session[lanes[i]] = r < 0 ? LANE_BAD : 0;
 	service->lanes_used -= n;

@@ -95,7 +95,7 @@ DEFINE_AUTO(struct heap_growth, heap_growth_free)
  * such lane; -EBUSY: it is another's. */
 int heap_service_claim(struct heap_service *service, uint32_t lane, uint64_t session);
 
-/* Settles those of `alive` that no session has: it died while the heap was loaded. */
+/* Settles those of `alive` that no session has, and takes them back: it died, or left, while the heap was loaded. */
 int heap_service_settle_unowned(struct heap_service *service, const struct lane_set *alive);
 
 /* Gives `count` settled lanes to a session, whose process is `holder`, making the file longer if need be.
