@@ -54,7 +54,10 @@ static int pidfd_open_pid(pid_t pid)
 {
 	long fd = syscall(SYS_pidfd_open, pid, 0);
 
-	return fd < 0 ? -errno : (int)fd;
+	if (fd >= 0)
+		return (int)fd;
+	/* The number is a thread's by now (-EINVAL, or -ENOENT), or one that no process ever has. */
+	return errno == EINVAL || errno == ENOENT ? -ESRCH : -errno;
 }
 
 bool process_ended(int pidfd)

@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -258,6 +259,43 @@ START_TEST(process_as_a_number)
 }
 END_TEST
 
+struct numbered {
+	pthread_barrier_t barrier;
+	pid_t number;
+};
+
+static void *numbered_thread(void *arg)
+{
+	struct numbered *n = arg;
+
+	n->number = (pid_t)syscall(SYS_gettid);
+	pthread_barrier_wait(&n->barrier);
+	/* Here it is looked at. */
+	pthread_barrier_wait(&n->barrier);
+	return NULL;
+}
+
+/* The number of a process that is gone may be that of another's thread, or be rotten. */
+START_TEST(a_thread_is_no_process)
+{
+	struct process_id id = { .pid = 0 };
+	struct numbered n;
+	pthread_t thread;
+	int pidfd;
+
+	ck_assert_int_eq(process_open(&pidfd, id), -ESRCH);
+	pthread_barrier_init(&n.barrier, NULL, 2);
+	ck_assert_int_eq(pthread_create(&thread, NULL, numbered_thread, &n), 0);
+	pthread_barrier_wait(&n.barrier);
+	id.pid = n.number;
+	ck_assert_int_eq(process_start(&id.start, id.pid), 0);
+	ck_assert_int_eq(process_open(&pidfd, id), -ESRCH);
+	pthread_barrier_wait(&n.barrier);
+	pthread_join(thread, NULL);
+	pthread_barrier_destroy(&n.barrier);
+}
+END_TEST
+
 START_TEST(start_time_of_odd_names)
 {
 	static const char rest[] = " S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 19\n";
@@ -312,6 +350,7 @@ int main(void)
 	tcase_add_test(tc, dying_if_it_cannot_be_seen);
 	tcase_add_test(tc, other_start_is_other_process);
 	tcase_add_test(tc, process_as_a_number);
+	tcase_add_test(tc, a_thread_is_no_process);
 	tcase_add_test(tc, start_time_of_odd_names);
 	tcase_add_test(tc, many_groups);
 	suite_add_tcase(suite, tc);
