@@ -126,6 +126,12 @@ static bool word_unlink(struct table *t, struct place *p, struct word *w)
 	next &= ~MARK;
 	if (!swap_arrow(p->from, p->cur, next))
 		return false;
+	/* No arrow that a power cut leaves may lead to it. It may have been the bucket's head, and what was put in
+	 * front of it since not be durable there. */
+	if (t->power) {
+		nvmm_persist(bucket_of(t, w->hash), sizeof(nvmm_ptr));
+		nvmm_persist(p->from, sizeof(nvmm_ptr));
+	}
 	/* Whose compare-and-swap took it out frees it: once. */
 	nvmm_free_deferred(t->heap, p->cur);
 	p->cur = next;
