@@ -14,6 +14,9 @@ static const char *const names[WORKLOADS] = {
 	[WORKLOAD_THREADTEST] = "threadtest",
 	[WORKLOAD_LARSON] = "larson",
 	[WORKLOAD_RING] = "ring",
+	[WORKLOAD_ALLOC] = "alloc",
+	[WORKLOAD_FREE] = "free",
+	[WORKLOAD_SCATTER] = "scatter",
 };
 
 const char *workload_name(enum workload workload)

@@ -14,6 +14,9 @@ enum workload {
 	WORKLOAD_THREADTEST, /* allocate 10 000, free them in the same order */
 	WORKLOAD_LARSON,     /* replace random ones of 1000 blocks; the arrays change threads */
 	WORKLOAD_RING,       /* one allocates, another frees */
+	WORKLOAD_ALLOC,      /* of threadtest the allocations alone */
+	WORKLOAD_FREE,       /* of threadtest the frees alone */
+	WORKLOAD_SCATTER,    /* of random the frees alone */
 	WORKLOADS,
 };
 
