@@ -19,49 +19,9 @@
 #include <unistd.h>
 
 #include "common/macro.h"
-#include "media/span.h"
-#include "tests/system/harness.h"
-#include "tests/system/raw.h"
+#include "tests/system/rot.h"
 
-#define MIB (UINT64_C(1) << 20)
-#define BLOCKS 150u
 #define ROWS 32u
-
-/* Stands for where the state records begin. */
-#define RECORDS (1 << 30)
-#define TAIL (RECORDS + 384)
-#define LANE(field) (long)(offsetof(struct lanes_file_df, lane) + offsetof(struct lane_df, field))
-#define SHELF_RECORD (long)offsetof(struct meta_file_df, shelf)
-#define ROOT_RECORD (long)offsetof(struct meta_file_df, root)
-#define SERVICE_RECORD (long)offsetof(struct meta_file_df, service)
-#define WORD (long)offsetof(struct table_file_df, word)
-
-/* The registry's rows are of the pool's own record. */
-#define RECORD(field) (long)offsetof(struct pool_record_df, field)
-#define SECOND(field) (RECORD(field) + (long)sizeof(struct pool_record_df))
-#define REGISTRY "registry"
-
-enum damage {
-	FLIP, /* `len` bytes at `at`, all their bits */
-	BIT,  /* one bit of each */
-	ZERO,
-	CUT, /* to `at` bytes */
-	LONG, /* by `len` bytes of rubbish */
-	GONE,
-};
-
-enum {
-	QUIET = 1, /* cannot be told, or is derived and made anew: check may say nothing */
-	BITS = 2,  /* bits of blocks, of which nobody else tells: blocks may be lost */
-	LOST = 4,  /* what is gone is user bytes: the pool cannot be kept */
-};
-
-struct row {
-	enum damage damage;
-	long at;
-	size_t len;
-	unsigned flags;
-};
 
 struct group {
 	const char *file;
@@ -153,47 +113,15 @@ static const struct group groups[] = {
 	} },
 };
 
-struct victim {
-	nvmm_pool_id id;
-	nvmm_ptr live[BLOCKS];
-};
-
 static struct harness h;
 static struct victim *victims; /* by row; the last is the neighbour; shared with who fills them */
 static volatile int *filled;
-
-static int ctl(char *out, size_t room, const char *a, const char *b, const char *c, const char *d)
-{
-	const char *const argv[] = { "ctl/nvmmctl", a, b, c, d, NULL };
-
-	return harness_command(&h, out, room, argv);
-}
-
-/* A command on one pool: its exit code. */
-static int ctl_pool(char *out, size_t room, nvmm_pool_id id, const char *a, const char *b,
-		    const char *c)
-{
-	char number[16];
-
-	snprintf(number, sizeof(number), "%u", id);
-	return b ? ctl(out, room, a, b, c ? c : number, c ? number : NULL) :
-		   ctl(out, room, a, number, NULL, NULL);
-}
-
-static nvmm_pool_id make(struct nvmm *nvmm, nvmm_pool_id id, bool sparse)
-{
-	struct nvmm_pool_options options = { .size = sizeof(options), .sparse = sparse };
-	int r = nvmm_heap_create(nvmm, &id, 4 * MIB, &options);
-
-	must(r == 0, "create: %s", nvmm_errmsg(nvmm));
-	return id;
-}
 
 static void fill(struct nvmm *nvmm, struct victim *v, bool sparse)
 {
 	struct nvmm_heap *heap;
 
-	v->id = make(nvmm, 0, sparse);
+	v->id = rot_make(nvmm, 0, sparse);
 	heap = harness_open(nvmm, v->id);
 	for (unsigned i = 0; i < BLOCKS; i++) {
 		v->live[i] = nvmm_alloc(heap, 16 + i * 7 % 3000);
@@ -235,64 +163,6 @@ static bool is_filled(void *arg)
 	return *filled != 0;
 }
 
-/* Spoiling */
-
-static void spoil_bytes(int fd, const struct row *row)
-{
-	uint8_t *bytes = calloc(1, row->len);
-	off_t at = row->at;
-
-	if (at >= RECORDS) {
-		struct file_header_df header;
-
-		ck_assert_int_eq(pread(fd, &header, sizeof(header), 0), sizeof(header));
-		at += (off_t)state_records_offset(header.limit.raw) - RECORDS;
-	}
-	if (row->damage != ZERO) {
-		must(pread(fd, bytes, row->len, at) == (ssize_t)row->len, "read");
-		for (size_t i = 0; i < row->len; i++)
-			bytes[i] ^= row->damage == FLIP ? 0xff : 0x01;
-	}
-	must(pwrite(fd, bytes, row->len, at) == (ssize_t)row->len, "write");
-	free(bytes);
-}
-
-static void lengthen(int fd, size_t len)
-{
-	off_t end = lseek(fd, 0, SEEK_END);
-	uint8_t *bytes = malloc(len);
-
-	memset(bytes, 0xa5, len);
-	must(end >= 0 && pwrite(fd, bytes, len, end) == (ssize_t)len, "write");
-	free(bytes);
-}
-
-static void spoil(const struct victim *v, const char *file, struct row row)
-{
-	char path[512];
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/pool-%u/%s", h.base, v->id, file);
-	if (strcmp(file, REGISTRY) == 0) {
-		snprintf(path, sizeof(path), "%s/%s", h.base, file);
-		row.at += (long)offsetof(struct registry_file_df, entry) +
-			  v->id * (long)sizeof(struct registry_entry_df);
-	}
-	if (row.damage == GONE) {
-		ck_assert_int_eq(unlink(path), 0);
-		return;
-	}
-	fd = open(path, O_RDWR | O_CLOEXEC);
-	must(fd >= 0, "%s: %s", path, strerror(errno));
-	if (row.damage == CUT)
-		ck_assert_int_eq(ftruncate(fd, row.at), 0);
-	else if (row.damage == LONG)
-		lengthen(fd, row.len);
-	else
-		spoil_bytes(fd, &row);
-	close(fd);
-}
-
 /* Looking */
 
 static void expect_neighbour(void)
@@ -303,19 +173,6 @@ static void expect_neighbour(void)
 
 	must(nvmm_heap_check(heap, &report) == 0 && report.violations == 0, "neighbour");
 	must(nvmm_free(heap, nvmm_alloc(heap, 100)) == 0, "neighbour");
-	nvmm_disconnect(nvmm);
-}
-
-/* Allocates until nothing is left: none of it may be what was allocated before. */
-static void expect_kept(const struct victim *v, unsigned row)
-{
-	struct nvmm *nvmm = harness_connect(&h);
-	struct nvmm_heap *heap = harness_open(nvmm, v->id);
-	nvmm_ptr ptr;
-
-	for (unsigned n = 0; n < 1000 && (ptr = nvmm_alloc(heap, 16 + n * 7 % 3000)); n++)
-		for (unsigned k = 0; k < BLOCKS; k++)
-			must(ptr != v->live[k], "row %u: block %u is given twice", row, k);
 	nvmm_disconnect(nvmm);
 }
 
@@ -332,7 +189,7 @@ static void expect_report(const struct victim *v, const char *file, const struct
 			  unsigned i)
 {
 	char out[65536];
-	int code = ctl_pool(out, sizeof(out), v->id, "check", NULL, NULL);
+	int code = rot_ctl_pool(&h, out, sizeof(out), v->id, "check", NULL, NULL);
 
 	expect_said(code, out, file, row, i);
 }
@@ -342,7 +199,7 @@ static void expect_report_of_base(const struct victim *v, const char *file, cons
 				  unsigned i)
 {
 	char out[65536];
-	int code = ctl_pool(out, sizeof(out), v->id, "check", "--base", h.base);
+	int code = rot_ctl_pool(&h, out, sizeof(out), v->id, "check", "--base", h.base);
 
 	expect_said(code, out, file, row, i);
 }
@@ -350,32 +207,32 @@ static void expect_report_of_base(const struct victim *v, const char *file, cons
 static void expect_repair(const struct victim *v, const struct row *row, unsigned i)
 {
 	char out[65536];
-	int code = ctl_pool(out, sizeof(out), v->id, "recover", "--repair", NULL);
+	int code = rot_ctl_pool(&h, out, sizeof(out), v->id, "recover", "--repair", NULL);
 
 	if (row->flags & LOST) {
 		must(code == 5 || code == 1, "row %u: repair said %d:\n%s", i, code, out);
 		return;
 	}
 	must(code == 0, "row %u: repair said %d:\n%s", i, code, out);
-	code = ctl_pool(out, sizeof(out), v->id, "check", NULL, NULL);
+	code = rot_ctl_pool(&h, out, sizeof(out), v->id, "check", NULL, NULL);
 	must(code == 0, "row %u: check after repair said %d:\n%s", i, code, out);
 	if (!(row->flags & BITS))
-		expect_kept(v, i);
+		rot_expect_kept(&h, v, i);
 }
 
 /* The pool goes, and its id is another's. */
 static void expect_reuse(const struct victim *v, unsigned i)
 {
 	char out[65536];
-	int code = ctl_pool(out, sizeof(out), v->id, "pool", "destroy", "--force");
+	int code = rot_ctl_pool(&h, out, sizeof(out), v->id, "pool", "destroy", "--force");
 	struct nvmm *nvmm;
 
 	must(code == 0, "row %u: destroy said %d:\n%s", i, code, out);
 	nvmm = harness_connect(&h);
-	make(nvmm, v->id, false);
+	rot_make(nvmm, v->id, false);
 	must(nvmm_free(harness_open(nvmm, v->id), NVMM_NULL) == 0, "free");
 	nvmm_disconnect(nvmm);
-	code = ctl_pool(out, sizeof(out), v->id, "check", NULL, NULL);
+	code = rot_ctl_pool(&h, out, sizeof(out), v->id, "check", NULL, NULL);
 	must(code == 0, "row %u: check of the new pool said %d:\n%s", i, code, out);
 }
 
@@ -404,7 +261,7 @@ START_TEST(rot)
 	now = &groups[_i / 2];
 	prepare(!repair);
 	for (unsigned i = 0; i < rows_of(now); i++) {
-		spoil(&victims[i], now->file, now->row[i]);
+		rot_spoil(&h, &victims[i], now->file, now->row[i]);
 		expect_report_of_base(&victims[i], now->file, &now->row[i], i);
 	}
 	harness_start(&h);
@@ -442,7 +299,7 @@ static void spoil_base(const char *file, const struct row *row)
 	if (row->damage == CUT)
 		ck_assert_int_eq(ftruncate(fd, row->at), 0);
 	else
-		spoil_bytes(fd, row);
+		rot_spoil_bytes(fd, row);
 	close(fd);
 }
 
@@ -463,7 +320,7 @@ START_TEST(node_file)
 	ck_assert(harness_logged(&h, "1 heaps of"));
 	ck_assert(node_rows[_i].damage == GONE || harness_logged(&h, "node-1.damaged"));
 	expect_neighbour();
-	expect_kept(&victims[ROWS], 0);
+	rot_expect_kept(&h, &victims[ROWS], 0);
 	harness_stop(&h);
 	harness_start(&h);
 	expect_neighbour();
@@ -480,7 +337,7 @@ START_TEST(registry_anew)
 
 	prepare_one();
 	spoil_base(REGISTRY, &header);
-	ck_assert_int_eq(ctl(out, sizeof(out), "check", "--base", h.base, NULL), 5);
+	ck_assert_int_eq(rot_ctl(&h, out, sizeof(out), "check", "--base", h.base, NULL), 5);
 	harness_spawn(&h);
 	status = harness_wait_daemon(&h);
 	ck_assert(WIFEXITED(status) && WEXITSTATUS(status) != 0);
@@ -494,250 +351,6 @@ START_TEST(registry_anew)
 }
 END_TEST
 
-/* The record of a pool that somebody has open, found rotten at a restart. */
-
-static volatile int *stage; /* of who has it open */
-
-static void in_use_wait(int which)
-{
-	while (*stage < which)
-		harness_sleep_ms(1);
-}
-
-static void in_use_user(void *arg)
-{
-	struct victim *v = &victims[0];
-	struct nvmm *nvmm = harness_connect(&h);
-	struct nvmm_heap *heap;
-	nvmm_ptr ptr;
-
-	v->id = make(nvmm, 0, false);
-	heap = harness_open(nvmm, v->id);
-	for (unsigned i = 0; i < BLOCKS; i++)
-		must((v->live[i] = nvmm_alloc(heap, 16 + i * 7 % 3000)), "alloc: %s", strerror(errno));
-	*stage = 1;
-	in_use_wait(2);
-	/* What it has goes on; what it has not is refused, by its name. */
-	must((ptr = nvmm_alloc(heap, 16)) && nvmm_free(heap, ptr) == 0, "%s", nvmm_errmsg(nvmm));
-	must(nvmm_alloc(heap, MIB) == NVMM_NULL && errno == EUCLEAN, "%d: %s", errno,
-	     nvmm_errmsg(nvmm));
-	*stage = 3;
-	in_use_wait(4);
-	nvmm_heap_close(heap);
-	*stage = 5;
-	for (;;)
-		pause();
-}
-
-static bool stage_reached(void *arg)
-{
-	return *stage >= *(int *)arg;
-}
-
-static bool repaired(void *arg)
-{
-	char out[65536];
-
-	return ctl_pool(out, sizeof(out), victims[0].id, "recover", "--repair", NULL) == 0;
-}
-
-static const struct row in_use_rows[] = {
-	{ FLIP, RECORD(head), 512, 0 },
-	{ ZERO, RECORD(head), 512, 0 },
-};
-
-/* It has the pool open as before: nobody repairs it, or destroys it unforced, until it has closed it or died; and
- * a further restart knows that, too. */
-START_TEST(record_of_one_in_use)
-{
-	static const int filled_at = 1, refused_at = 3, closed_at = 5;
-	const struct row *row = &in_use_rows[_i / 2];
-	bool closes = _i & 1;
-	char out[65536];
-	pid_t user;
-
-	harness_init(&h, NULL);
-	harness_start(&h);
-	victims = harness_shared(sizeof(*victims));
-	stage = harness_shared(sizeof(*stage));
-	user = harness_fork(in_use_user, NULL);
-	harness_until(stage_reached, (void *)(uintptr_t)&filled_at, 30000);
-	harness_signal(&h, SIGKILL);
-	spoil(&victims[0], REGISTRY, *row);
-	for (int i = 0; i < 2; i++) {
-		harness_start(&h);
-		ck_assert(!repaired(NULL));
-		ck_assert_int_ne(ctl_pool(out, sizeof(out), victims[0].id, "pool", "destroy", NULL), 0);
-		if (i == 0)
-			harness_signal(&h, SIGKILL);
-	}
-	*stage = 2;
-	harness_until(stage_reached, (void *)(uintptr_t)&refused_at, 30000);
-	ck_assert(!repaired(NULL));
-	if (closes) {
-		*stage = 4;
-		harness_until(stage_reached, (void *)(uintptr_t)&closed_at, 30000);
-		ck_assert(repaired(NULL));
-	}
-	kill(user, SIGKILL);
-	waitpid(user, NULL, 0);
-	harness_until(repaired, NULL, 30000);
-	ck_assert_int_eq(ctl_pool(out, sizeof(out), victims[0].id, "check", NULL, NULL), 0);
-	expect_kept(&victims[0], 0);
-	harness_stop(&h);
-}
-END_TEST
-
-/* Destroyed by force, with another incarnation than its users opened: its id stays taken until the last one is gone,
- * over a restart. */
-
-static void in_use_opener(void *arg)
-{
-	int *opened = arg;
-
-	harness_open(harness_connect(&h), victims[0].id);
-	*opened = 1;
-	for (;;)
-		pause();
-}
-
-static bool is_opened(void *arg)
-{
-	return *(volatile int *)arg != 0;
-}
-
-/* Whether no session is the process's any more. */
-static bool is_forgotten(void *arg)
-{
-	char out[65536], pid[32];
-
-	snprintf(pid, sizeof(pid), " %d ", (int)*(const pid_t *)arg);
-	return ctl(out, sizeof(out), "clients", NULL, NULL, NULL) == 0 && !strstr(out, pid);
-}
-
-static int make_again(struct nvmm *nvmm)
-{
-	nvmm_pool_id id = victims[0].id;
-
-	return nvmm_heap_create(nvmm, &id, 4 * MIB, NULL);
-}
-
-static bool is_made_again(void *arg)
-{
-	return make_again(arg) == 0;
-}
-
-START_TEST(record_of_one_destroyed_in_use)
-{
-	char out[65536];
-	struct nvmm *nvmm;
-	pid_t user[2];
-	int *opened;
-
-	harness_init(&h, NULL);
-	harness_start(&h);
-	victims = harness_shared(sizeof(*victims));
-	opened = harness_shared(2 * sizeof(*opened));
-	nvmm = harness_connect(&h);
-	victims[0].id = make(nvmm, 0, false);
-	nvmm_disconnect(nvmm);
-	for (int i = 0; i < 2; i++) {
-		user[i] = harness_fork(in_use_opener, &opened[i]);
-		harness_until(is_opened, &opened[i], 30000);
-	}
-	harness_signal(&h, SIGKILL);
-	spoil(&victims[0], REGISTRY, in_use_rows[0]);
-	harness_start(&h);
-	ck_assert_int_eq(ctl_pool(out, sizeof(out), victims[0].id, "pool", "destroy", "--force"), 0);
-	harness_signal(&h, SIGKILL);
-	harness_start(&h);
-	nvmm = harness_connect(&h);
-	ck_assert_int_eq(make_again(nvmm), -EBUSY);
-	for (int i = 0; i < 2; i++) {
-		pid_t dies = user[i ^ _i];
-
-		kill(dies, SIGKILL);
-		waitpid(dies, NULL, 0);
-		harness_until(is_forgotten, &dies, 30000);
-		if (i == 0)
-			ck_assert_int_eq(make_again(nvmm), -EBUSY);
-	}
-	harness_until(is_made_again, nvmm, 30000);
-	nvmm_disconnect(nvmm);
-	harness_stop(&h);
-}
-END_TEST
-
-/* Destroyed by force while it is repaired: one after the other, and there is nothing left of it. */
-
-static void send_only(struct raw *raw, Nvmm__Request *request)
-{
-	uint8_t packed[256];
-
-	request->seq = ++raw->seq;
-	ck_assert_uint_le(nvmm__request__get_packed_size(request), sizeof(packed));
-	ck_assert_int_eq(raw_send(raw, packed, nvmm__request__pack(request, packed)), 0);
-}
-
-static void expect_done(struct raw *raw, const char *refusal)
-{
-	Nvmm__Reply *reply = raw_receive(raw);
-
-	ck_assert_ptr_nonnull(reply);
-	ck_assert_msg(reply->error == 0 || (refusal && strstr(reply->text, refusal)), "%d: %s", reply->error, reply->text);
-	nvmm__reply__free_unpacked(reply, NULL);
-	raw_close(raw);
-}
-
-/* Both requests are there when the daemon looks: it takes one up while a thread has the other. */
-static void repair_and_destroy(nvmm_pool_id id)
-{
-	Nvmm__PoolDestroy destroy = NVMM__POOL_DESTROY__INIT;
-	Nvmm__Recover recover = NVMM__RECOVER__INIT;
-	Nvmm__Request first = NVMM__REQUEST__INIT, second = NVMM__REQUEST__INIT;
-	struct raw one, other;
-
-	raw_connect(&one, &h);
-	raw_hello(&one);
-	raw_connect(&other, &h);
-	raw_hello(&other);
-	recover.id = destroy.id = id;
-	recover.offline = recover.repair = destroy.force = true;
-	first.op_case = NVMM__REQUEST__OP_RECOVER;
-	first.recover = &recover;
-	second.op_case = NVMM__REQUEST__OP_POOL_DESTROY;
-	second.pool_destroy = &destroy;
-	harness_signal(&h, SIGSTOP);
-	send_only(&one, &first);
-	send_only(&other, &second);
-	harness_signal(&h, SIGCONT);
-	expect_done(&one, "there is no pool");
-	expect_done(&other, NULL);
-}
-
-START_TEST(record_of_one_destroyed_in_repair)
-{
-	char out[65536];
-	struct nvmm *nvmm;
-
-	harness_init(&h, NULL);
-	harness_start(&h);
-	victims = harness_shared(sizeof(*victims));
-	nvmm = harness_connect(&h);
-	victims[0].id = make(nvmm, 0, false);
-	nvmm_disconnect(nvmm);
-	harness_signal(&h, SIGKILL);
-	spoil(&victims[0], REGISTRY, in_use_rows[0]);
-	harness_start(&h);
-	repair_and_destroy(victims[0].id);
-	nvmm = harness_connect(&h);
-	ck_assert_int_eq(make_again(nvmm), 0);
-	ck_assert_int_eq(ctl_pool(out, sizeof(out), victims[0].id, "check", NULL, NULL), 0);
-	nvmm_disconnect(nvmm);
-	harness_stop(&h);
-}
-END_TEST
-
 int main(void)
 {
 	Suite *suite = suite_create("rot");
@@ -746,8 +359,5 @@ int main(void)
 	tcase_add_loop_test(tcase, rot, 0, 2 * (int)ARRAY_SIZE(groups));
 	tcase_add_loop_test(tcase, node_file, 0, (int)ARRAY_SIZE(node_rows));
 	tcase_add_test(tcase, registry_anew);
-	tcase_add_loop_test(tcase, record_of_one_in_use, 0, 2 * (int)ARRAY_SIZE(in_use_rows));
-	tcase_add_loop_test(tcase, record_of_one_destroyed_in_use, 0, 2);
-	tcase_add_loop_test(tcase, record_of_one_destroyed_in_repair, 0, 3);
 	return harness_run(suite);
 }
