@@ -136,6 +136,13 @@ static int holding_store(void *arg)
 {
 	const struct holding *h = arg;
 
+	/*
+	 * COMMIT: the lane is the holder's, or nobody's. The daemon alone writes it, though clients can.
+	 *   crash before: given out: no client knows of the lane; given back: it is settled, and kept back in vain.
+	 *   crash after:  no session may have the lane: while the holder lives it is kept back, which costs a lane.
+	 *   ordering:     none; a lane is given out by a message that is sent after it.
+	 *   durable:      need not be: after a power cut no holder lives.
+	 */
 	media_store64(h->word, h->holder);
 	return 0;
 }

@@ -14,5 +14,8 @@
  */
 bool doomed_run(void (*fn)(void *arg), void *arg);
 
+/* Runs fn(arg) in such a child, which may end in any way; its wait status. */
+int doomed_status(void (*fn)(void *arg), void *arg);
+
 /* Ends the process: nothing of it runs any more, no exit handlers either. */
 _Noreturn void doomed_end(void);

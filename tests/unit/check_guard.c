@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/crash/doomed.h"
 #include "tests/unit/tempdir.h"
 
 #define PAGE 4096
@@ -144,11 +145,11 @@ START_TEST(others_die_as_ever)
 	char *map = short_map();
 	int status;
 
-	status = tempdir_child(touch_unguarded, map);
+	status = doomed_status(touch_unguarded, map);
 	ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
-	status = tempdir_child(sent_in_guard, NULL);
+	status = doomed_status(sent_in_guard, NULL);
 	ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
-	status = tempdir_child(sent_unguarded, NULL);
+	status = doomed_status(sent_unguarded, NULL);
 	ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
 }
 END_TEST

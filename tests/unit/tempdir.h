@@ -32,6 +32,3 @@ void tempdir_flip(int dirfd, const char *name, size_t offset);
 
 /* Number of entries of a directory. */
 size_t tempdir_count(int dirfd);
-
-/* Runs fn(arg) in a child; its wait status. */
-int tempdir_child(void (*fn)(void *arg), void *arg);
