@@ -13,7 +13,7 @@
 typedef nvmm_ptr block;
 
 static const bool alloc_shared = true;
-static struct nvmm *bench_nvmm;
+static struct nvmm_client *bench_nvmm;
 static struct nvmm_heap *bench_heap;
 
 static inline block block_new(size_t size)

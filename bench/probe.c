@@ -40,7 +40,7 @@ struct first {
 	double us;
 };
 
-static struct nvmm *nvmm;
+static struct nvmm_client *nvmm;
 static struct nvmm_heap *heap;
 static nvmm_pool_id heap_id;
 static nvmm_ptr blocks[BLOCKS];

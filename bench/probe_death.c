@@ -51,7 +51,7 @@ struct scene {
 };
 
 static struct scene *scene;
-static struct nvmm *nvmm;
+static struct nvmm_client *nvmm;
 static struct nvmm_heap *heap;
 static nvmm_pool_id heap_id;
 

@@ -43,14 +43,14 @@
 
 /* A heap, through a connection of its own. */
 struct pool {
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	struct nvmm_heap *heap;
 	nvmm_pool_id id;
 };
 
 static nvmm_ptr *blocks;
 
-static void need(bool ok, const struct nvmm *nvmm, const char *what)
+static void need(bool ok, const struct nvmm_client *nvmm, const char *what)
 {
 	if (ok)
 		return;
@@ -81,13 +81,13 @@ static void pool_drop(struct pool *pool)
 /* Entry and exit */
 
 struct loop {
-	struct nvmm *nvmm; /* NULL: liburcu */
+	struct nvmm_client *nvmm; /* NULL: liburcu */
 	unsigned cpu;
 	pthread_barrier_t *start;
 	double ns;
 };
 
-static double loop_nvmm(struct nvmm *nvmm)
+static double loop_nvmm(struct nvmm_client *nvmm)
 {
 	uint64_t start = team_now_ns();
 
@@ -160,7 +160,7 @@ static void *loop_run(void *arg)
 }
 
 /* The mean of `n` threads that run the loop at once. */
-static double time_loop(struct nvmm *nvmm, unsigned n)
+static double time_loop(struct nvmm_client *nvmm, unsigned n)
 {
 	struct loop loop[2] = { 0 };
 	pthread_barrier_t start;
@@ -180,7 +180,7 @@ static double time_loop(struct nvmm *nvmm, unsigned n)
 	return sum / n;
 }
 
-static void probe_pairs(struct nvmm *nvmm, unsigned threads, const char *name, const char *peer)
+static void probe_pairs(struct nvmm_client *nvmm, unsigned threads, const char *name, const char *peer)
 {
 	double ours[ROUNDS], theirs[ROUNDS];
 

@@ -84,10 +84,10 @@ static pid_t start_daemon(void)
 	_exit(127);
 }
 
-static struct nvmm *await(void)
+static struct nvmm_client *await(void)
 {
 	struct nvmm_options options = { .size = sizeof(options), .socket = sock };
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 
 	for (unsigned i = 0; i < 20000; i++) {
 		if (nvmm_connect(&nvmm, &options) == 0)
@@ -101,7 +101,7 @@ static struct nvmm *await(void)
 /* Fills each heap to a half and stays. */
 static void fill(uint64_t bytes, int ready)
 {
-	struct nvmm *nvmm = await();
+	struct nvmm_client *nvmm = await();
 	struct nvmm_pool_options options = { .size = sizeof(options) };
 
 	for (unsigned i = 0; i < HEAPS; i++) {
@@ -145,7 +145,7 @@ static bool measure(uint64_t bytes)
 {
 	double began = now_ms(), served, ended, bound = 100.0 * (double)bytes / (10.0 * (double)GIB);
 	pid_t pid = start_daemon();
-	struct nvmm *nvmm = await();
+	struct nvmm_client *nvmm = await();
 	bool ok;
 
 	served = now_ms();

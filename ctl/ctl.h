@@ -56,7 +56,7 @@ struct ctl {
 	const char *values[CTL_OPTIONS_MAX]; /* of command->options; NULL: not given */
 	char **args;
 	size_t n_args;
-	struct nvmm *nvmm;     /* after ctl_connect() */
+	struct nvmm_client *nvmm;     /* after ctl_connect() */
 	struct writer *writer; /* likewise */
 	bool failed;           /* ctl_fail() was called: nothing is put out */
 };

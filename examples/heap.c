@@ -21,14 +21,14 @@
 #define HEAP_BYTES (UINT64_C(128) << 20)
 
 /* Says which step failed; the library's text has the reason and what to do about it. */
-static int failed(struct nvmm *nvmm, const char *step)
+static int failed(struct nvmm_client *nvmm, const char *step)
 {
 	fprintf(stderr, "heap: %s: %s\n", step, nvmm_errmsg(nvmm));
 	return -1;
 }
 
 /* Allocates an int, stores into it and reads it back through its global pointer. */
-static int use_block(struct nvmm *nvmm, struct nvmm_heap *heap)
+static int use_block(struct nvmm_client *nvmm, struct nvmm_heap *heap)
 {
 	nvmm_ptr ptr;
 	int *number;
@@ -64,7 +64,7 @@ static int use_block(struct nvmm *nvmm, struct nvmm_heap *heap)
 	return 0;
 }
 
-static int open_and_use(struct nvmm *nvmm, nvmm_pool_id id)
+static int open_and_use(struct nvmm_client *nvmm, nvmm_pool_id id)
 {
 	struct nvmm_heap *heap;
 	int r;
@@ -76,7 +76,7 @@ static int open_and_use(struct nvmm *nvmm, nvmm_pool_id id)
 	return r;
 }
 
-static int create_use_destroy(struct nvmm *nvmm)
+static int create_use_destroy(struct nvmm_client *nvmm)
 {
 	nvmm_pool_id id = 0; /* 0: the daemon chooses one and tells */
 	int r;
@@ -101,7 +101,7 @@ int main(int argc, char **argv)
 		.socket = argc > 1 ? argv[1] : NULL,
 		.name = "heap example",
 	};
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	int r;
 
 	if (nvmm_connect(&nvmm, &options) < 0) {

@@ -25,14 +25,14 @@
 static const char greeting[] = "hello from a region";
 
 /* Says which step failed; the library's text has the reason and what to do about it. */
-static int failed(struct nvmm *nvmm, const char *step)
+static int failed(struct nvmm_client *nvmm, const char *step)
 {
 	fprintf(stderr, "region: %s: %s\n", step, nvmm_errmsg(nvmm));
 	return -1;
 }
 
 /* Maps the whole region at an address that the kernel chooses, and stores into it. */
-static int store(struct nvmm *nvmm, struct nvmm_region *region)
+static int store(struct nvmm_client *nvmm, struct nvmm_region *region)
 {
 	uint64_t size = nvmm_region_size(region);
 	void *addr;
@@ -58,7 +58,7 @@ static int store(struct nvmm *nvmm, struct nvmm_region *region)
 }
 
 /* Another mapping, likely at another address: the bytes are the region's, not the mapping's. */
-static int read_back(struct nvmm *nvmm, struct nvmm_region *region)
+static int read_back(struct nvmm_client *nvmm, struct nvmm_region *region)
 {
 	uint64_t size = nvmm_region_size(region);
 	const char *text;
@@ -82,7 +82,7 @@ static int read_back(struct nvmm *nvmm, struct nvmm_region *region)
 	return r;
 }
 
-static int use(struct nvmm *nvmm, nvmm_pool_id id)
+static int use(struct nvmm_client *nvmm, nvmm_pool_id id)
 {
 	struct nvmm_region *region;
 	int r;
@@ -98,7 +98,7 @@ static int use(struct nvmm *nvmm, nvmm_pool_id id)
 	return r;
 }
 
-static int create_use_destroy(struct nvmm *nvmm)
+static int create_use_destroy(struct nvmm_client *nvmm)
 {
 	nvmm_pool_id id = 0; /* 0: the daemon chooses one and tells */
 	int r;
@@ -122,7 +122,7 @@ int main(int argc, char **argv)
 		.socket = argc > 1 ? argv[1] : NULL,
 		.name = "region example",
 	};
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	int r;
 
 	if (nvmm_connect(&nvmm, &options) < 0) {

@@ -14,7 +14,7 @@ struct shared_root {
 };
 
 struct shared {
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	struct nvmm_heap *heap;
 	nvmm_ptr at; /* of the root block */
 	void *root;

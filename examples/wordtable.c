@@ -52,7 +52,7 @@ struct index {
 	nvmm_ptr buckets;   /* of n_buckets atomic nvmm_ptr */
 };
 
-int failed(struct nvmm *nvmm, const char *what)
+int failed(struct nvmm_client *nvmm, const char *what)
 {
 	fprintf(stderr, "wordindex: %s: %s\n", what, nvmm_errmsg(nvmm));
 	return -1;

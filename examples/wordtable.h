@@ -24,7 +24,7 @@ struct word {
 
 /* One process's view of a table. */
 struct table {
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	struct nvmm_heap *heap;
 	_Atomic nvmm_ptr *buckets;
 	uint64_t n_buckets;
@@ -58,6 +58,6 @@ bool table_walk(struct table *t, bool (*fn)(void *ctx, const struct word *word),
 uint64_t word_count(const struct word *word);
 
 /* Says on stderr what failed, with the library's text of why; returns -1. */
-int failed(struct nvmm *nvmm, const char *what);
+int failed(struct nvmm_client *nvmm, const char *what);
 
 #endif

@@ -18,7 +18,7 @@
 
 int block_lane(struct nvmm_heap *heap, struct lane **ret)
 {
-	struct nvmm *nvmm = heap->handle.nvmm;
+	struct nvmm_client *nvmm = heap->handle.nvmm;
 	_entry entry = ENTRY_NONE;
 	int r;
 
@@ -48,7 +48,7 @@ static int lost(const struct pool *pool)
 /* Says what failed; the source's own failures have their text already. */
 static int alloc_text(struct nvmm_heap *heap, size_t size, int r)
 {
-	struct nvmm *nvmm = heap->handle.nvmm;
+	struct nvmm_client *nvmm = heap->handle.nvmm;
 	unsigned id = heap->handle.pool->id;
 
 	switch (r) {
@@ -133,7 +133,7 @@ _public nvmm_ptr nvmm_zalloc(struct nvmm_heap *heap, size_t size)
 
 _noinline int free_text(const struct pool *pool, nvmm_ptr ptr, int r)
 {
-	struct nvmm *nvmm = pool->nvmm;
+	struct nvmm_client *nvmm = pool->nvmm;
 	unsigned id = pool->id;
 
 	switch (r) {

@@ -115,7 +115,7 @@ static int reply_take(struct nvmm_reply *reply, struct frame *frame, uint64_t se
 }
 
 /* Reads one reply. -ECONNRESET: gone; -ETIMEDOUT; -EMFILE; else lost with -EPROTO. */
-static int reply_read(struct nvmm *nvmm, struct nvmm_reply *reply, uint64_t seq)
+static int reply_read(struct nvmm_client *nvmm, struct nvmm_reply *reply, uint64_t seq)
 {
 	int r;
 
@@ -132,7 +132,7 @@ static int reply_read(struct nvmm *nvmm, struct nvmm_reply *reply, uint64_t seq)
 	return 0;
 }
 
-static int request_send(struct nvmm *nvmm, const Nvmm__Request *request)
+static int request_send(struct nvmm_client *nvmm, const Nvmm__Request *request)
 {
 	uint8_t data[4096];
 	uint8_t *buf = data;
@@ -153,19 +153,19 @@ static int request_send(struct nvmm *nvmm, const Nvmm__Request *request)
 	return r;
 }
 
-static int late_lock(struct nvmm *nvmm, int r)
+static int late_lock(struct nvmm_client *nvmm, int r)
 {
 	return nvmm_fail(nvmm, r, "the daemon did not answer another thread's call in time");
 }
 
-static int late_daemon(struct nvmm *nvmm)
+static int late_daemon(struct nvmm_client *nvmm)
 {
 	return nvmm_fail(nvmm, -ETIMEDOUT, "the daemon did not answer in time; is nvmmd stopped?");
 }
 
 /* Closes again in the daemon what a reply opened that nobody has got: late, or its descriptors found no
  * place here. Only the daemon knows the incarnation. */
-static int undo_open(struct nvmm *nvmm, nvmm_pool_id pool, bool write)
+static int undo_open(struct nvmm_client *nvmm, nvmm_pool_id pool, bool write)
 {
 	_reply reply = NVMM_REPLY_INIT;
 	Nvmm__PoolClose op = NVMM__POOL_CLOSE__INIT;
@@ -188,7 +188,7 @@ static int undo_open(struct nvmm *nvmm, nvmm_pool_id pool, bool write)
 
 /* The daemon has opened a pool, and its descriptors found no place here: it is closed again, so that
  * the pool does not count as open. */
-static int no_descriptors(struct nvmm *nvmm, const Nvmm__Request *request)
+static int no_descriptors(struct nvmm_client *nvmm, const Nvmm__Request *request)
 {
 	int r = 0;
 
@@ -200,7 +200,7 @@ static int no_descriptors(struct nvmm *nvmm, const Nvmm__Request *request)
 }
 
 /* Reads the reply that did not come in time, if there is one. */
-static int stale_settle(struct nvmm *nvmm)
+static int stale_settle(struct nvmm_client *nvmm)
 {
 	_reply reply = NVMM_REPLY_INIT;
 	struct stale stale = nvmm->stale;
@@ -222,7 +222,7 @@ static int stale_settle(struct nvmm *nvmm)
 	return 0;
 }
 
-int call_settle(struct nvmm *nvmm)
+int call_settle(struct nvmm_client *nvmm)
 {
 	_gate *locked = NULL;
 	int r;
@@ -241,7 +241,7 @@ int call_settle(struct nvmm *nvmm)
 	return r < 0 ? 0 : 1;
 }
 
-static void stale_note(struct nvmm *nvmm, const Nvmm__Request *request)
+static void stale_note(struct nvmm_client *nvmm, const Nvmm__Request *request)
 {
 	struct stale *s = &nvmm->stale;
 
@@ -255,7 +255,7 @@ static void stale_note(struct nvmm *nvmm, const Nvmm__Request *request)
 }
 
 /* One try on the present socket. -ECONNRESET without a lost session: attach and try again. */
-static int exchange(struct nvmm *nvmm, Nvmm__Request *request, struct nvmm_reply *reply)
+static int exchange(struct nvmm_client *nvmm, Nvmm__Request *request, struct nvmm_reply *reply)
 {
 	int r;
 
@@ -281,7 +281,7 @@ struct tries {
 };
 
 /* The daemon has hung up. Attaches anew; 0: ask again. Text set. */
-static int attach_again(struct nvmm *nvmm, struct tries *tries)
+static int attach_again(struct nvmm_client *nvmm, struct tries *tries)
 {
 	uint64_t run = nvmm->run;
 	int r;
@@ -302,7 +302,7 @@ static int attach_again(struct nvmm *nvmm, struct tries *tries)
 }
 
 /* Tries until there is a reply or no hope; call_lock held. Text set. */
-static int converse(struct nvmm *nvmm, Nvmm__Request *request, struct nvmm_reply *reply)
+static int converse(struct nvmm_client *nvmm, Nvmm__Request *request, struct nvmm_reply *reply)
 {
 	struct tries tries = { 0 };
 	int r;
@@ -325,7 +325,7 @@ static int converse(struct nvmm *nvmm, Nvmm__Request *request, struct nvmm_reply
 }
 
 /* What the daemon says of the request itself. */
-static int verdict(struct nvmm *nvmm, struct nvmm_reply *reply, Nvmm__Reply__ResultCase want,
+static int verdict(struct nvmm_client *nvmm, struct nvmm_reply *reply, Nvmm__Reply__ResultCase want,
 		   size_t n_fds)
 {
 	const Nvmm__Reply *msg = reply->msg;
@@ -339,7 +339,7 @@ static int verdict(struct nvmm *nvmm, struct nvmm_reply *reply, Nvmm__Reply__Res
 	return 0;
 }
 
-int call_daemon(struct nvmm *nvmm, Nvmm__Request *request, Nvmm__Reply__ResultCase want,
+int call_daemon(struct nvmm_client *nvmm, Nvmm__Request *request, Nvmm__Reply__ResultCase want,
 		size_t n_fds, struct nvmm_reply *ret)
 {
 	_reply reply = NVMM_REPLY_INIT;
@@ -362,7 +362,7 @@ int call_daemon(struct nvmm *nvmm, Nvmm__Request *request, Nvmm__Reply__ResultCa
 	return 0;
 }
 
-int nvmm_call(struct nvmm *nvmm, Nvmm__Request *request, Nvmm__Reply__ResultCase want,
+int nvmm_call(struct nvmm_client *nvmm, Nvmm__Request *request, Nvmm__Reply__ResultCase want,
 	      size_t n_fds, struct nvmm_reply *ret)
 {
 	_entry entry = ENTRY_NONE;

@@ -12,7 +12,7 @@
 #include "proto/frame.h"
 #include "proto/nvmm.pb-c.h"
 
-struct nvmm;
+struct nvmm_client;
 
 /* A reply and the descriptors that came with it. */
 struct nvmm_reply {
@@ -47,8 +47,8 @@ void nvmm_reply_deinit(struct nvmm_reply *reply);
  * -ENOMEM; -ENOTCONN: this process was forked after nvmm_connect().
  * Thread-safe; other threads' calls wait.
  */
-int nvmm_call(struct nvmm *nvmm, Nvmm__Request *request, Nvmm__Reply__ResultCase want, size_t n_fds,
+int nvmm_call(struct nvmm_client *nvmm, Nvmm__Request *request, Nvmm__Reply__ResultCase want, size_t n_fds,
 	      struct nvmm_reply *ret);
 
 /* Sets the calling thread's text (nvmm_errmsg()); returns `error`. `nvmm` NULL: of connecting. */
-int nvmm_fail(const struct nvmm *nvmm, int error, const char *fmt, ...) _printf(3, 4);
+int nvmm_fail(const struct nvmm_client *nvmm, int error, const char *fmt, ...) _printf(3, 4);

@@ -37,15 +37,15 @@
 #define HELLO_SEQ 1 /* each connection's first; what a session asks for comes after it */
 
 /* All connections of this process, for fork; guarded by the process lock. */
-static struct nvmm *connections;
+static struct nvmm_client *connections;
 
-static int sock_of(const struct nvmm *nvmm)
+static int sock_of(const struct nvmm_client *nvmm)
 {
 	/* ordering: relaxed; call_lock orders all but the forked child, which has one thread. */
 	return __atomic_load_n(&nvmm->sock, __ATOMIC_RELAXED);
 }
 
-static void sock_set(struct nvmm *nvmm, int sock)
+static void sock_set(struct nvmm_client *nvmm, int sock)
 {
 	/* ordering: relaxed; as above. */
 	__atomic_store_n(&nvmm->sock, sock, __ATOMIC_RELAXED);
@@ -53,14 +53,14 @@ static void sock_set(struct nvmm *nvmm, int sock)
 
 void connection_fork_child(void)
 {
-	for (struct nvmm *n = connections; n; n = n->next)
+	for (struct nvmm_client *n = connections; n; n = n->next)
 		if (sock_of(n) >= 0) {
 			close(sock_of(n));
 			sock_set(n, -1);
 		}
 }
 
-void connection_detach(struct nvmm *nvmm)
+void connection_detach(struct nvmm_client *nvmm)
 {
 	if (sock_of(nvmm) >= 0)
 		close(sock_of(nvmm));
@@ -68,7 +68,7 @@ void connection_detach(struct nvmm *nvmm)
 	nvmm->stale.pending = false;
 }
 
-int connection_lose(struct nvmm *nvmm, int error, const char *text)
+int connection_lose(struct nvmm_client *nvmm, int error, const char *text)
 {
 	(void)snprintf(nvmm->lost_text, sizeof(nvmm->lost_text), "%s", text);
 	/* ordering: release; pairs with connection_lost(). */
@@ -76,7 +76,7 @@ int connection_lose(struct nvmm *nvmm, int error, const char *text)
 	return nvmm_fail(nvmm, error, "%s", nvmm->lost_text);
 }
 
-bool connection_lost(struct nvmm *nvmm)
+bool connection_lost(struct nvmm_client *nvmm)
 {
 	/* ordering: acquire; pairs with connection_lose(). */
 	return nvmm->generation != process_generation() ||
@@ -124,7 +124,7 @@ static bool absent(int r)
 }
 
 /* Connects; `wait`: also while there is no daemon. */
-static int open_socket(struct nvmm *nvmm, bool wait)
+static int open_socket(struct nvmm_client *nvmm, bool wait)
 {
 	unsigned ms = 2;
 	int sock = -1, r;
@@ -143,7 +143,7 @@ static int open_socket(struct nvmm *nvmm, bool wait)
 	}
 }
 
-static int hello_accept(struct nvmm *nvmm, const Nvmm__Reply *msg, bool resume)
+static int hello_accept(struct nvmm_client *nvmm, const Nvmm__Reply *msg, bool resume)
 {
 	const Nvmm__HelloReply *hello = msg->hello;
 
@@ -160,7 +160,7 @@ static int hello_accept(struct nvmm *nvmm, const Nvmm__Reply *msg, bool resume)
 }
 
 /* Greets. -ECONNRESET: it hung up; -ESTALE: it does not know the session. */
-static int greet(struct nvmm *nvmm, bool resume)
+static int greet(struct nvmm_client *nvmm, bool resume)
 {
 	Nvmm__Hello op = NVMM__HELLO__INIT;
 	Nvmm__Request request = NVMM_REQUEST(HELLO, hello, &op);
@@ -194,7 +194,7 @@ static int greet(struct nvmm *nvmm, bool resume)
 }
 
 /* Without waiting for the answer. */
-static void send_goodbye(struct nvmm *nvmm, uint64_t seq)
+static void send_goodbye(struct nvmm_client *nvmm, uint64_t seq)
 {
 	Nvmm__Goodbye op = NVMM__GOODBYE__INIT;
 	Nvmm__Request request = NVMM_REQUEST(GOODBYE, goodbye, &op);
@@ -205,7 +205,7 @@ static void send_goodbye(struct nvmm *nvmm, uint64_t seq)
 }
 
 /* Connects again and takes the session up; waits for a daemon until the deadline. */
-static int resume(struct nvmm *nvmm)
+static int resume(struct nvmm_client *nvmm)
 {
 	unsigned ms = 2;
 	int r;
@@ -229,7 +229,7 @@ static int resume(struct nvmm *nvmm)
 	}
 }
 
-int connection_attach(struct nvmm *nvmm)
+int connection_attach(struct nvmm_client *nvmm)
 {
 	int r;
 
@@ -260,7 +260,7 @@ static void *map_zero(size_t len)
 	return p == MAP_FAILED ? NULL : p;
 }
 
-static void unmap_tables(struct nvmm *nvmm)
+static void unmap_tables(struct nvmm_client *nvmm)
 {
 	if (nvmm->shelf_base) {
 		for (unsigned i = 0; i <= POOL_ID_MAX; i++)
@@ -273,7 +273,7 @@ static void unmap_tables(struct nvmm *nvmm)
 		munmap(nvmm->shelf_at, SHELF_AT_BYTES);
 }
 
-static void nvmm_free_memory(struct nvmm *nvmm)
+static void nvmm_free_memory(struct nvmm_client *nvmm)
 {
 	unmap_tables(nvmm);
 	if (sock_of(nvmm) >= 0)
@@ -286,17 +286,17 @@ static void nvmm_free_memory(struct nvmm *nvmm)
 	free(nvmm->path);
 	free(nvmm);
 }
-DEFINE_AUTO(struct nvmm, nvmm_free_memory)
+DEFINE_AUTO(struct nvmm_client, nvmm_free_memory)
 
-static void set_name(struct nvmm *nvmm, const char *name)
+static void set_name(struct nvmm_client *nvmm, const char *name)
 {
 	(void)snprintf(nvmm->name, sizeof(nvmm->name), "%s",
 		       name ? name : program_invocation_short_name);
 }
 
-static int nvmm_new(struct nvmm **ret, const struct nvmm_options *options)
+static int nvmm_new(struct nvmm_client **ret, const struct nvmm_options *options)
 {
-	_auto(nvmm_free_memory) struct nvmm *nvmm = NULL;
+	_auto(nvmm_free_memory) struct nvmm_client *nvmm = NULL;
 	const char *path = options->socket;
 
 	if (!path)
@@ -326,7 +326,7 @@ static int nvmm_new(struct nvmm **ret, const struct nvmm_options *options)
 	return 0;
 }
 
-static int connect_text(struct nvmm *nvmm, int r)
+static int connect_text(struct nvmm_client *nvmm, int r)
 {
 	switch (r) {
 	case -ENOENT:
@@ -344,7 +344,7 @@ static int connect_text(struct nvmm *nvmm, int r)
 }
 
 /* Opens the socket and greets; the texts are those of no connection yet. */
-static int connect_first(struct nvmm *nvmm)
+static int connect_first(struct nvmm_client *nvmm)
 {
 	_entry entry = ENTRY_NONE;
 	int r;
@@ -363,9 +363,9 @@ static int connect_first(struct nvmm *nvmm)
 	return 0;
 }
 
-_public int nvmm_connect(struct nvmm **ret, const struct nvmm_options *options)
+_public int nvmm_connect(struct nvmm_client **ret, const struct nvmm_options *options)
 {
-	_auto(nvmm_free_memory) struct nvmm *nvmm = NULL;
+	_auto(nvmm_free_memory) struct nvmm_client *nvmm = NULL;
 	struct nvmm_options o;
 	int r;
 
@@ -388,10 +388,10 @@ _public int nvmm_connect(struct nvmm **ret, const struct nvmm_options *options)
 	return 0;
 }
 
-static void forget(struct nvmm *nvmm)
+static void forget(struct nvmm_client *nvmm)
 {
 	process_lock();
-	for (struct nvmm **p = &connections; *p; p = &(*p)->next)
+	for (struct nvmm_client **p = &connections; *p; p = &(*p)->next)
 		if (*p == nvmm) {
 			*p = nvmm->next;
 			break;
@@ -402,7 +402,7 @@ static void forget(struct nvmm *nvmm)
 /* Ends the session, and with it the daemon's record of opened pools and lanes. A daemon that does
  * not answer holds nobody up long: it finds the Goodbye in its queue when it runs again, even if it
  * owes the answer to another request still. */
-static void say_goodbye(struct nvmm *nvmm)
+static void say_goodbye(struct nvmm_client *nvmm)
 {
 	_reply reply = NVMM_REPLY_INIT;
 	Nvmm__Goodbye op = NVMM__GOODBYE__INIT;
@@ -419,7 +419,7 @@ static void say_goodbye(struct nvmm *nvmm)
 		send_goodbye(nvmm, ++nvmm->seq);
 }
 
-_public void nvmm_disconnect(struct nvmm *nvmm)
+_public void nvmm_disconnect(struct nvmm_client *nvmm)
 {
 	if (!nvmm)
 		return;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A connection: what struct nvmm holds, and who guards which part of it.
+ * A connection: what struct nvmm_client holds, and who guards which part of it.
  */
 #pragma once
 
@@ -23,7 +23,7 @@ struct range;
 struct handle {
 	struct handle *next;
 	struct handle **link; /* what points to this one */
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	struct pool *pool;
 	bool write;
 };
@@ -37,7 +37,7 @@ struct stale {
 	bool write;    /* of PoolOpen */
 };
 
-struct nvmm {
+struct nvmm_client {
 	struct nvmm_translation translation; /* first: nvmm_local() reads it */
 
 	/* Written by nvmm_connect() alone. */
@@ -64,7 +64,7 @@ struct nvmm {
 	struct gate open_lock;
 
 	/* Guarded by the process lock. */
-	struct nvmm *next;
+	struct nvmm_client *next;
 	struct watcher *watcher; /* failure.c */
 	struct handle *handles;
 	struct range *ranges;
@@ -86,22 +86,22 @@ void connection_fork_child(void);
  * gone it waits for the next one until the deadline. -ECONNRESET: the session is lost; -ETIMEDOUT.
  * Text set.
  */
-int connection_attach(struct nvmm *nvmm);
+int connection_attach(struct nvmm_client *nvmm);
 /* Closes the socket: the daemon is gone, or is not to be talked to. call_lock held. */
-void connection_detach(struct nvmm *nvmm);
+void connection_detach(struct nvmm_client *nvmm);
 /* No call shall succeed any more: returns `error`. call_lock held. Text set. */
-int connection_lose(struct nvmm *nvmm, int error, const char *text);
+int connection_lose(struct nvmm_client *nvmm, int error, const char *text);
 
 /* Whether the session is gone: what the process holds is no longer its own. */
-bool connection_lost(struct nvmm *nvmm);
+bool connection_lost(struct nvmm_client *nvmm);
 
 /* nvmm_call() for who has entered already. */
-int call_daemon(struct nvmm *nvmm, Nvmm__Request *request, Nvmm__Reply__ResultCase want,
+int call_daemon(struct nvmm_client *nvmm, Nvmm__Request *request, Nvmm__Reply__ResultCase want,
 		size_t n_fds, struct nvmm_reply *ret);
 
 /* Reads the reply of an earlier call that gave up waiting. 1: it came; 0: there is none;
  * -ETIMEDOUT: it is still to come. Text set. */
-int call_settle(struct nvmm *nvmm);
+int call_settle(struct nvmm_client *nvmm);
 
 /* One packet out, one in, until the deadline: call_lock held; no texts. -ECONNRESET: gone. */
 int call_send(int sock, const void *data, size_t len, uint64_t when);

@@ -184,7 +184,7 @@ static int epochs_map(struct epochs *e, struct nvmm_reply *reply)
 	return 0;
 }
 
-static int epochs_ask(struct nvmm *nvmm, struct epochs **ret)
+static int epochs_ask(struct nvmm_client *nvmm, struct epochs **ret)
 {
 	_auto(epochs_unmap) struct epochs *e = calloc(1, sizeof(*e));
 	_reply reply = NVMM_REPLY_INIT;
@@ -208,7 +208,7 @@ static int epochs_ask(struct nvmm *nvmm, struct epochs **ret)
 }
 
 /* Entered. */
-static int epochs_get(struct nvmm *nvmm, struct epochs **ret)
+static int epochs_get(struct nvmm_client *nvmm, struct epochs **ret)
 {
 	_gate *locked = NULL;
 	struct epochs *e;
@@ -234,7 +234,7 @@ static int epochs_get(struct nvmm *nvmm, struct epochs **ret)
 	return 0;
 }
 
-int epochs_need(struct nvmm *nvmm, struct epochs **ret)
+int epochs_need(struct nvmm_client *nvmm, struct epochs **ret)
 {
 	_entry entry = ENTRY_NONE;
 	int r;
@@ -243,7 +243,7 @@ int epochs_need(struct nvmm *nvmm, struct epochs **ret)
 	return r < 0 ? r : epochs_get(nvmm, ret);
 }
 
-void epochs_free(struct nvmm *nvmm)
+void epochs_free(struct nvmm_client *nvmm)
 {
 	struct epochs *e = take(nvmm->epochs);
 
@@ -389,7 +389,7 @@ static int take_slot(struct epochs *e, uint32_t *ret)
 	return 0;
 }
 
-static int fail_slot(struct nvmm *nvmm, int r)
+static int fail_slot(struct nvmm_client *nvmm, int r)
 {
 	if (r == -EUSERS)
 		return nvmm_fail(nvmm, r, "%u threads of this process are in epochs",
@@ -401,7 +401,7 @@ static int fail_slot(struct nvmm *nvmm, int r)
 }
 
 /* Gives the thread a slot. */
-static int acquire(struct nvmm *nvmm, struct my_slot **ret)
+static int acquire(struct nvmm_client *nvmm, struct my_slot **ret)
 {
 	_entry entry = ENTRY_NONE;
 	struct my_slot *s;
@@ -428,7 +428,7 @@ static int acquire(struct nvmm *nvmm, struct my_slot **ret)
 	return 0;
 }
 
-_public int nvmm_epoch_enter_slow(struct nvmm *nvmm)
+_public int nvmm_epoch_enter_slow(struct nvmm_client *nvmm)
 {
 	struct my_slot *s = find_mine(nvmm->id);
 	int r;
@@ -447,7 +447,7 @@ _public int nvmm_epoch_enter_slow(struct nvmm *nvmm)
 	return 0;
 }
 
-_public void nvmm_epoch_exit_slow(struct nvmm *nvmm)
+_public void nvmm_epoch_exit_slow(struct nvmm_client *nvmm)
 {
 	const struct my_slot *s = find_mine(nvmm->id);
 
@@ -457,7 +457,7 @@ _public void nvmm_epoch_exit_slow(struct nvmm *nvmm)
 
 /* Waiting */
 
-static int ask_sync(struct nvmm *nvmm, uint64_t *stamp)
+static int ask_sync(struct nvmm_client *nvmm, uint64_t *stamp)
 {
 	_reply reply = NVMM_REPLY_INIT;
 	Nvmm__EpochSync op = NVMM__EPOCH_SYNC__INIT;
@@ -472,7 +472,7 @@ static int ask_sync(struct nvmm *nvmm, uint64_t *stamp)
 	return reply.msg->epoch_synced->done;
 }
 
-static bool inside(struct nvmm *nvmm)
+static bool inside(struct nvmm_client *nvmm)
 {
 	const struct my_slot *s = find_mine(nvmm->id);
 
@@ -480,7 +480,7 @@ static bool inside(struct nvmm *nvmm)
 	return s && __atomic_load_n(s->place.slot, __ATOMIC_RELAXED) != 0;
 }
 
-_public int nvmm_epoch_synchronize(struct nvmm *nvmm)
+_public int nvmm_epoch_synchronize(struct nvmm_client *nvmm)
 {
 	uint64_t stamp = 0, when = time_after_ms(nvmm->timeout_ms);
 	unsigned ms = 1;
@@ -505,7 +505,7 @@ _public int nvmm_epoch_synchronize(struct nvmm *nvmm)
 	}
 }
 
-_public uint64_t nvmm_epoch_current(struct nvmm *nvmm)
+_public uint64_t nvmm_epoch_current(struct nvmm_client *nvmm)
 {
 	struct epochs *e = epochs_of(nvmm);
 	int r = e ? 0 : epochs_need(nvmm, &e);
@@ -516,7 +516,7 @@ _public uint64_t nvmm_epoch_current(struct nvmm *nvmm)
 	return 0;
 }
 
-_public uint64_t nvmm_epoch_frontier(struct nvmm *nvmm)
+_public uint64_t nvmm_epoch_frontier(struct nvmm_client *nvmm)
 {
 	struct epochs *e = epochs_of(nvmm);
 	int r = e ? 0 : epochs_need(nvmm, &e);

@@ -13,7 +13,7 @@ int epochs_init(void);
 void epochs_fork_child(void);
 
 /* The connection's, if it has them. */
-static inline struct epochs *epochs_of(struct nvmm *nvmm)
+static inline struct epochs *epochs_of(struct nvmm_client *nvmm)
 {
 	/* ordering: acquire; pairs with the release in epochs_need(): they are mapped. */
 	return __atomic_load_n(&nvmm->epochs, __ATOMIC_ACQUIRE);
@@ -21,7 +21,7 @@ static inline struct epochs *epochs_of(struct nvmm *nvmm)
 
 /* The same, asking the daemon for them at first. Not entered. Errors of call_daemon(); -ENOMEM.
  * Text set. */
-int epochs_need(struct nvmm *nvmm, struct epochs **ret);
+int epochs_need(struct nvmm_client *nvmm, struct epochs **ret);
 
 /* Mapped until the connection's end. */
 const struct epoch_page *epochs_page(const struct epochs *epochs);
@@ -30,4 +30,4 @@ const struct epoch_page *epochs_page(const struct epochs *epochs);
 void epochs_wake(struct epochs *epochs);
 
 /* At disconnection, and in a forked child: no thread uses them any more. */
-void epochs_free(struct nvmm *nvmm);
+void epochs_free(struct nvmm_client *nvmm);

@@ -35,7 +35,7 @@ uint64_t error_source_new(void)
 	return __atomic_add_fetch(&sources, 1, __ATOMIC_RELAXED);
 }
 
-static uint64_t source_of(const struct nvmm *nvmm)
+static uint64_t source_of(const struct nvmm_client *nvmm)
 {
 	return nvmm ? nvmm->id : 0;
 }
@@ -48,7 +48,7 @@ static struct text *find(uint64_t source)
 	return NULL;
 }
 
-int nvmm_fail(const struct nvmm *nvmm, int error, const char *fmt, ...)
+int nvmm_fail(const struct nvmm_client *nvmm, int error, const char *fmt, ...)
 {
 	uint64_t source = source_of(nvmm);
 	struct text *t = find(source);
@@ -68,7 +68,7 @@ int nvmm_fail(const struct nvmm *nvmm, int error, const char *fmt, ...)
 	return error;
 }
 
-_public const char *nvmm_errmsg(const struct nvmm *nvmm)
+_public const char *nvmm_errmsg(const struct nvmm_client *nvmm)
 {
 	const struct text *t = find(source_of(nvmm));
 

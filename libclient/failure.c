@@ -27,7 +27,7 @@
 #define WAKE_NS 500000L
 
 struct watcher {
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	void (*fn)(const struct nvmm_failure *failure, void *arg);
 	void *arg;
 	const struct epoch_page *page;
@@ -150,7 +150,7 @@ static int start(struct watcher *w)
 }
 
 /* The watcher of a connection, in exchange for the one before. */
-static struct watcher *swap(struct nvmm *nvmm, struct watcher *w)
+static struct watcher *swap(struct nvmm_client *nvmm, struct watcher *w)
 {
 	struct watcher *before;
 
@@ -161,7 +161,7 @@ static struct watcher *swap(struct nvmm *nvmm, struct watcher *w)
 	return before;
 }
 
-void failure_unwatch(struct nvmm *nvmm)
+void failure_unwatch(struct nvmm_client *nvmm)
 {
 	end(swap(nvmm, NULL));
 }
@@ -185,7 +185,7 @@ static int prepare(struct watcher *w)
 	return 0;
 }
 
-_public int nvmm_on_failure(struct nvmm *nvmm,
+_public int nvmm_on_failure(struct nvmm_client *nvmm,
 			    void (*fn)(const struct nvmm_failure *failure, void *arg), void *arg)
 {
 	struct watcher *w;

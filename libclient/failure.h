@@ -7,4 +7,4 @@
 #include "libclient/connection.h"
 
 /* At disconnection, before anything else goes: nobody is called any more. */
-void failure_unwatch(struct nvmm *nvmm);
+void failure_unwatch(struct nvmm_client *nvmm);

@@ -11,23 +11,23 @@
 #include "libclient/pools.h"
 #include "media/count.h"
 
-_public int nvmm_heap_create(struct nvmm *nvmm, nvmm_pool_id *id, uint64_t bytes,
+_public int nvmm_heap_create(struct nvmm_client *nvmm, nvmm_pool_id *id, uint64_t bytes,
 			     const struct nvmm_pool_options *options)
 {
 	return pools_create(nvmm, id, NVMM_POOL_HEAP, bytes, options);
 }
 
-_public int nvmm_heap_destroy(struct nvmm *nvmm, nvmm_pool_id id)
+_public int nvmm_heap_destroy(struct nvmm_client *nvmm, nvmm_pool_id id)
 {
 	return pools_destroy(nvmm, id, NVMM_POOL_HEAP, false);
 }
 
-_public int nvmm_heap_destroy_forced(struct nvmm *nvmm, nvmm_pool_id id)
+_public int nvmm_heap_destroy_forced(struct nvmm_client *nvmm, nvmm_pool_id id)
 {
 	return pools_destroy(nvmm, id, NVMM_POOL_HEAP, true);
 }
 
-_public int nvmm_heap_open(struct nvmm_heap **ret, struct nvmm *nvmm, nvmm_pool_id id, int flags)
+_public int nvmm_heap_open(struct nvmm_heap **ret, struct nvmm_client *nvmm, nvmm_pool_id id, int flags)
 {
 	_entry entry = ENTRY_NONE;
 	static const uint64_t none = UINT64_MAX - 1;
@@ -160,7 +160,7 @@ _public int nvmm_heap_shelves(struct nvmm_heap *heap, struct nvmm_shelf *shelves
 
 _public int nvmm_heap_stat(struct nvmm_heap *heap, struct nvmm_heap_info *ret)
 {
-	struct nvmm *nvmm = heap->handle.nvmm;
+	struct nvmm_client *nvmm = heap->handle.nvmm;
 	struct nvmm_heap_info info = { .size = sizeof(info) };
 	struct heap_totals t;
 	_entry entry = ENTRY_NONE;

@@ -19,7 +19,7 @@
 
 #define RETURN_MAX 256u
 
-int pool_lock(struct nvmm *nvmm, struct gate **locked)
+int pool_lock(struct nvmm_client *nvmm, struct gate **locked)
 {
 	int r = gate_enter(&nvmm->open_lock, deadline());
 
@@ -97,7 +97,7 @@ static void lanes_give_back(struct pool *pool)
 	lanes_free(lanes);
 }
 
-void pool_add_lanes(struct nvmm *nvmm, nvmm_pool_id id, const Nvmm__Lanes *lanes)
+void pool_add_lanes(struct nvmm_client *nvmm, nvmm_pool_id id, const Nvmm__Lanes *lanes)
 {
 	struct pool *pool;
 
@@ -358,7 +358,7 @@ static int require_lanes(struct pool *pool)
 	return 0;
 }
 
-static int pool_new(struct pool **ret, struct nvmm *nvmm, nvmm_pool_id id, unsigned kind,
+static int pool_new(struct pool **ret, struct nvmm_client *nvmm, nvmm_pool_id id, unsigned kind,
 		    bool write)
 {
 	struct pool *pool;
@@ -379,7 +379,7 @@ static int pool_new(struct pool **ret, struct nvmm *nvmm, nvmm_pool_id id, unsig
 	return 0;
 }
 
-int pool_open(struct pool **ret, struct nvmm *nvmm, nvmm_pool_id id, unsigned kind, bool write)
+int pool_open(struct pool **ret, struct nvmm_client *nvmm, nvmm_pool_id id, unsigned kind, bool write)
 {
 	struct pool *pool = nvmm->pools[id];
 	int r = 0;
@@ -413,7 +413,7 @@ void pool_close(struct pool *pool, bool write)
 		pool_end(pool);
 }
 
-int pool_open_implicit(struct pool **ret, struct nvmm *nvmm, nvmm_pool_id id, bool write)
+int pool_open_implicit(struct pool **ret, struct nvmm_client *nvmm, nvmm_pool_id id, bool write)
 {
 	struct pool *pool = nvmm->pools[id];
 	int r;
@@ -436,7 +436,7 @@ int pool_open_implicit(struct pool **ret, struct nvmm *nvmm, nvmm_pool_id id, bo
 	return 0;
 }
 
-void pools_free_all(struct nvmm *nvmm)
+void pools_free_all(struct nvmm_client *nvmm)
 {
 	for (unsigned id = 1; id <= POOL_ID_MAX; id++) {
 		struct pool *pool = nvmm->pools[id];

@@ -8,7 +8,7 @@
 #include "libclient/shelf.h"
 
 struct pool {
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	nvmm_pool_id id;
 	uint64_t incarnation;
 	enum nvmm_pool_kind kind;
@@ -31,7 +31,7 @@ struct pool {
 };
 
 /* Takes open_lock until the call's deadline; *locked is for _gate. -ETIMEDOUT. Text set. */
-int pool_lock(struct nvmm *nvmm, struct gate **locked);
+int pool_lock(struct nvmm_client *nvmm, struct gate **locked);
 
 /*
  * All below: open_lock held, entered, texts set.
@@ -39,13 +39,13 @@ int pool_lock(struct nvmm *nvmm, struct gate **locked);
  * Opens the pool, or takes a reference to it. `kind` 0: any. -EINVAL: of another kind; -ENOENT;
  * -EACCES; -EUCLEAN; those of call_daemon().
  */
-int pool_open(struct pool **ret, struct nvmm *nvmm, nvmm_pool_id id, unsigned kind, bool write);
+int pool_open(struct pool **ret, struct nvmm_client *nvmm, nvmm_pool_id id, unsigned kind, bool write);
 /* Gives up a reference; the last one unmaps and tells the daemon. */
 void pool_close(struct pool *pool, bool write);
 
 /* The pool of a pointer: if it is not open, it is opened until nvmm_disconnect(), for writing if
  * that is allowed. `write`: it must be open for writing. */
-int pool_open_implicit(struct pool **ret, struct nvmm *nvmm, nvmm_pool_id id, bool write);
+int pool_open_implicit(struct pool **ret, struct nvmm_client *nvmm, nvmm_pool_id id, bool write);
 
 /* Asks for a shelf's size and descriptors, of which the first is the shelf itself. */
 int pool_ask_shelf(struct pool *pool, unsigned index, bool write, struct nvmm_reply *reply);
@@ -53,7 +53,7 @@ int pool_ask_shelf(struct pool *pool, unsigned index, bool write, struct nvmm_re
 int pool_map_shelf(struct pool *pool, unsigned index, struct shelf_map **ret);
 
 /* Forgets all pools, as far as this process goes: lanes are emptied, shelves unmapped. */
-void pools_free_all(struct nvmm *nvmm);
+void pools_free_all(struct nvmm_client *nvmm);
 
 /* Lanes that came late, for the pool if it is still open. No lock held but call_lock. */
-void pool_add_lanes(struct nvmm *nvmm, nvmm_pool_id id, const Nvmm__Lanes *lanes);
+void pool_add_lanes(struct nvmm_client *nvmm, nvmm_pool_id id, const Nvmm__Lanes *lanes);

@@ -14,7 +14,7 @@
 #define LIST_STEP 128u
 
 /* -EPROTO: not a pool's description. */
-static int info_read(struct nvmm *nvmm, struct nvmm_pool_info *ret, const Nvmm__PoolInfo *p)
+static int info_read(struct nvmm_client *nvmm, struct nvmm_pool_info *ret, const Nvmm__PoolInfo *p)
 {
 	bool damaged = *p->damage != '\0';
 
@@ -44,7 +44,7 @@ static int info_read(struct nvmm *nvmm, struct nvmm_pool_info *ret, const Nvmm__
 }
 
 /* A request that answers with a pool. */
-static int call_info(struct nvmm *nvmm, Nvmm__Request *request, struct nvmm_pool_info *ret)
+static int call_info(struct nvmm_client *nvmm, Nvmm__Request *request, struct nvmm_pool_info *ret)
 {
 	_reply reply = NVMM_REPLY_INIT;
 	int r;
@@ -56,7 +56,7 @@ static int call_info(struct nvmm *nvmm, Nvmm__Request *request, struct nvmm_pool
 }
 
 /* A request that answers with success. */
-static int call_done(struct nvmm *nvmm, Nvmm__Request *request)
+static int call_done(struct nvmm_client *nvmm, Nvmm__Request *request)
 {
 	_reply reply = NVMM_REPLY_INIT;
 	_entry entry = ENTRY_NONE;
@@ -68,14 +68,14 @@ static int call_done(struct nvmm *nvmm, Nvmm__Request *request)
 	return call_daemon(nvmm, request, NVMM__REPLY__RESULT__NOT_SET, 0, &reply);
 }
 
-static int name_check(struct nvmm *nvmm, const char *name)
+static int name_check(struct nvmm_client *nvmm, const char *name)
 {
 	if (!name || !*name || strlen(name) > NVMM_NAME_MAX)
 		return nvmm_fail(nvmm, -EINVAL, "a pool's name has 1 to %d bytes", NVMM_NAME_MAX);
 	return 0;
 }
 
-_public int nvmm_pool_lookup(struct nvmm *nvmm, const char *name, nvmm_pool_id *ret)
+_public int nvmm_pool_lookup(struct nvmm_client *nvmm, const char *name, nvmm_pool_id *ret)
 {
 	Nvmm__PoolLookup op = NVMM__POOL_LOOKUP__INIT;
 	Nvmm__Request request = NVMM_REQUEST(POOL_LOOKUP, pool_lookup, &op);
@@ -97,7 +97,7 @@ _public int nvmm_pool_lookup(struct nvmm *nvmm, const char *name, nvmm_pool_id *
 }
 
 /* One request's worth of infos with ids above `after`. How many, or an error. */
-static int list_some(struct nvmm *nvmm, nvmm_pool_id after, struct nvmm_pool_info *infos, size_t n)
+static int list_some(struct nvmm_client *nvmm, nvmm_pool_id after, struct nvmm_pool_info *infos, size_t n)
 {
 	_reply reply = NVMM_REPLY_INIT;
 	Nvmm__PoolList op = NVMM__POOL_LIST__INIT;
@@ -124,7 +124,7 @@ static int list_some(struct nvmm *nvmm, nvmm_pool_id after, struct nvmm_pool_inf
 	return (int)list->n_pools;
 }
 
-_public int nvmm_pool_list(struct nvmm *nvmm, nvmm_pool_id after, struct nvmm_pool_info *infos,
+_public int nvmm_pool_list(struct nvmm_client *nvmm, nvmm_pool_id after, struct nvmm_pool_info *infos,
 			   size_t n)
 {
 	_entry entry = ENTRY_NONE;
@@ -146,7 +146,7 @@ _public int nvmm_pool_list(struct nvmm *nvmm, nvmm_pool_id after, struct nvmm_po
 	return (int)got;
 }
 
-int pools_ask(struct nvmm *nvmm, nvmm_pool_id id, struct nvmm_pool_info *ret)
+int pools_ask(struct nvmm_client *nvmm, nvmm_pool_id id, struct nvmm_pool_info *ret)
 {
 	Nvmm__PoolStat op = NVMM__POOL_STAT__INIT;
 	Nvmm__Request request = NVMM_REQUEST(POOL_STAT, pool_stat, &op);
@@ -155,7 +155,7 @@ int pools_ask(struct nvmm *nvmm, nvmm_pool_id id, struct nvmm_pool_info *ret)
 	return call_info(nvmm, &request, ret);
 }
 
-_public int nvmm_pool_stat(struct nvmm *nvmm, nvmm_pool_id id, struct nvmm_pool_info *ret)
+_public int nvmm_pool_stat(struct nvmm_client *nvmm, nvmm_pool_id id, struct nvmm_pool_info *ret)
 {
 	struct nvmm_pool_info info;
 	_entry entry = ENTRY_NONE;
@@ -173,7 +173,7 @@ _public int nvmm_pool_stat(struct nvmm *nvmm, nvmm_pool_id id, struct nvmm_pool_
 	return 0;
 }
 
-_public int nvmm_pool_chmod(struct nvmm *nvmm, nvmm_pool_id id, mode_t mode)
+_public int nvmm_pool_chmod(struct nvmm_client *nvmm, nvmm_pool_id id, mode_t mode)
 {
 	Nvmm__PoolChmod op = NVMM__POOL_CHMOD__INIT;
 	Nvmm__Request request = NVMM_REQUEST(POOL_CHMOD, pool_chmod, &op);
@@ -183,7 +183,7 @@ _public int nvmm_pool_chmod(struct nvmm *nvmm, nvmm_pool_id id, mode_t mode)
 	return call_done(nvmm, &request);
 }
 
-_public int nvmm_pool_chown(struct nvmm *nvmm, nvmm_pool_id id, uid_t uid, gid_t gid)
+_public int nvmm_pool_chown(struct nvmm_client *nvmm, nvmm_pool_id id, uid_t uid, gid_t gid)
 {
 	Nvmm__PoolChown op = NVMM__POOL_CHOWN__INIT;
 	Nvmm__Request request = NVMM_REQUEST(POOL_CHOWN, pool_chown, &op);
@@ -194,7 +194,7 @@ _public int nvmm_pool_chown(struct nvmm *nvmm, nvmm_pool_id id, uid_t uid, gid_t
 	return call_done(nvmm, &request);
 }
 
-_public int nvmm_pool_resize(struct nvmm *nvmm, nvmm_pool_id id, uint64_t bytes)
+_public int nvmm_pool_resize(struct nvmm_client *nvmm, nvmm_pool_id id, uint64_t bytes)
 {
 	Nvmm__PoolResize op = NVMM__POOL_RESIZE__INIT;
 	Nvmm__Request request = NVMM_REQUEST(POOL_RESIZE, pool_resize, &op);
@@ -204,7 +204,7 @@ _public int nvmm_pool_resize(struct nvmm *nvmm, nvmm_pool_id id, uint64_t bytes)
 	return call_done(nvmm, &request);
 }
 
-int pools_create(struct nvmm *nvmm, nvmm_pool_id *id, enum nvmm_pool_kind kind, uint64_t bytes,
+int pools_create(struct nvmm_client *nvmm, nvmm_pool_id *id, enum nvmm_pool_kind kind, uint64_t bytes,
 		 const struct nvmm_pool_options *options)
 {
 	Nvmm__PoolCreate op = NVMM__POOL_CREATE__INIT;
@@ -239,7 +239,7 @@ int pools_create(struct nvmm *nvmm, nvmm_pool_id *id, enum nvmm_pool_kind kind, 
 	return 0;
 }
 
-int pools_destroy(struct nvmm *nvmm, nvmm_pool_id id, enum nvmm_pool_kind kind, bool force)
+int pools_destroy(struct nvmm_client *nvmm, nvmm_pool_id id, enum nvmm_pool_kind kind, bool force)
 {
 	Nvmm__PoolDestroy op = NVMM__POOL_DESTROY__INIT;
 	Nvmm__Request request = NVMM_REQUEST(POOL_DESTROY, pool_destroy, &op);
@@ -250,7 +250,7 @@ int pools_destroy(struct nvmm *nvmm, nvmm_pool_id id, enum nvmm_pool_kind kind, 
 	return call_done(nvmm, &request);
 }
 
-int open_flags(struct nvmm *nvmm, int flags, bool *write)
+int open_flags(struct nvmm_client *nvmm, int flags, bool *write)
 {
 	if (flags != O_RDONLY && flags != O_RDWR)
 		return nvmm_fail(nvmm, -EINVAL, "open flags must be O_RDONLY or O_RDWR");

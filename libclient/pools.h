@@ -7,16 +7,16 @@
 #include "libclient/connection.h"
 
 /* Creates a pool of `kind`. Errors as nvmm_region_create(). */
-int pools_create(struct nvmm *nvmm, nvmm_pool_id *id, enum nvmm_pool_kind kind, uint64_t bytes,
+int pools_create(struct nvmm_client *nvmm, nvmm_pool_id *id, enum nvmm_pool_kind kind, uint64_t bytes,
 		 const struct nvmm_pool_options *options);
 /* `force`: though others have it open. */
-int pools_destroy(struct nvmm *nvmm, nvmm_pool_id id, enum nvmm_pool_kind kind, bool force);
+int pools_destroy(struct nvmm_client *nvmm, nvmm_pool_id id, enum nvmm_pool_kind kind, bool force);
 
 /* The present bytes and shelves of a pool; entered. */
-int pools_ask(struct nvmm *nvmm, nvmm_pool_id id, struct nvmm_pool_info *ret);
+int pools_ask(struct nvmm_client *nvmm, nvmm_pool_id id, struct nvmm_pool_info *ret);
 
 /* Open flags as bool: -EINVAL: neither O_RDONLY nor O_RDWR. */
-int open_flags(struct nvmm *nvmm, int flags, bool *write);
+int open_flags(struct nvmm_client *nvmm, int flags, bool *write);
 
 /* Handles: on the connection's list while they live. */
 void handle_add(struct handle *handle);

@@ -103,7 +103,7 @@ uint64_t time_after_ms(int ms)
 	return ms < 0 ? UINT64_MAX : time_now() + (uint64_t)ms * 1000000u;
 }
 
-int enter(struct entry *entry, const struct nvmm *nvmm)
+int enter(struct entry *entry, const struct nvmm_client *nvmm)
 {
 	if (nvmm->generation != process_generation())
 		return nvmm_fail(nvmm, -ENOTCONN,

@@ -16,7 +16,7 @@
 
 #include "common/macro.h"
 
-struct nvmm;
+struct nvmm_client;
 
 /* Registers the fork handlers; once, at the first connect. 0 or -ENOMEM. */
 int process_init(void);
@@ -45,7 +45,7 @@ struct entry {
  * Begins a call: no cancellation inside, and one deadline for all that it does. -ENOTCONN: `nvmm`
  * is the parent's; -EDEADLK: a signal handler interrupted such a call of this thread. Text set.
  */
-int enter(struct entry *entry, const struct nvmm *nvmm);
+int enter(struct entry *entry, const struct nvmm_client *nvmm);
 void leave(struct entry *entry);
 #define _entry _cleanup(leave) struct entry
 

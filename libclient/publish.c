@@ -59,7 +59,7 @@ static int begin(struct nvmm_heap *heap, struct lane **lane)
 /* Wakes the daemon if blocks went to limbo while it does not look, and leaves the epoch. */
 static void end(struct nvmm_heap *heap, struct lane *lane, bool wake, uint64_t watch)
 {
-	struct nvmm *nvmm = heap->handle.nvmm;
+	struct nvmm_client *nvmm = heap->handle.nvmm;
 
 	if (wake) {
 		epochs_wake(epochs_of(nvmm));

@@ -24,7 +24,7 @@ struct range {
 
 #define FLAGS (MAP_FIXED | MAP_FIXED_NOREPLACE | MAP_POPULATE)
 
-int range_check(struct nvmm *nvmm, size_t len, int prot, int flags)
+int range_check(struct nvmm_client *nvmm, size_t len, int prot, int flags)
 {
 	if (len == 0 || len > SIZE_MAX - MEDIA_PAGE)
 		return nvmm_fail(nvmm, -EINVAL, "a range of %zu bytes cannot be mapped", len);
@@ -43,7 +43,7 @@ static bool overlaps(const struct range *r, uintptr_t from, uintptr_t to)
 }
 
 /* Cuts [from, to) out of the list; `spare` is used if one range falls into two, else freed. */
-static void cut(struct nvmm *nvmm, uintptr_t from, uintptr_t to, struct range *spare)
+static void cut(struct nvmm_client *nvmm, uintptr_t from, uintptr_t to, struct range *spare)
 {
 	for (struct range **q = &nvmm->ranges, *r; (r = *q);) {
 		if (!overlaps(r, from, to)) {
@@ -68,7 +68,7 @@ static void cut(struct nvmm *nvmm, uintptr_t from, uintptr_t to, struct range *s
 }
 
 /* How many bytes of [from, to) are in the list. Ranges in it do not overlap. */
-static uintptr_t covered(const struct nvmm *nvmm, uintptr_t from, uintptr_t to)
+static uintptr_t covered(const struct nvmm_client *nvmm, uintptr_t from, uintptr_t to)
 {
 	uintptr_t n = 0;
 
@@ -111,7 +111,7 @@ static void *map_many(void *hint, int prot, int flags, const struct segment *s, 
 	return base;
 }
 
-int range_map(struct nvmm *nvmm, void *hint, int prot, int flags, const struct segment *segments,
+int range_map(struct nvmm_client *nvmm, void *hint, int prot, int flags, const struct segment *segments,
 	      size_t n, void **ret)
 {
 	struct range *range = malloc(sizeof(*range)), *spare = malloc(sizeof(*spare));
@@ -142,7 +142,7 @@ int range_map(struct nvmm *nvmm, void *hint, int prot, int flags, const struct s
 	return 0;
 }
 
-int range_unmap(struct nvmm *nvmm, void *addr, size_t len)
+int range_unmap(struct nvmm_client *nvmm, void *addr, size_t len)
 {
 	uintptr_t from = (uintptr_t)addr;
 	uintptr_t to = ALIGN_UP(from + len, (uintptr_t)MEDIA_PAGE);
@@ -169,7 +169,7 @@ int range_unmap(struct nvmm *nvmm, void *addr, size_t len)
 	return 0;
 }
 
-void ranges_free_all(struct nvmm *nvmm)
+void ranges_free_all(struct nvmm_client *nvmm)
 {
 	struct range *r;
 

@@ -54,7 +54,7 @@ static bool stays(const struct heap *heap, const struct span_at *at, size_t size
 /* To a new block; the old one is `old` bytes long. */
 static nvmm_ptr move(struct nvmm_heap *heap, nvmm_ptr ptr, uint64_t old, size_t size)
 {
-	struct nvmm *nvmm = heap->handle.nvmm;
+	struct nvmm_client *nvmm = heap->handle.nvmm;
 	nvmm_ptr moved = nvmm_alloc(heap, size);
 	void *from, *to;
 	int r;

@@ -161,7 +161,7 @@ static int recover_ask(struct nvmm_heap *heap, uint64_t *done, uint64_t *total)
 {
 	Nvmm__RecoverStatus op = NVMM__RECOVER_STATUS__INIT;
 	Nvmm__Request request = NVMM_REQUEST(RECOVER_STATUS, recover_status, &op);
-	struct nvmm *nvmm = heap->handle.nvmm;
+	struct nvmm_client *nvmm = heap->handle.nvmm;
 	_reply reply = NVMM_REPLY_INIT;
 	_entry entry = ENTRY_NONE;
 	const Nvmm__RecoverPool *p;
@@ -185,7 +185,7 @@ static int recover_ask(struct nvmm_heap *heap, uint64_t *done, uint64_t *total)
 _public int nvmm_heap_recover(struct nvmm_heap *heap, enum nvmm_recover_mode mode,
 			      void (*progress)(uint64_t done, uint64_t total, void *arg), void *arg)
 {
-	struct nvmm *nvmm = heap->handle.nvmm;
+	struct nvmm_client *nvmm = heap->handle.nvmm;
 	long wait = POLL_FIRST_US;
 	uint64_t done = 0, total = 0;
 	int r;
@@ -274,7 +274,7 @@ _public int nvmm_heap_sweep(struct nvmm_heap *heap, unsigned flags,
 			    bool (*is_live)(nvmm_ptr ptr, size_t size, void *arg), void *arg,
 			    struct nvmm_sweep_info *ret)
 {
-	struct nvmm *nvmm = heap->handle.nvmm;
+	struct nvmm_client *nvmm = heap->handle.nvmm;
 	struct sweeping s = { .handle = heap, .heap = &heap->handle.pool->heap,
 			      .all = flags & NVMM_SWEEP_ALL, .is_live = is_live, .arg = arg,
 			      .info.size = sizeof(s.info) };

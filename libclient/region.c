@@ -22,18 +22,18 @@ struct nvmm_region {
 	uint64_t bytes;       /* as last heard of; atomic */
 };
 
-_public int nvmm_region_create(struct nvmm *nvmm, nvmm_pool_id *id, uint64_t bytes,
+_public int nvmm_region_create(struct nvmm_client *nvmm, nvmm_pool_id *id, uint64_t bytes,
 			       const struct nvmm_pool_options *options)
 {
 	return pools_create(nvmm, id, NVMM_POOL_REGION, bytes, options);
 }
 
-_public int nvmm_region_destroy(struct nvmm *nvmm, nvmm_pool_id id)
+_public int nvmm_region_destroy(struct nvmm_client *nvmm, nvmm_pool_id id)
 {
 	return pools_destroy(nvmm, id, NVMM_POOL_REGION, false);
 }
 
-_public int nvmm_region_open(struct nvmm_region **ret, struct nvmm *nvmm, nvmm_pool_id id,
+_public int nvmm_region_open(struct nvmm_region **ret, struct nvmm_client *nvmm, nvmm_pool_id id,
 			     int flags)
 {
 	_entry entry = ENTRY_NONE;
@@ -137,7 +137,7 @@ static int plan_make(struct plan *plan, struct pool *pool, bool write, uint64_t 
 static int map_plan(struct nvmm_region *region, void *hint, size_t len, int prot, int flags,
 		    uint64_t offset, void **ret)
 {
-	struct nvmm *nvmm = region->handle.nvmm;
+	struct nvmm_client *nvmm = region->handle.nvmm;
 	_cleanup(plan_deinit) struct plan plan = { .n = 0 };
 	_gate *locked = NULL;
 	int r;
@@ -153,7 +153,7 @@ static int map_plan(struct nvmm_region *region, void *hint, size_t len, int prot
 _public int nvmm_region_map(struct nvmm_region *region, void *hint, size_t len, int prot, int flags,
 			    uint64_t offset, void **ret)
 {
-	struct nvmm *nvmm = region->handle.nvmm;
+	struct nvmm_client *nvmm = region->handle.nvmm;
 	_entry entry = ENTRY_NONE;
 	int r;
 

@@ -89,7 +89,7 @@ void area_unmap(struct area *area)
 	*area = (struct area){ .addr = NULL };
 }
 
-static int no_room(struct nvmm *nvmm, int r, uint64_t len)
+static int no_room(struct nvmm_client *nvmm, int r, uint64_t len)
 {
 	if (r == -ENOMEM)
 		return nvmm_fail(nvmm, r,
@@ -105,7 +105,7 @@ static void heap_shelf_set(struct shelf_map *map, uint64_t size)
 			map->limit >> UNIT_SHIFT, map->sparse);
 }
 
-static int map_heap_files(struct shelf_map *map, struct nvmm *nvmm, const int *fds, bool sync,
+static int map_heap_files(struct shelf_map *map, struct nvmm_client *nvmm, const int *fds, bool sync,
 			  const struct heap *heap)
 {
 	uint64_t units = map->limit >> UNIT_SHIFT;
@@ -122,7 +122,7 @@ static int map_heap_files(struct shelf_map *map, struct nvmm *nvmm, const int *f
 	return 0;
 }
 
-int shelf_map_new(struct shelf_map **ret, struct nvmm *nvmm, nvmm_ptr first, uint64_t size,
+int shelf_map_new(struct shelf_map **ret, struct nvmm_client *nvmm, nvmm_ptr first, uint64_t size,
 		  uint64_t limit, const int *fds, bool write, bool sync, bool sparse,
 		  struct heap *heap)
 {
@@ -161,7 +161,7 @@ void shelf_map_free(struct shelf_map *map)
 	free(map);
 }
 
-int shelf_map_upgrade(struct shelf_map *map, struct nvmm *nvmm, const int *fds, bool sync,
+int shelf_map_upgrade(struct shelf_map *map, struct nvmm_client *nvmm, const int *fds, bool sync,
 		      bool heap)
 {
 	int r;
@@ -175,7 +175,7 @@ int shelf_map_upgrade(struct shelf_map *map, struct nvmm *nvmm, const int *fds, 
 	return 0;
 }
 
-static void set_granules(struct nvmm *nvmm, const struct shelf_map *map, struct shelf_map *value)
+static void set_granules(struct nvmm_client *nvmm, const struct shelf_map *map, struct shelf_map *value)
 {
 	uintptr_t from = (uintptr_t)map->data.addr >> SHELF_GRANULE_SHIFT;
 	uintptr_t to = from + (map->data.len >> SHELF_GRANULE_SHIFT);
@@ -185,7 +185,7 @@ static void set_granules(struct nvmm *nvmm, const struct shelf_map *map, struct 
 		__atomic_store_n(&nvmm->shelf_at[i], value, __ATOMIC_RELEASE);
 }
 
-int shelf_map_publish(struct nvmm *nvmm, struct shelf_map *map)
+int shelf_map_publish(struct nvmm_client *nvmm, struct shelf_map *map)
 {
 	nvmm_pool_id pool = nvmm_ptr_pool(map->first);
 	char **shelves = nvmm->shelf_base[pool];
@@ -205,7 +205,7 @@ int shelf_map_publish(struct nvmm *nvmm, struct shelf_map *map)
 	return 0;
 }
 
-void shelf_map_retract(struct nvmm *nvmm, struct shelf_map *map)
+void shelf_map_retract(struct nvmm_client *nvmm, struct shelf_map *map)
 {
 	char **shelves = nvmm->shelf_base[nvmm_ptr_pool(map->first)];
 

@@ -47,16 +47,16 @@ void area_unmap(struct area *area);
  * Maps a shelf: fds[0] its bytes, for heaps fds[1] span table and fds[2] state. `size` and `limit`
  * are the daemon's. `heap` NULL: a region's. -ENOMEM, others of mmap(2); -EPROTO. Text set.
  */
-int shelf_map_new(struct shelf_map **ret, struct nvmm *nvmm, nvmm_ptr first, uint64_t size,
+int shelf_map_new(struct shelf_map **ret, struct nvmm_client *nvmm, nvmm_ptr first, uint64_t size,
 		  uint64_t limit, const int *fds, bool write, bool sync, bool sparse,
 		  struct heap *heap);
 void shelf_map_free(struct shelf_map *map);
 DEFINE_AUTO(struct shelf_map, shelf_map_free)
 
 /* Replaces read-only mappings by writable ones, where they are. Text set. */
-int shelf_map_upgrade(struct shelf_map *map, struct nvmm *nvmm, const int *fds, bool sync,
+int shelf_map_upgrade(struct shelf_map *map, struct nvmm_client *nvmm, const int *fds, bool sync,
 		      bool heap);
 
 /* Makes it known to nvmm_local() and nvmm_global(), and unknown. open_lock held. -ENOMEM. */
-int shelf_map_publish(struct nvmm *nvmm, struct shelf_map *map);
-void shelf_map_retract(struct nvmm *nvmm, struct shelf_map *map);
+int shelf_map_publish(struct nvmm_client *nvmm, struct shelf_map *map);
+void shelf_map_retract(struct nvmm_client *nvmm, struct shelf_map *map);

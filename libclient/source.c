@@ -11,7 +11,7 @@
 #include "libclient/pool.h"
 #include "libclient/source.h"
 
-static int ask_spans(struct nvmm *nvmm, Nvmm__Request *request, uint32_t want, uint64_t *refs)
+static int ask_spans(struct nvmm_client *nvmm, Nvmm__Request *request, uint32_t want, uint64_t *refs)
 {
 	_reply reply = NVMM_REPLY_INIT;
 	_entry entry = ENTRY_NONE;

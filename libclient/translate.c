@@ -15,7 +15,7 @@
 #include "libclient/range.h"
 
 /* -ERANGE: behind the end of the shelf. */
-static int find(struct nvmm *nvmm, nvmm_ptr ptr, char **ret)
+static int find(struct nvmm_client *nvmm, nvmm_ptr ptr, char **ret)
 {
 	_entry entry = ENTRY_NONE;
 	_gate *locked = NULL;
@@ -43,7 +43,7 @@ static int find(struct nvmm *nvmm, nvmm_ptr ptr, char **ret)
 	return 0;
 }
 
-_public void *nvmm_local_slow(struct nvmm *nvmm, nvmm_ptr ptr)
+_public void *nvmm_local_slow(struct nvmm_client *nvmm, nvmm_ptr ptr)
 {
 	char *p = NULL;
 	int r;
@@ -58,7 +58,7 @@ _public void *nvmm_local_slow(struct nvmm *nvmm, nvmm_ptr ptr)
 	return p;
 }
 
-_public nvmm_ptr nvmm_global(struct nvmm *nvmm, const void *addr)
+_public nvmm_ptr nvmm_global(struct nvmm_client *nvmm, const void *addr)
 {
 	uintptr_t granule = (uintptr_t)addr >> SHELF_GRANULE_SHIFT;
 	const struct shelf_map *map;
@@ -74,7 +74,7 @@ _public nvmm_ptr nvmm_global(struct nvmm *nvmm, const void *addr)
 	return offset < map->limit ? map->first + offset : NVMM_NULL;
 }
 
-static int map_one(struct nvmm *nvmm, nvmm_ptr ptr, size_t len, void *hint, int prot, int flags,
+static int map_one(struct nvmm_client *nvmm, nvmm_ptr ptr, size_t len, void *hint, int prot, int flags,
 		   void **ret)
 {
 	_reply reply = NVMM_REPLY_INIT;
@@ -98,7 +98,7 @@ static int map_one(struct nvmm *nvmm, nvmm_ptr ptr, size_t len, void *hint, int 
 	return range_map(nvmm, hint, prot, flags, &segment, 1, ret);
 }
 
-_public int nvmm_map(struct nvmm *nvmm, nvmm_ptr ptr, size_t len, void *hint, int prot, int flags,
+_public int nvmm_map(struct nvmm_client *nvmm, nvmm_ptr ptr, size_t len, void *hint, int prot, int flags,
 		     void **ret)
 {
 	_entry entry = ENTRY_NONE;
@@ -115,7 +115,7 @@ _public int nvmm_map(struct nvmm *nvmm, nvmm_ptr ptr, size_t len, void *hint, in
 	return map_one(nvmm, ptr, len, hint, prot, flags, ret);
 }
 
-_public int nvmm_unmap(struct nvmm *nvmm, void *addr, size_t len)
+_public int nvmm_unmap(struct nvmm_client *nvmm, void *addr, size_t len)
 {
 	_entry entry = ENTRY_NONE;
 	int r;

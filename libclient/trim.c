@@ -9,7 +9,7 @@
 
 _public int64_t nvmm_heap_trim(struct nvmm_heap *heap)
 {
-	struct nvmm *nvmm = heap->handle.nvmm;
+	struct nvmm_client *nvmm = heap->handle.nvmm;
 	_reply reply = NVMM_REPLY_INIT;
 	_entry entry = ENTRY_NONE;
 	Nvmm__HeapTrim op = NVMM__HEAP_TRIM__INIT;

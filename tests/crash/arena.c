@@ -149,7 +149,7 @@ static void actor_close(int *in, int *out)
 static void client_run(void *arg)
 {
 	struct arena *a = arg;
-	struct nvmm *nvmm = harness_connect(&a->h);
+	struct nvmm_client *nvmm = harness_connect(&a->h);
 
 	if (a->op->enter)
 		a->op->enter(a, nvmm);
@@ -169,7 +169,7 @@ static void client_run(void *arg)
 static void holder_run(void *arg)
 {
 	struct arena *a = arg;
-	struct nvmm *nvmm = harness_connect(&a->h);
+	struct nvmm_client *nvmm = harness_connect(&a->h);
 	struct nvmm_heap *heap = harness_open(nvmm, a->stage->id);
 	nvmm_ptr ptr = nvmm_zalloc(heap, KEEP_BLOCK);
 	uint64_t *word;
@@ -296,7 +296,7 @@ static unsigned restart(struct arena *a, const uint64_t *starts, unsigned n)
 
 /* Verification */
 
-unsigned arena_pools(struct nvmm *nvmm)
+unsigned arena_pools(struct nvmm_client *nvmm)
 {
 	struct nvmm_pool_info info[POOLS_MAX];
 	int n = nvmm_pool_list(nvmm, 0, info, POOLS_MAX);
@@ -305,13 +305,13 @@ unsigned arena_pools(struct nvmm *nvmm)
 	return (unsigned)n;
 }
 
-bool arena_target(struct arena *a, struct nvmm *nvmm, struct nvmm_pool_info *ret)
+bool arena_target(struct arena *a, struct nvmm_client *nvmm, struct nvmm_pool_info *ret)
 {
 	*ret = (struct nvmm_pool_info){ .size = sizeof(*ret) };
 	return a->stage->id != 0 && nvmm_pool_stat(nvmm, a->stage->id, ret) == 0;
 }
 
-static void verify_region(struct nvmm *nvmm, nvmm_pool_id id, uint64_t word)
+static void verify_region(struct nvmm_client *nvmm, nvmm_pool_id id, uint64_t word)
 {
 	struct nvmm_region *region;
 	uint64_t *addr;
@@ -330,7 +330,7 @@ static void verify_region(struct nvmm *nvmm, nvmm_pool_id id, uint64_t word)
 }
 
 /* Blocks can be had and given back, and what was there before still is. */
-static void verify_heap(struct nvmm *nvmm, nvmm_pool_id id, bool kept)
+static void verify_heap(struct nvmm_client *nvmm, nvmm_pool_id id, bool kept)
 {
 	struct nvmm_heap_info before = { .size = sizeof(before) }, after = before;
 	struct nvmm_heap *heap = harness_open(nvmm, id);
@@ -359,7 +359,7 @@ static void verify_heap(struct nvmm *nvmm, nvmm_pool_id id, bool kept)
 void arena_verify(struct arena *a)
 {
 	struct nvmm_pool_info info[POOLS_MAX];
-	struct nvmm *nvmm = harness_connect(&a->h);
+	struct nvmm_client *nvmm = harness_connect(&a->h);
 	int n = nvmm_pool_list(nvmm, 0, info, POOLS_MAX);
 
 	ck_assert_int_ge(n, 2);
@@ -381,7 +381,7 @@ void arena_verify(struct arena *a)
 /* After all of it the lowest id is free, and whole pools can be made and destroyed under it. */
 static void clean_up(struct arena *a)
 {
-	struct nvmm *nvmm = harness_connect(&a->h);
+	struct nvmm_client *nvmm = harness_connect(&a->h);
 	struct nvmm_pool_info info;
 	nvmm_pool_id id = 0;
 	int r = 0;
@@ -410,7 +410,7 @@ static nvmm_pool_id lowest_id(const struct arena *a)
 
 static void prepare(struct arena *a)
 {
-	struct nvmm *nvmm = harness_connect(&a->h);
+	struct nvmm_client *nvmm = harness_connect(&a->h);
 
 	*a->stage = (struct stage){ .next = lowest_id(a) };
 	if (a->op->prepare)
@@ -425,7 +425,7 @@ static void prepare(struct arena *a)
 /* What the operation came to. */
 static void judge(struct arena *a, enum fate fate, bool died)
 {
-	struct nvmm *nvmm = harness_connect(&a->h);
+	struct nvmm_client *nvmm = harness_connect(&a->h);
 	bool lives = a->op->act && (fate == FATE_REPEATS || !died);
 	bool done;
 
@@ -445,7 +445,7 @@ static void judge(struct arena *a, enum fate fate, bool died)
 /* Lets another client act, and yet another daemon start, before the first one asks again. */
 static void overtake(struct arena *a)
 {
-	struct nvmm *nvmm = harness_connect(&a->h);
+	struct nvmm_client *nvmm = harness_connect(&a->h);
 	bool done = a->op->done(a, nvmm);
 
 	a->op->overtake(a, nvmm, done);
@@ -490,7 +490,7 @@ bool arena_run(struct arena *a, const struct operation *op, uint64_t k, enum fat
 
 static void keep_make(struct arena *a)
 {
-	struct nvmm *nvmm = harness_connect(&a->h);
+	struct nvmm_client *nvmm = harness_connect(&a->h);
 	struct nvmm_pool_options options = { .size = sizeof(options), .name = "keep" };
 	struct nvmm_region *region;
 	struct nvmm_heap *heap;

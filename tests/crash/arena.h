@@ -22,21 +22,21 @@ struct arena;
 /* One operation. Functions assert what must be; those that take a connection run connected. */
 struct operation {
 	const char *name;
-	void (*prepare)(struct arena *a, struct nvmm *nvmm);
+	void (*prepare)(struct arena *a, struct nvmm_client *nvmm);
 	/* In the client, before its points count; what it leaves in `client_*` is for act(). */
-	void (*enter)(struct arena *a, struct nvmm *nvmm);
+	void (*enter)(struct arena *a, struct nvmm_client *nvmm);
 	/* In the client: the operation; its result. NULL: the client is killed instead. */
-	int (*act)(struct arena *a, struct nvmm *nvmm);
+	int (*act)(struct arena *a, struct nvmm_client *nvmm);
 	/* Asserts that it was done or was not, nothing in between. Whether it was. */
-	bool (*done)(struct arena *a, struct nvmm *nvmm);
+	bool (*done)(struct arena *a, struct nvmm_client *nvmm);
 	/* After a repeat, while the client lives; may be NULL. */
-	void (*repeated)(struct arena *a, struct nvmm *nvmm);
+	void (*repeated)(struct arena *a, struct nvmm_client *nvmm);
 	bool held; /* another process has the target open all the while */
 	bool power; /* done in durability `power` as well */
 	/* FATE_OVERTAKEN: what another client does before the first one asks again, and what must be
 	 * after that; `done` is whether the operation was done before. */
-	void (*overtake)(struct arena *a, struct nvmm *nvmm, bool done);
-	void (*overtaken)(struct arena *a, struct nvmm *nvmm, bool done);
+	void (*overtake)(struct arena *a, struct nvmm_client *nvmm, bool done);
+	void (*overtaken)(struct arena *a, struct nvmm_client *nvmm, bool done);
 };
 
 /* Shared with the client and the holder. */
@@ -108,6 +108,6 @@ void arena_verify(struct arena *a);
 void arena_log(struct arena *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* The target's record; whether it is there. */
-bool arena_target(struct arena *a, struct nvmm *nvmm, struct nvmm_pool_info *ret);
+bool arena_target(struct arena *a, struct nvmm_client *nvmm, struct nvmm_pool_info *ret);
 /* Pools that are there. */
-unsigned arena_pools(struct nvmm *nvmm);
+unsigned arena_pools(struct nvmm_client *nvmm);

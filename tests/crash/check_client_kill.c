@@ -200,7 +200,7 @@ static void start(bool power)
 		.durability = power ? NVMM_DURABILITY_POWER : NVMM_DURABILITY_PROCESS,
 	};
 	struct nvmm_heap *heap;
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 
 	if (power)
 		ck_assert_int_eq(setenv("PMEM_IS_PMEM_FORCE", "1", 1), 0);

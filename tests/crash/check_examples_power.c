@@ -375,7 +375,7 @@ static nvmm_pool_id make_heap(bool dirty)
 	struct nvmm_pool_options options = { .size = sizeof(options), .name = NAME };
 	struct nvmm_pool_info info = { .size = sizeof(info) };
 	static nvmm_ptr ptr[HEAP_BYTES / sizeof(struct queue)];
-	struct nvmm *nvmm = harness_connect(&machine.here);
+	struct nvmm_client *nvmm = harness_connect(&machine.here);
 	struct nvmm_heap *heap;
 	nvmm_pool_id id = 0;
 	unsigned n = 0;

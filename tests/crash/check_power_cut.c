@@ -47,7 +47,7 @@ static void start(void)
 {
 	struct nvmm_pool_options options = { .size = sizeof(options),
 					     .durability = NVMM_DURABILITY_POWER };
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	int r;
 
 	ck_assert_int_eq(setenv("PMEM_IS_PMEM_FORCE", "1", 1), 0);
@@ -94,7 +94,7 @@ static void client_stays(void *arg)
 
 static void client_leaves(void *arg)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	struct nvmm_heap *heap = harness_open(nvmm, shared->id);
 
 	(void)arg;
@@ -106,7 +106,7 @@ static void client_leaves(void *arg)
 /* Frees into spans that are nobody's: marks that no lane takes away. */
 static void client_frees(void *arg)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	struct nvmm_heap *heap = harness_open(nvmm, shared->id);
 
 	(void)arg;
@@ -194,7 +194,7 @@ static void expect_given_once(struct nvmm_heap *heap)
 static uint64_t suspects_found(void)
 {
 	struct nvmm_sweep_info swept = { .size = sizeof(swept) };
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	struct nvmm_heap *heap;
 	struct nvmm_heap_info info;
 	uint64_t suspects;
@@ -271,7 +271,7 @@ END_TEST
 /* A reboot before the suspects were dealt with makes no more of them, and forgets none. */
 START_TEST(again)
 {
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	struct nvmm_heap *heap;
 	uint64_t first;
 

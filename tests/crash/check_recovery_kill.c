@@ -51,7 +51,7 @@ static struct shared {
 /* Who is killed */
 
 struct worker {
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	struct nvmm_heap *heap;
 	unsigned number; /* of the heap */
 	unsigned seed;
@@ -92,7 +92,7 @@ static void *worker_run(void *arg)
 static void client(void *arg)
 {
 	static struct worker workers[HEAPS][THREADS];
-	struct nvmm *nvmm = harness_connect(&a.h);
+	struct nvmm_client *nvmm = harness_connect(&a.h);
 	pthread_t thread;
 
 	(void)arg;
@@ -171,7 +171,7 @@ static bool died_inside(void)
 /* All that was held is, and nothing else. */
 static void expect_blocks(void)
 {
-	struct nvmm *nvmm = harness_connect(&a.h);
+	struct nvmm_client *nvmm = harness_connect(&a.h);
 
 	for (unsigned i = 0; i < HEAPS; i++) {
 		struct nvmm_heap_report report = { .size = sizeof(report) };

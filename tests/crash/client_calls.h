@@ -15,7 +15,7 @@
 
 /* Of a process. What is said in `stage` the dead leave to the test. */
 struct caller {
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	struct nvmm_heap *heap;
 	struct call_stage *stage;
 	uint64_t *word; /* CALL_WORDS of them, in the heap; 0 before the scene is prepared */

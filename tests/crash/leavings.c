@@ -68,7 +68,7 @@ static void log_leave(struct lane *lane, nvmm_ptr at, const uint64_t *words)
 }
 
 /* By the calling thread, which stays in an epoch. */
-static void leavings_make(struct nvmm *nvmm, struct nvmm_heap *heap)
+static void leavings_make(struct nvmm_client *nvmm, struct nvmm_heap *heap)
 {
 	nvmm_ptr at = need(nvmm_zalloc(heap, WORDS * sizeof(uint64_t)));
 	uint64_t *words = nvmm_local(nvmm, at);
@@ -84,7 +84,7 @@ static void leavings_make(struct nvmm *nvmm, struct nvmm_heap *heap)
 }
 
 /* The log is applied, and what was reserved besides is free: 0, or -EUCLEAN. */
-static int look(struct nvmm *nvmm, struct nvmm_heap *heap)
+static int look(struct nvmm_client *nvmm, struct nvmm_heap *heap)
 {
 	const uint64_t *words;
 	nvmm_ptr at;
@@ -99,13 +99,13 @@ static int look(struct nvmm *nvmm, struct nvmm_heap *heap)
 	return 0;
 }
 
-void leavings_enter(struct arena *a, struct nvmm *nvmm)
+void leavings_enter(struct arena *a, struct nvmm_client *nvmm)
 {
 	a->client_heap = harness_open(nvmm, a->stage->id);
 	leavings_make(nvmm, a->client_heap);
 }
 
-bool leavings_done(struct arena *a, struct nvmm *nvmm)
+bool leavings_done(struct arena *a, struct nvmm_client *nvmm)
 {
 	struct nvmm_heap *heap;
 
@@ -121,7 +121,7 @@ static pid_t other;
 
 static void other_run(struct arena *a, int ready)
 {
-	struct nvmm *nvmm = harness_connect(&a->h);
+	struct nvmm_client *nvmm = harness_connect(&a->h);
 
 	leavings_make(nvmm, harness_open(nvmm, a->stage->id));
 	ck_assert_int_eq(write(ready, "x", 1), 1);
@@ -129,7 +129,7 @@ static void other_run(struct arena *a, int ready)
 		pause();
 }
 
-void leavings_enter_waiting(struct arena *a, struct nvmm *nvmm)
+void leavings_enter_waiting(struct arena *a, struct nvmm_client *nvmm)
 {
 	int ready[2];
 	char c;
@@ -148,7 +148,7 @@ void leavings_enter_waiting(struct arena *a, struct nvmm *nvmm)
 	close(ready[0]);
 }
 
-int leavings_act_wait(struct arena *a, struct nvmm *nvmm)
+int leavings_act_wait(struct arena *a, struct nvmm_client *nvmm)
 {
 	int r;
 

@@ -8,10 +8,10 @@
 #include "tests/crash/arena.h"
 
 /* The client leaves it, and is killed. */
-void leavings_enter(struct arena *a, struct nvmm *nvmm);
+void leavings_enter(struct arena *a, struct nvmm_client *nvmm);
 
 /* Another process leaves it; the client kills that one, and waits until its death is settled. */
-void leavings_enter_waiting(struct arena *a, struct nvmm *nvmm);
-int leavings_act_wait(struct arena *a, struct nvmm *nvmm);
+void leavings_enter_waiting(struct arena *a, struct nvmm_client *nvmm);
+int leavings_act_wait(struct arena *a, struct nvmm_client *nvmm);
 
-bool leavings_done(struct arena *a, struct nvmm *nvmm);
+bool leavings_done(struct arena *a, struct nvmm_client *nvmm);

@@ -58,7 +58,7 @@ static void spoil_table(struct arena *a)
 	close(fd);
 }
 
-void repair_prepare(struct arena *a, struct nvmm *nvmm)
+void repair_prepare(struct arena *a, struct nvmm_client *nvmm)
 {
 	struct nvmm_heap *heap;
 	nvmm_ptr ptr = NVMM_NULL;
@@ -75,7 +75,7 @@ void repair_prepare(struct arena *a, struct nvmm *nvmm)
 	harness_start(&a->h);
 }
 
-static int ask(struct arena *a, struct nvmm *nvmm)
+static int ask(struct arena *a, struct nvmm_client *nvmm)
 {
 	Nvmm__Recover op = NVMM__RECOVER__INIT;
 	Nvmm__Request request = NVMM_REQUEST(RECOVER, recover, &op);
@@ -87,7 +87,7 @@ static int ask(struct arena *a, struct nvmm *nvmm)
 }
 
 /* The state of its recovery, or an error. */
-static int state_of(struct arena *a, struct nvmm *nvmm)
+static int state_of(struct arena *a, struct nvmm_client *nvmm)
 {
 	Nvmm__RecoverStatus op = NVMM__RECOVER_STATUS__INIT;
 	Nvmm__Request request = NVMM_REQUEST(RECOVER_STATUS, recover_status, &op);
@@ -102,7 +102,7 @@ static int state_of(struct arena *a, struct nvmm *nvmm)
 	return (int)reply.msg->recover_status->pools[0]->state;
 }
 
-int repair_act(struct arena *a, struct nvmm *nvmm)
+int repair_act(struct arena *a, struct nvmm_client *nvmm)
 {
 	int r = 0;
 
@@ -117,7 +117,7 @@ int repair_act(struct arena *a, struct nvmm *nvmm)
 	return r == DONE ? 0 : -EUCLEAN;
 }
 
-static uint64_t violations(struct arena *a, struct nvmm *nvmm)
+static uint64_t violations(struct arena *a, struct nvmm_client *nvmm)
 {
 	Nvmm__Check op = NVMM__CHECK__INIT;
 	Nvmm__Request request = NVMM_REQUEST(CHECK, check, &op);
@@ -130,7 +130,7 @@ static uint64_t violations(struct arena *a, struct nvmm *nvmm)
 	return reply.msg->check->violations;
 }
 
-bool repair_done(struct arena *a, struct nvmm *nvmm)
+bool repair_done(struct arena *a, struct nvmm_client *nvmm)
 {
 	struct nvmm_heap_report report = { .size = sizeof(report) };
 	bool done = violations(a, nvmm) == 0;

@@ -6,7 +6,7 @@
 
 #include "tests/crash/arena.h"
 
-void repair_prepare(struct arena *a, struct nvmm *nvmm);
-int repair_act(struct arena *a, struct nvmm *nvmm);
+void repair_prepare(struct arena *a, struct nvmm_client *nvmm);
+int repair_act(struct arena *a, struct nvmm_client *nvmm);
 /* Whether it was repaired; one that was not can be yet, and ends the same. */
-bool repair_done(struct arena *a, struct nvmm *nvmm);
+bool repair_done(struct arena *a, struct nvmm_client *nvmm);

@@ -13,7 +13,7 @@ static nvmm_ptr place(const struct arena *a, unsigned n)
 	return (nvmm_ptr)a->stage->id << 48 | n * 16384u;
 }
 
-void root_prepare(struct arena *a, struct nvmm *nvmm)
+void root_prepare(struct arena *a, struct nvmm_client *nvmm)
 {
 	struct nvmm_heap *heap;
 
@@ -24,13 +24,13 @@ void root_prepare(struct arena *a, struct nvmm *nvmm)
 	nvmm_heap_close(heap);
 }
 
-int root_act_set(struct arena *a, struct nvmm *nvmm)
+int root_act_set(struct arena *a, struct nvmm_client *nvmm)
 {
 	(void)nvmm;
 	return nvmm_root_set(a->client_heap, "root", place(a, 2));
 }
 
-int root_act_cas(struct arena *a, struct nvmm *nvmm)
+int root_act_cas(struct arena *a, struct nvmm_client *nvmm)
 {
 	nvmm_ptr expected = place(a, 1);
 
@@ -38,7 +38,7 @@ int root_act_cas(struct arena *a, struct nvmm *nvmm)
 	return nvmm_root_cas(a->client_heap, "root", &expected, place(a, 2));
 }
 
-int root_act_cas_new(struct arena *a, struct nvmm *nvmm)
+int root_act_cas_new(struct arena *a, struct nvmm_client *nvmm)
 {
 	nvmm_ptr expected = NVMM_NULL;
 
@@ -46,14 +46,14 @@ int root_act_cas_new(struct arena *a, struct nvmm *nvmm)
 	return nvmm_root_cas(a->client_heap, "root", &expected, place(a, 2));
 }
 
-int root_act_remove(struct arena *a, struct nvmm *nvmm)
+int root_act_remove(struct arena *a, struct nvmm_client *nvmm)
 {
 	(void)nvmm;
 	return nvmm_root_remove(a->client_heap, "root");
 }
 
 /* The root's value; NVMM_NULL: there is none. */
-static nvmm_ptr root_value(struct arena *a, struct nvmm *nvmm, int *count)
+static nvmm_ptr root_value(struct arena *a, struct nvmm_client *nvmm, int *count)
 {
 	struct nvmm_root roots[8];
 	struct nvmm_heap *heap;
@@ -72,7 +72,7 @@ static nvmm_ptr root_value(struct arena *a, struct nvmm *nvmm, int *count)
 	return ptr;
 }
 
-bool root_done(struct arena *a, struct nvmm *nvmm)
+bool root_done(struct arena *a, struct nvmm_client *nvmm)
 {
 	int count;
 	nvmm_ptr ptr = root_value(a, nvmm, &count);
@@ -82,7 +82,7 @@ bool root_done(struct arena *a, struct nvmm *nvmm)
 	return ptr == place(a, 2);
 }
 
-bool root_done_new(struct arena *a, struct nvmm *nvmm)
+bool root_done_new(struct arena *a, struct nvmm_client *nvmm)
 {
 	int count;
 	nvmm_ptr ptr = root_value(a, nvmm, &count);
@@ -92,7 +92,7 @@ bool root_done_new(struct arena *a, struct nvmm *nvmm)
 	return ptr != NVMM_NULL;
 }
 
-bool root_done_remove(struct arena *a, struct nvmm *nvmm)
+bool root_done_remove(struct arena *a, struct nvmm_client *nvmm)
 {
 	int count;
 	nvmm_ptr ptr = root_value(a, nvmm, &count);
@@ -104,7 +104,7 @@ bool root_done_remove(struct arena *a, struct nvmm *nvmm)
 
 /* Another client comes first */
 
-void root_overtake(struct arena *a, struct nvmm *nvmm, bool done)
+void root_overtake(struct arena *a, struct nvmm_client *nvmm, bool done)
 {
 	struct nvmm_heap *heap = harness_open(nvmm, a->stage->id);
 
@@ -113,7 +113,7 @@ void root_overtake(struct arena *a, struct nvmm *nvmm, bool done)
 	nvmm_heap_close(heap);
 }
 
-void root_overtaken_set(struct arena *a, struct nvmm *nvmm, bool done)
+void root_overtaken_set(struct arena *a, struct nvmm_client *nvmm, bool done)
 {
 	int count;
 
@@ -121,7 +121,7 @@ void root_overtaken_set(struct arena *a, struct nvmm *nvmm, bool done)
 	ck_assert_uint_eq(root_value(a, nvmm, &count), place(a, done ? 3 : 2));
 }
 
-void root_overtaken_cas(struct arena *a, struct nvmm *nvmm, bool done)
+void root_overtaken_cas(struct arena *a, struct nvmm_client *nvmm, bool done)
 {
 	int count;
 
@@ -129,7 +129,7 @@ void root_overtaken_cas(struct arena *a, struct nvmm *nvmm, bool done)
 	ck_assert_uint_eq(root_value(a, nvmm, &count), place(a, 3));
 }
 
-void root_overtaken_remove(struct arena *a, struct nvmm *nvmm, bool done)
+void root_overtaken_remove(struct arena *a, struct nvmm_client *nvmm, bool done)
 {
 	int count;
 

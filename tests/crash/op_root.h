@@ -7,20 +7,20 @@
 
 #include "tests/crash/arena.h"
 
-void root_prepare(struct arena *a, struct nvmm *nvmm);
+void root_prepare(struct arena *a, struct nvmm_client *nvmm);
 
-int root_act_set(struct arena *a, struct nvmm *nvmm);
-int root_act_cas(struct arena *a, struct nvmm *nvmm);
-int root_act_cas_new(struct arena *a, struct nvmm *nvmm);
-int root_act_remove(struct arena *a, struct nvmm *nvmm);
+int root_act_set(struct arena *a, struct nvmm_client *nvmm);
+int root_act_cas(struct arena *a, struct nvmm_client *nvmm);
+int root_act_cas_new(struct arena *a, struct nvmm_client *nvmm);
+int root_act_remove(struct arena *a, struct nvmm_client *nvmm);
 
 /* Whether it was done. */
-bool root_done(struct arena *a, struct nvmm *nvmm);
-bool root_done_new(struct arena *a, struct nvmm *nvmm);
-bool root_done_remove(struct arena *a, struct nvmm *nvmm);
+bool root_done(struct arena *a, struct nvmm_client *nvmm);
+bool root_done_new(struct arena *a, struct nvmm_client *nvmm);
+bool root_done_remove(struct arena *a, struct nvmm_client *nvmm);
 
 /* `done`: the daemon had done it before it died. */
-void root_overtake(struct arena *a, struct nvmm *nvmm, bool done);
-void root_overtaken_set(struct arena *a, struct nvmm *nvmm, bool done);
-void root_overtaken_cas(struct arena *a, struct nvmm *nvmm, bool done);
-void root_overtaken_remove(struct arena *a, struct nvmm *nvmm, bool done);
+void root_overtake(struct arena *a, struct nvmm_client *nvmm, bool done);
+void root_overtaken_set(struct arena *a, struct nvmm_client *nvmm, bool done);
+void root_overtaken_cas(struct arena *a, struct nvmm_client *nvmm, bool done);
+void root_overtaken_remove(struct arena *a, struct nvmm_client *nvmm, bool done);

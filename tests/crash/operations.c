@@ -28,17 +28,17 @@
 
 /* What is asked of several operations */
 
-void op_check(struct nvmm *nvmm, int r)
+void op_check(struct nvmm_client *nvmm, int r)
 {
 	ck_assert_msg(r == 0, "%d: %s", r, nvmm_errmsg(nvmm));
 }
 
-static void prepare_region(struct arena *a, struct nvmm *nvmm)
+static void prepare_region(struct arena *a, struct nvmm_client *nvmm)
 {
 	op_check(nvmm, nvmm_region_create(nvmm, &a->stage->id, SMALL, NULL));
 }
 
-void op_prepare_heap(struct arena *a, struct nvmm *nvmm)
+void op_prepare_heap(struct arena *a, struct nvmm_client *nvmm)
 {
 	struct nvmm_pool_options options = { .size = sizeof(options), .name = "target",
 					     .durability = a->durability };
@@ -46,19 +46,19 @@ void op_prepare_heap(struct arena *a, struct nvmm *nvmm)
 	op_check(nvmm, nvmm_heap_create(nvmm, &a->stage->id, SMALL, &options));
 }
 
-static void enter_heap(struct arena *a, struct nvmm *nvmm)
+static void enter_heap(struct arena *a, struct nvmm_client *nvmm)
 {
 	a->client_heap = harness_open(nvmm, a->stage->id);
 }
 
 /* The same, with a lane and a span of its own. */
-static void enter_user(struct arena *a, struct nvmm *nvmm)
+static void enter_user(struct arena *a, struct nvmm_client *nvmm)
 {
 	enter_heap(a, nvmm);
 	ck_assert(nvmm_alloc(a->client_heap, 64) != NVMM_NULL);
 }
 
-struct nvmm_pool_info op_target(struct arena *a, struct nvmm *nvmm)
+struct nvmm_pool_info op_target(struct arena *a, struct nvmm_client *nvmm)
 {
 	struct nvmm_pool_info info;
 
@@ -68,7 +68,7 @@ struct nvmm_pool_info op_target(struct arena *a, struct nvmm *nvmm)
 }
 
 /* Nothing but the common verification. */
-static bool done_always(struct arena *a, struct nvmm *nvmm)
+static bool done_always(struct arena *a, struct nvmm_client *nvmm)
 {
 	op_target(a, nvmm);
 	return true;
@@ -76,12 +76,12 @@ static bool done_always(struct arena *a, struct nvmm *nvmm)
 
 /* Creation */
 
-static int act_region_create(struct arena *a, struct nvmm *nvmm)
+static int act_region_create(struct arena *a, struct nvmm_client *nvmm)
 {
 	return nvmm_region_create(nvmm, &a->stage->id, SMALL, NULL);
 }
 
-static int act_heap_create(struct arena *a, struct nvmm *nvmm)
+static int act_heap_create(struct arena *a, struct nvmm_client *nvmm)
 {
 	struct nvmm_pool_options options = { .size = sizeof(options), .name = "target", .mode = 0640 };
 
@@ -89,7 +89,7 @@ static int act_heap_create(struct arena *a, struct nvmm *nvmm)
 }
 
 /* One pool more, or none; under the lowest id, whoever knows of it. */
-static bool done_create(struct arena *a, struct nvmm *nvmm)
+static bool done_create(struct arena *a, struct nvmm_client *nvmm)
 {
 	unsigned pools = arena_pools(nvmm);
 	struct nvmm_pool_info info;
@@ -106,7 +106,7 @@ static bool done_create(struct arena *a, struct nvmm *nvmm)
 	return true;
 }
 
-static bool done_create_named(struct arena *a, struct nvmm *nvmm)
+static bool done_create_named(struct arena *a, struct nvmm_client *nvmm)
 {
 	bool done = done_create(a, nvmm);
 	nvmm_pool_id id = 0;
@@ -118,17 +118,17 @@ static bool done_create_named(struct arena *a, struct nvmm *nvmm)
 
 /* Size */
 
-static int act_resize_in_place(struct arena *a, struct nvmm *nvmm)
+static int act_resize_in_place(struct arena *a, struct nvmm_client *nvmm)
 {
 	return nvmm_pool_resize(nvmm, a->stage->id, IN_PLACE);
 }
 
-static int act_resize_further(struct arena *a, struct nvmm *nvmm)
+static int act_resize_further(struct arena *a, struct nvmm_client *nvmm)
 {
 	return nvmm_pool_resize(nvmm, a->stage->id, FURTHER);
 }
 
-static bool done_resize(struct arena *a, struct nvmm *nvmm, uint64_t before, uint64_t after,
+static bool done_resize(struct arena *a, struct nvmm_client *nvmm, uint64_t before, uint64_t after,
 			unsigned shelves_before, unsigned shelves_after)
 {
 	struct nvmm_pool_info info = op_target(a, nvmm);
@@ -139,36 +139,36 @@ static bool done_resize(struct arena *a, struct nvmm *nvmm, uint64_t before, uin
 	return done;
 }
 
-static bool done_resize_in_place(struct arena *a, struct nvmm *nvmm)
+static bool done_resize_in_place(struct arena *a, struct nvmm_client *nvmm)
 {
 	return done_resize(a, nvmm, SMALL, IN_PLACE, 1, 1);
 }
 
-static bool done_resize_further(struct arena *a, struct nvmm *nvmm)
+static bool done_resize_further(struct arena *a, struct nvmm_client *nvmm)
 {
 	return done_resize(a, nvmm, SMALL, FURTHER, 1, 2);
 }
 
 /* The only shelf is as long as it may become. */
-static void prepare_full(struct arena *a, struct nvmm *nvmm)
+static void prepare_full(struct arena *a, struct nvmm_client *nvmm)
 {
 	op_prepare_heap(a, nvmm);
 	op_check(nvmm, nvmm_pool_resize(nvmm, a->stage->id, FULL));
 }
 
-static bool done_resize_full(struct arena *a, struct nvmm *nvmm)
+static bool done_resize_full(struct arena *a, struct nvmm_client *nvmm)
 {
 	return done_resize(a, nvmm, FULL, FURTHER, 1, 2);
 }
 
 /* Rights */
 
-static int act_chmod(struct arena *a, struct nvmm *nvmm)
+static int act_chmod(struct arena *a, struct nvmm_client *nvmm)
 {
 	return nvmm_pool_chmod(nvmm, a->stage->id, 0644);
 }
 
-static bool done_chmod(struct arena *a, struct nvmm *nvmm)
+static bool done_chmod(struct arena *a, struct nvmm_client *nvmm)
 {
 	struct nvmm_pool_info info = op_target(a, nvmm);
 
@@ -182,12 +182,12 @@ static uid_t other_uid(void)
 	return geteuid() == 0 ? 65534 : geteuid();
 }
 
-static int act_chown(struct arena *a, struct nvmm *nvmm)
+static int act_chown(struct arena *a, struct nvmm_client *nvmm)
 {
 	return nvmm_pool_chown(nvmm, a->stage->id, other_uid(), (gid_t)-1);
 }
 
-static bool done_chown(struct arena *a, struct nvmm *nvmm)
+static bool done_chown(struct arena *a, struct nvmm_client *nvmm)
 {
 	struct nvmm_pool_info info = op_target(a, nvmm);
 
@@ -197,17 +197,17 @@ static bool done_chown(struct arena *a, struct nvmm *nvmm)
 
 /* Destruction */
 
-static int act_region_destroy(struct arena *a, struct nvmm *nvmm)
+static int act_region_destroy(struct arena *a, struct nvmm_client *nvmm)
 {
 	return nvmm_region_destroy(nvmm, a->stage->id);
 }
 
-static int act_heap_destroy(struct arena *a, struct nvmm *nvmm)
+static int act_heap_destroy(struct arena *a, struct nvmm_client *nvmm)
 {
 	return nvmm_heap_destroy(nvmm, a->stage->id);
 }
 
-static int act_destroy_forced(struct arena *a, struct nvmm *nvmm)
+static int act_destroy_forced(struct arena *a, struct nvmm_client *nvmm)
 {
 	_reply reply = NVMM_REPLY_INIT;
 	Nvmm__PoolDestroy op = NVMM__POOL_DESTROY__INIT;
@@ -218,7 +218,7 @@ static int act_destroy_forced(struct arena *a, struct nvmm *nvmm)
 	return nvmm_call(nvmm, &request, NVMM__REPLY__RESULT__NOT_SET, 0, &reply);
 }
 
-static bool done_destroy(struct arena *a, struct nvmm *nvmm)
+static bool done_destroy(struct arena *a, struct nvmm_client *nvmm)
 {
 	struct nvmm_pool_info info;
 	bool there = arena_target(a, nvmm, &info);
@@ -228,7 +228,7 @@ static bool done_destroy(struct arena *a, struct nvmm *nvmm)
 }
 
 /* The id in the holder's pointers must not come to mean another pool. */
-static bool done_destroy_held(struct arena *a, struct nvmm *nvmm)
+static bool done_destroy_held(struct arena *a, struct nvmm_client *nvmm)
 {
 	bool done = done_destroy(a, nvmm);
 	nvmm_pool_id id = a->stage->id;
@@ -241,34 +241,34 @@ static bool done_destroy_held(struct arena *a, struct nvmm *nvmm)
 
 /* Others come first */
 
-static void overtake_mode(struct arena *a, struct nvmm *nvmm, bool done)
+static void overtake_mode(struct arena *a, struct nvmm_client *nvmm, bool done)
 {
 	if (done)
 		op_check(nvmm, nvmm_pool_chmod(nvmm, a->stage->id, 0666));
 }
 
 /* The pool that was made is still the only one. */
-static void overtaken_create(struct arena *a, struct nvmm *nvmm, bool done)
+static void overtaken_create(struct arena *a, struct nvmm_client *nvmm, bool done)
 {
 	ck_assert_int_eq(a->stage->result, 0);
 	ck_assert(done_create(a, nvmm));
 }
 
 /* What came later stays. */
-static void overtaken_mode(struct arena *a, struct nvmm *nvmm, bool done)
+static void overtaken_mode(struct arena *a, struct nvmm_client *nvmm, bool done)
 {
 	ck_assert_int_eq(a->stage->result, 0);
 	ck_assert_uint_eq(op_target(a, nvmm).mode, done ? 0666 : 0644);
 }
 
 /* Somebody gets the id for a pool of his. */
-static void overtake_id(struct arena *a, struct nvmm *nvmm, bool done)
+static void overtake_id(struct arena *a, struct nvmm_client *nvmm, bool done)
 {
 	if (done)
 		op_check(nvmm, nvmm_region_create(nvmm, &a->stage->id, SMALL, NULL));
 }
 
-static void overtaken_id(struct arena *a, struct nvmm *nvmm, bool done)
+static void overtaken_id(struct arena *a, struct nvmm_client *nvmm, bool done)
 {
 	struct nvmm_pool_info info;
 
@@ -278,17 +278,17 @@ static void overtaken_id(struct arena *a, struct nvmm *nvmm, bool done)
 
 /* Use of heaps */
 
-static int act_open(struct arena *a, struct nvmm *nvmm)
+static int act_open(struct arena *a, struct nvmm_client *nvmm)
 {
 	return nvmm_heap_open(&a->client_heap, nvmm, a->stage->id, O_RDWR);
 }
 
-static void repeated_open(struct arena *a, struct nvmm *nvmm)
+static void repeated_open(struct arena *a, struct nvmm_client *nvmm)
 {
 	ck_assert_uint_eq(op_target(a, nvmm).openers, 1);
 }
 
-static int act_close(struct arena *a, struct nvmm *nvmm)
+static int act_close(struct arena *a, struct nvmm_client *nvmm)
 {
 	(void)nvmm;
 	nvmm_heap_close(a->client_heap);
@@ -296,14 +296,14 @@ static int act_close(struct arena *a, struct nvmm *nvmm)
 	return 0;
 }
 
-static void repeated_close(struct arena *a, struct nvmm *nvmm)
+static void repeated_close(struct arena *a, struct nvmm_client *nvmm)
 {
 	ck_assert_uint_eq(op_target(a, nvmm).openers, 0);
 }
 
 #define LANES 64u /* more than the file has at first, twice over */
 
-static int act_lanes(struct arena *a, struct nvmm *nvmm)
+static int act_lanes(struct arena *a, struct nvmm_client *nvmm)
 {
 	_reply reply = NVMM_REPLY_INIT;
 	Nvmm__LaneTake op = NVMM__LANE_TAKE__INIT;
@@ -314,7 +314,7 @@ static int act_lanes(struct arena *a, struct nvmm *nvmm)
 	return nvmm_call(nvmm, &request, NVMM__REPLY__RESULT_LANES, 0, &reply);
 }
 
-static void repeated_lanes(struct arena *a, struct nvmm *nvmm)
+static void repeated_lanes(struct arena *a, struct nvmm_client *nvmm)
 {
 	_reply reply = NVMM_REPLY_INIT;
 	Nvmm__HeapStat op = NVMM__HEAP_STAT__INIT;
@@ -325,32 +325,32 @@ static void repeated_lanes(struct arena *a, struct nvmm *nvmm)
 	ck_assert_uint_eq(reply.msg->heap->lanes, LANES);
 }
 
-static int act_alloc(struct arena *a, struct nvmm *nvmm, size_t size)
+static int act_alloc(struct arena *a, struct nvmm_client *nvmm, size_t size)
 {
 	(void)nvmm;
 	return nvmm_alloc(a->client_heap, size) == NVMM_NULL ? -errno : 0;
 }
 
-static int act_alloc_small(struct arena *a, struct nvmm *nvmm)
+static int act_alloc_small(struct arena *a, struct nvmm_client *nvmm)
 {
 	return act_alloc(a, nvmm, 100);
 }
 
-static int act_alloc_large(struct arena *a, struct nvmm *nvmm)
+static int act_alloc_large(struct arena *a, struct nvmm_client *nvmm)
 {
 	return act_alloc(a, nvmm, 160u << 10);
 }
 
 /* Sparse heaps */
 
-static int sparse_create(struct arena *a, struct nvmm *nvmm)
+static int sparse_create(struct arena *a, struct nvmm_client *nvmm)
 {
 	struct nvmm_pool_options options = { .size = sizeof(options), .name = "target", .sparse = true };
 
 	return nvmm_heap_create(nvmm, &a->stage->id, SPARSE, &options);
 }
 
-static bool done_sparse_create(struct arena *a, struct nvmm *nvmm)
+static bool done_sparse_create(struct arena *a, struct nvmm_client *nvmm)
 {
 	struct nvmm_pool_info info;
 	nvmm_pool_id id = 0;
@@ -367,39 +367,39 @@ static bool done_sparse_create(struct arena *a, struct nvmm *nvmm)
 	return true;
 }
 
-static void prepare_sparse(struct arena *a, struct nvmm *nvmm)
+static void prepare_sparse(struct arena *a, struct nvmm_client *nvmm)
 {
 	op_check(nvmm, sparse_create(a, nvmm));
 }
 
-static int act_sparse_in_place(struct arena *a, struct nvmm *nvmm)
+static int act_sparse_in_place(struct arena *a, struct nvmm_client *nvmm)
 {
 	return nvmm_pool_resize(nvmm, a->stage->id, SPARSE_IN_PLACE);
 }
 
-static bool done_sparse_in_place(struct arena *a, struct nvmm *nvmm)
+static bool done_sparse_in_place(struct arena *a, struct nvmm_client *nvmm)
 {
 	return done_resize(a, nvmm, SPARSE, SPARSE_IN_PLACE, 1, 1);
 }
 
-static int act_sparse_further(struct arena *a, struct nvmm *nvmm)
+static int act_sparse_further(struct arena *a, struct nvmm_client *nvmm)
 {
 	return nvmm_pool_resize(nvmm, a->stage->id, SPARSE_FURTHER);
 }
 
-static bool done_sparse_further(struct arena *a, struct nvmm *nvmm)
+static bool done_sparse_further(struct arena *a, struct nvmm_client *nvmm)
 {
 	return done_resize(a, nvmm, SPARSE, SPARSE_FURTHER, 1, 2);
 }
 
 /* The rest of the free run begins in a granule without metadata. */
-static int act_alloc_granule(struct arena *a, struct nvmm *nvmm)
+static int act_alloc_granule(struct arena *a, struct nvmm_client *nvmm)
 {
 	return act_alloc(a, nvmm, 9 * MIB);
 }
 
 /* Blocks that were freed have pages: their run is granted to many and punched. */
-static void enter_spent_sparse(struct arena *a, struct nvmm *nvmm)
+static void enter_spent_sparse(struct arena *a, struct nvmm_client *nvmm)
 {
 	nvmm_ptr ptr[8];
 
@@ -410,7 +410,7 @@ static void enter_spent_sparse(struct arena *a, struct nvmm *nvmm)
 		op_check(nvmm, nvmm_free(a->client_heap, ptr[i]));
 }
 
-static int act_trim(struct arena *a, struct nvmm *nvmm)
+static int act_trim(struct arena *a, struct nvmm_client *nvmm)
 {
 	int64_t r = nvmm_heap_trim(a->client_heap);
 
@@ -419,7 +419,7 @@ static int act_trim(struct arena *a, struct nvmm *nvmm)
 }
 
 /* Every unit is of an empty span of small blocks: a large one has them retired. */
-static void prepare_spent(struct arena *a, struct nvmm *nvmm)
+static void prepare_spent(struct arena *a, struct nvmm_client *nvmm)
 {
 	nvmm_ptr ptr[SMALL / 1024];
 	struct nvmm_heap *heap;
@@ -434,7 +434,7 @@ static void prepare_spent(struct arena *a, struct nvmm *nvmm)
 	nvmm_heap_close(heap);
 }
 
-static struct nvmm_heap_info heap_figures(struct arena *a, struct nvmm *nvmm)
+static struct nvmm_heap_info heap_figures(struct arena *a, struct nvmm_client *nvmm)
 {
 	struct nvmm_heap_info info = { .size = sizeof(info) };
 	struct nvmm_heap *heap;
@@ -447,7 +447,7 @@ static struct nvmm_heap_info heap_figures(struct arena *a, struct nvmm *nvmm)
 }
 
 /* A block whose allocator died before it was told may be there or not, but never two. */
-static bool done_alloc(struct arena *a, struct nvmm *nvmm)
+static bool done_alloc(struct arena *a, struct nvmm_client *nvmm)
 {
 	struct nvmm_heap_info info = heap_figures(a, nvmm);
 
@@ -458,14 +458,14 @@ static bool done_alloc(struct arena *a, struct nvmm *nvmm)
 #define HELD 6u /* blocks of a client that is killed, each in a span of its own */
 #define ROOMY (8u << 20) /* small heaps let a lane keep few spans */
 
-static void prepare_roomy(struct arena *a, struct nvmm *nvmm)
+static void prepare_roomy(struct arena *a, struct nvmm_client *nvmm)
 {
 	struct nvmm_pool_options options = { .size = sizeof(options), .durability = a->durability };
 
 	op_check(nvmm, nvmm_heap_create(nvmm, &a->stage->id, ROOMY, &options));
 }
 
-static void enter_holding(struct arena *a, struct nvmm *nvmm)
+static void enter_holding(struct arena *a, struct nvmm_client *nvmm)
 {
 	static const size_t size[HELD] = { 16, 64, 300, 1000, 5000, 30000 };
 	nvmm_ptr ptr;
@@ -478,7 +478,7 @@ static void enter_holding(struct arena *a, struct nvmm *nvmm)
 	}
 }
 
-static bool done_settle(struct arena *a, struct nvmm *nvmm)
+static bool done_settle(struct arena *a, struct nvmm_client *nvmm)
 {
 	ck_assert_uint_eq(heap_figures(a, nvmm).blocks, HELD);
 	return true;

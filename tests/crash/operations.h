@@ -13,8 +13,8 @@ extern const struct operation operations[N_OPERATIONS];
 /* What operations share. */
 
 /* Fails the test unless r is 0. */
-void op_check(struct nvmm *nvmm, int r);
+void op_check(struct nvmm_client *nvmm, int r);
 /* The target, which must be there, and no pool more or less than there were. */
-struct nvmm_pool_info op_target(struct arena *a, struct nvmm *nvmm);
+struct nvmm_pool_info op_target(struct arena *a, struct nvmm_client *nvmm);
 /* The target is a small heap. */
-void op_prepare_heap(struct arena *a, struct nvmm *nvmm);
+void op_prepare_heap(struct arena *a, struct nvmm_client *nvmm);

@@ -66,7 +66,7 @@ struct campaign {
 /* A client's connection, and what it has open. */
 struct desk {
 	struct campaign *c;
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	struct nvmm_heap *heap[HEAPS];
 	struct exchange *exchange;
 };

@@ -267,7 +267,7 @@ static void pools_make(struct campaign *c)
 {
 	static const enum nvmm_durability durability[HEAPS] = {
 		NVMM_DURABILITY_PROCESS, NVMM_DURABILITY_POWER, NVMM_DURABILITY_PROCESS };
-	struct nvmm *nvmm = harness_connect(&c->h);
+	struct nvmm_client *nvmm = harness_connect(&c->h);
 	int r;
 
 	for (unsigned i = 0; i < HEAPS; i++) {

@@ -97,7 +97,7 @@ struct holder {
 static void hold_spans(void *arg)
 {
 	struct holder *holder = arg;
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	struct nvmm_heap *heap = harness_open(nvmm, holder->heap);
 	static nvmm_ptr blocks[MOST];
 	uint64_t n = 0, freed = 0;
@@ -137,7 +137,7 @@ static bool has_room(void *arg)
 START_TEST(spans_of_the_dead)
 {
 	struct holder *holder = harness_shared(sizeof(*holder));
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	uint64_t got, took = 0;
 	pid_t pid;
 
@@ -169,7 +169,7 @@ END_TEST
 /* The socket of a dead client that a child of it still holds open does not keep it alive. */
 static void die_with_child(void *arg)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 
 	nvmm_heap_close(harness_open(nvmm, *(nvmm_pool_id *)arg));
 	if (fork() == 0) {
@@ -181,7 +181,7 @@ static void die_with_child(void *arg)
 
 START_TEST(child_holds_the_socket)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	nvmm_pool_id id;
 	struct nvmm_heap *heap = harness_heap(nvmm, &id, MIB, NULL, 0);
 	pid_t pid = harness_fork(die_with_child, &id);
@@ -201,7 +201,7 @@ END_TEST
 
 START_TEST(daemon_stopped)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	nvmm_pool_id id;
 	struct nvmm_heap *heap = harness_heap(nvmm, &id, MIB, NULL, 0);
 	nvmm_ptr blocks[OWN];
@@ -242,7 +242,7 @@ START_TEST(slow_call_of_a_stopped_daemon)
 		.socket = h.socket,
 		.timeout_ms = 300,
 	};
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	nvmm_pool_id id;
 
 	ck_assert_int_eq(nvmm_connect(&nvmm, &options), 0);

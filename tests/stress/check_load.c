@@ -14,7 +14,7 @@
 
 static void expect_empty(struct load *load)
 {
-	struct nvmm *nvmm = harness_connect(load->h);
+	struct nvmm_client *nvmm = harness_connect(load->h);
 	struct nvmm_heap *heap = harness_open(nvmm, load->heap);
 	struct nvmm_heap_info info = { .size = sizeof(info) };
 	nvmm_ptr large;

@@ -37,7 +37,7 @@ static bool mount_small_base(void)
 
 struct operator {
 	struct load *load;
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	struct nvmm_heap *heap;
 	unsigned seed;
 	uint64_t size;

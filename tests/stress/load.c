@@ -25,7 +25,7 @@
 
 struct worker {
 	const struct load *load;
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	struct nvmm_heap *heap;
 	_Atomic nvmm_ptr *slots;
 	uint64_t random;
@@ -193,7 +193,7 @@ static void *run_worker(void *arg)
 
 /* Processes */
 
-static _Atomic nvmm_ptr *map_slots(const struct load *load, struct nvmm *nvmm)
+static _Atomic nvmm_ptr *map_slots(const struct load *load, struct nvmm_client *nvmm)
 {
 	struct nvmm_region *region;
 	void *addr;
@@ -209,7 +209,7 @@ static _Atomic nvmm_ptr *map_slots(const struct load *load, struct nvmm *nvmm)
 void load_process(void *arg)
 {
 	const struct load *load = arg;
-	struct nvmm *nvmm = harness_connect(load->h);
+	struct nvmm_client *nvmm = harness_connect(load->h);
 	struct nvmm_heap *heap = harness_open(nvmm, load->heap);
 	_Atomic nvmm_ptr *slots = map_slots(load, nvmm);
 	struct worker *workers = calloc(load->threads, sizeof(*workers));
@@ -259,7 +259,7 @@ void load_init(struct load *load, struct harness *h, uint64_t heap_bytes)
 		.sparse = load->sparse,
 		.durability = load->power ? NVMM_DURABILITY_POWER : NVMM_DURABILITY_PROCESS,
 	};
-	struct nvmm *nvmm = harness_connect(h);
+	struct nvmm_client *nvmm = harness_connect(h);
 
 	load->h = h;
 	load->heap = load->region = 0;
@@ -272,7 +272,7 @@ void load_init(struct load *load, struct harness *h, uint64_t heap_bytes)
 	nvmm_disconnect(nvmm);
 }
 
-void load_drain(struct load *load, struct nvmm *nvmm, struct nvmm_heap *heap)
+void load_drain(struct load *load, struct nvmm_client *nvmm, struct nvmm_heap *heap)
 {
 	struct worker w = { .load = load, .nvmm = nvmm, .heap = heap };
 

@@ -46,4 +46,4 @@ void load_init(struct load *load, struct harness *h, uint64_t heap_bytes);
 void load_process(void *arg);
 
 /* Frees, checked, what is in the slots. */
-void load_drain(struct load *load, struct nvmm *nvmm, struct nvmm_heap *heap);
+void load_drain(struct load *load, struct nvmm_client *nvmm, struct nvmm_heap *heap);

@@ -43,7 +43,7 @@ static void become(bool member)
 /* A region and a heap of root's with this mode and the team's group. */
 static void make_pools(mode_t mode)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	struct nvmm_pool_options options = { .size = sizeof(options), .mode = mode };
 
 	region_id = heap_id = 0;
@@ -54,7 +54,7 @@ static void make_pools(mode_t mode)
 	nvmm_disconnect(nvmm);
 }
 
-static void expect_refused(struct nvmm *nvmm, int flags)
+static void expect_refused(struct nvmm_client *nvmm, int flags)
 {
 	struct nvmm_region *region;
 	struct nvmm_heap *heap;
@@ -66,7 +66,7 @@ static void expect_refused(struct nvmm *nvmm, int flags)
 
 static void stranger(void *arg)
 {
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 
 	become(false);
 	nvmm = harness_connect(&h);
@@ -99,7 +99,7 @@ static void reader(void *arg)
 {
 	struct nvmm_region *region;
 	struct nvmm_heap *heap;
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	void *addr;
 
 	become(true);
@@ -235,7 +235,7 @@ END_TEST
 static void opens_for_reading(void *arg)
 {
 	struct nvmm_region *region;
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 
 	become(false);
 	nvmm = harness_connect(&h);
@@ -246,7 +246,7 @@ static void opens_for_reading(void *arg)
 
 START_TEST(mode_changes)
 {
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 
 	make_pools(0600);
 	nvmm = harness_connect(&h);

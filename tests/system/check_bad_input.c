@@ -17,7 +17,7 @@
 #define RANDOM_MESSAGES 3000u
 
 static struct harness h;
-static struct nvmm *honest;
+static struct nvmm_client *honest;
 static struct nvmm_heap *heap;
 static nvmm_pool_id heap_id;
 static nvmm_ptr kept;

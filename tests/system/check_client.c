@@ -17,14 +17,14 @@
 
 static struct harness h;
 
-static struct nvmm *connect_ms(int timeout_ms)
+static struct nvmm_client *connect_ms(int timeout_ms)
 {
 	struct nvmm_options options = {
 		.size = sizeof(options),
 		.socket = h.socket,
 		.timeout_ms = timeout_ms,
 	};
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 
 	ck_assert_int_eq(nvmm_connect(&nvmm, &options), 0);
 	return nvmm;
@@ -35,7 +35,7 @@ static struct nvmm *connect_ms(int timeout_ms)
 /* A process goes on with its session and lanes when the daemon was killed and started again. */
 START_TEST(daemon_killed)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	nvmm_pool_id id;
 	struct nvmm_heap *heap = harness_heap(nvmm, &id, 64 * MIB, NULL, 0);
 	nvmm_ptr small = nvmm_alloc(heap, 100), large, root;
@@ -63,7 +63,7 @@ END_TEST
  * again; if only these are there, the daemon has stopped clean. */
 START_TEST(daemon_restarted)
 {
-	struct nvmm *nvmm = harness_connect(&h), *idle = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h), *idle = harness_connect(&h);
 	nvmm_pool_id id, found;
 	struct nvmm_heap *heap = harness_heap(nvmm, &id, 64 * MIB, "held", 0);
 	nvmm_ptr small;
@@ -91,7 +91,7 @@ START_TEST(daemon_restarted)
 END_TEST
 
 struct asker {
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	nvmm_pool_id id;
 	atomic_bool stop;
 	atomic_uint asked;
@@ -138,7 +138,7 @@ END_TEST
 
 START_TEST(daemon_stopped)
 {
-	struct nvmm *nvmm = connect_ms(300);
+	struct nvmm_client *nvmm = connect_ms(300);
 	struct nvmm_pool_info info = { .size = sizeof(info) };
 	nvmm_pool_id id;
 	struct nvmm_heap *heap = harness_heap(nvmm, &id, 16 * MIB, NULL, 0);
@@ -171,7 +171,7 @@ END_TEST
 /* A program can end beside a stopped daemon, which finds the rest out when it runs again. */
 START_TEST(disconnect_beside_stopped_daemon)
 {
-	struct nvmm *nvmm = connect_ms(300), *other = harness_connect(&h);
+	struct nvmm_client *nvmm = connect_ms(300), *other = harness_connect(&h);
 	nvmm_pool_id id;
 	struct nvmm_heap *heap = harness_heap(nvmm, &id, 16 * MIB, NULL, 0);
 
@@ -192,7 +192,7 @@ END_TEST
 /* What free() of a pointer never set does, before the thread has seen any block, and after. */
 START_TEST(null_is_freed)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	nvmm_pool_id id;
 	struct nvmm_heap *heap = harness_heap(nvmm, &id, 4 * MIB, NULL, 0);
 	nvmm_ptr ptr;
@@ -220,7 +220,7 @@ END_TEST
 /* Several connections and handles of one process on one heap. */
 START_TEST(connections_and_handles)
 {
-	struct nvmm *a = harness_connect(&h), *b = harness_connect(&h);
+	struct nvmm_client *a = harness_connect(&h), *b = harness_connect(&h);
 	nvmm_pool_id id;
 	struct nvmm_heap *first = harness_heap(a, &id, 4 * MIB, NULL, 0);
 	struct nvmm_heap *second = harness_open(a, id), *other = harness_open(b, id);
@@ -256,7 +256,7 @@ END_TEST
 
 START_TEST(read_only)
 {
-	struct nvmm *writer = harness_connect(&h), *reader = harness_connect(&h);
+	struct nvmm_client *writer = harness_connect(&h), *reader = harness_connect(&h);
 	nvmm_pool_id id;
 	struct nvmm_heap *heap = harness_heap(writer, &id, 4 * MIB, NULL, 0), *ro;
 	nvmm_ptr ptr = nvmm_alloc(heap, 64), root;
@@ -292,7 +292,7 @@ END_TEST
 
 START_TEST(writes_to_read_only)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	struct nvmm_region *region;
 	nvmm_pool_id id = 0;
 	char *p;

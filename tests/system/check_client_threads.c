@@ -22,7 +22,7 @@ static struct harness h;
 #define HEAPS 9
 
 struct many_heaps {
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	struct nvmm_heap *heap[HEAPS];
 	pthread_barrier_t closed;
 };
@@ -89,7 +89,7 @@ START_TEST(many_short_threads)
 {
 	struct harness_options limits = { .limits = "  lanes_per_client: 4\n" };
 	struct nvmm_heap *heap;
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	nvmm_pool_id id;
 	pthread_t thread[5];
 
@@ -127,7 +127,7 @@ START_TEST(too_many_threads)
 	struct harness_options limits = { .limits = "  lanes_per_client: 4\n" };
 	pthread_barrier_t barrier;
 	struct nvmm_heap *heap;
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	nvmm_pool_id id;
 	pthread_t thread[5];
 	unsigned refused = 0;
@@ -160,10 +160,10 @@ END_TEST
 
 /* Forks */
 
-static void child(struct nvmm *nvmm, struct nvmm_heap *heap, nvmm_ptr ptr, nvmm_pool_id id)
+static void child(struct nvmm_client *nvmm, struct nvmm_heap *heap, nvmm_ptr ptr, nvmm_pool_id id)
 {
 	struct nvmm_heap *own_heap;
-	struct nvmm *own;
+	struct nvmm_client *own;
 	nvmm_ptr mine;
 
 	ck_assert_int_eq(*(int *)nvmm_local(nvmm, ptr), 42);
@@ -185,7 +185,7 @@ static void child(struct nvmm *nvmm, struct nvmm_heap *heap, nvmm_ptr ptr, nvmm_
 /* A child has none of its parent's lanes: what each does, the other never sees. */
 START_TEST(forks)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	nvmm_pool_id id;
 	struct nvmm_heap *heap = harness_heap(nvmm, &id, 4 * MIB, NULL, 0);
 	nvmm_ptr ptr = nvmm_alloc(heap, 64), more;
@@ -234,7 +234,7 @@ static void *alloc_often(void *arg)
 /* Forks while other threads are in calls: the child can disconnect and connect anew. */
 START_TEST(forks_beside_calls)
 {
-	struct nvmm *nvmm = harness_connect(&h), *own;
+	struct nvmm_client *nvmm = harness_connect(&h), *own;
 	nvmm_pool_id id;
 	struct forker f = { .heap = harness_heap(nvmm, &id, 64 * MIB, NULL, 0) };
 	pthread_t threads[2];
@@ -293,7 +293,7 @@ static void alarms(unsigned us)
 /* A handler that allocates gets a block or is told that it interrupted the allocator. */
 START_TEST(signals)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	nvmm_pool_id id;
 	struct nvmm_heap *heap = harness_heap(nvmm, &id, 16 * MIB, NULL, 0);
 	uint64_t until = harness_now_us() + 1000000;
@@ -319,7 +319,7 @@ END_TEST
  * instructions of who looks. */
 START_TEST(signals_of_other_heaps)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	struct nvmm_heap *heap[5];
 	nvmm_pool_id id[5];
 	uint64_t until;

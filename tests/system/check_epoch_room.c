@@ -51,7 +51,7 @@ struct reader {
 static void read_on(void *arg)
 {
 	struct reader *r = arg;
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 
 	harness_open(nvmm, r->id);
 	if (r->enter)

@@ -79,7 +79,7 @@ START_TEST(forked_child_connects_anew)
 	ck_assert_int_eq(nvmm_epoch_enter(v.nvmm), 0);
 	pid = fork();
 	if (pid == 0) {
-		struct nvmm *own = harness_connect(&h);
+		struct nvmm_client *own = harness_connect(&h);
 		int r = nvmm_epoch_enter(own);
 
 		nvmm_disconnect(v.nvmm);
@@ -224,7 +224,7 @@ START_TEST(connections_come_and_go)
 	struct view v = view_new(&h, NULL, 16 * MIB);
 
 	for (int i = 0; i < 50; i++) {
-		struct nvmm *other = harness_connect(&h);
+		struct nvmm_client *other = harness_connect(&h);
 
 		ck_assert_int_eq(nvmm_epoch_enter(v.nvmm), 0);
 		ck_assert_int_eq(nvmm_epoch_enter(other), 0);
@@ -276,7 +276,7 @@ static void *storm_on(void *arg)
 }
 
 /* Bounded by signals handled, not by time. */
-static void enter_in_storm(struct nvmm *nvmm)
+static void enter_in_storm(struct nvmm_client *nvmm)
 {
 	while (atomic_load(&handled) < 20000) {
 		for (int i = 0; i < 1000; i++) {

@@ -32,7 +32,7 @@ static void stop(void)
 		harness_stop(&h);
 }
 
-static struct nvmm_heap_info heap_info(struct nvmm *nvmm, struct nvmm_heap *heap)
+static struct nvmm_heap_info heap_info(struct nvmm_client *nvmm, struct nvmm_heap *heap)
 {
 	struct nvmm_heap_info info = { .size = sizeof(info) };
 
@@ -52,7 +52,7 @@ struct reader {
 static void read_on(void *arg)
 {
 	struct reader *r = arg;
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 
 	if (r->fence)
 		setenv("NVMM_NO_MEMBARRIER", "1", 1);
@@ -95,7 +95,7 @@ static void leave_soon(void *arg)
 static void come_and_go(void *arg)
 {
 	struct reader *r = arg;
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 
 	harness_open(nvmm, r->id);
 	while (!atomic_load(&r->leave)) {

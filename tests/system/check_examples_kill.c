@@ -67,7 +67,7 @@ static void empty(const char *name)
 static void expect_empty(const char *name, bool power)
 {
 	struct nvmm_pool_info info = { .size = sizeof(info) };
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	struct nvmm_heap *heap;
 	nvmm_pool_id id;
 

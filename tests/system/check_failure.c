@@ -19,7 +19,7 @@
 #define RESERVED 112u /* bytes of a block in its class */
 
 static struct harness h;
-static struct nvmm *nvmm;
+static struct nvmm_client *nvmm;
 static struct nvmm_heap *heap;
 static nvmm_pool_id ours, others;
 
@@ -99,7 +99,7 @@ static void stop(void)
 /* Has both heaps open, and in ours a reserved block; waits for its end. */
 static void hold(void *arg)
 {
-	struct nvmm *n = harness_connect(&h);
+	struct nvmm_client *n = harness_connect(&h);
 	struct nvmm_heap *a = harness_open(n, ours), *b = harness_open(n, others);
 
 	must(a && b && nvmm_reserve(a, RESERVED) != NVMM_NULL, "%s", nvmm_errmsg(n));
@@ -229,7 +229,7 @@ START_TEST(ends_beside_a_stopped_daemon)
 {
 	struct nvmm_options options = {
 		.size = sizeof(options), .socket = h.socket, .timeout_ms = 300 };
-	struct nvmm *mine;
+	struct nvmm_client *mine;
 	pid_t pid;
 
 	ck_assert_int_eq(nvmm_connect(&mine, &options), 0);

@@ -30,7 +30,7 @@ static size_t fill(struct nvmm_heap *heap, size_t size, nvmm_ptr *blocks, size_t
 static void fill_and_go_on(size_t size)
 {
 	static nvmm_ptr blocks[BLOCKS];
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	struct nvmm_heap_info info = { .size = sizeof(info) };
 	nvmm_pool_id id;
 	struct nvmm_heap *heap = harness_heap(nvmm, &id, 4 * MIB, NULL, 0);
@@ -72,7 +72,7 @@ END_TEST
 START_TEST(room_moves_between_sizes)
 {
 	static nvmm_ptr blocks[BLOCKS];
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	struct nvmm_heap *heap;
 	nvmm_pool_id id;
 
@@ -95,7 +95,7 @@ END_TEST
 
 static void no_room_then_room(uint64_t too_much, uint64_t enough)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	struct harness_usage before = harness_usage(h.base), after;
 	struct nvmm_pool_options options = { .size = sizeof(options), .name = "tight" };
 	struct nvmm_pool_info info;

@@ -20,7 +20,7 @@
 #define ROUNDS 6u
 
 static struct harness h;
-static struct nvmm *honest;
+static struct nvmm_client *honest;
 static struct nvmm_heap *good;
 static nvmm_pool_id good_id, bad_id;
 

@@ -58,7 +58,7 @@ static void stage_until(int which)
 
 static void other(void *arg)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	struct nvmm_heap *heap = harness_open(nvmm, shared->id);
 	nvmm_ptr held[HELD] = { NVMM_NULL };
 	unsigned seed = 1;
@@ -99,7 +99,7 @@ static void other_goes_on(void)
 /* The process whose session is lost */
 
 struct user {
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	struct nvmm_heap *heap;
 	nvmm_ptr block[BLOCKS];
 	nvmm_ptr reserved[RESERVED];
@@ -351,7 +351,7 @@ START_TEST(session_lost)
 	/* Each call, by one of the ways, and the first by the others too. */
 	int calls_n = (int)ARRAY_SIZE(calls), call = _i < calls_n ? _i : 0;
 	int how = (_i < calls_n ? _i : _i - calls_n + 1) % WAYS;
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	struct nvmm_heap *heap;
 	pid_t pids[3];
 	unsigned had;

@@ -37,7 +37,7 @@ static void attend(void *arg)
 {
 	struct seat *seat = arg;
 	struct meeting *m = seat->meeting;
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	struct nvmm_heap *heap = harness_open(nvmm, m->heap);
 	nvmm_ptr ptr = nvmm_alloc(heap, 1 << 20);
 	unsigned *words;
@@ -68,7 +68,7 @@ START_TEST(three_hundred)
 	static pid_t pids[CLIENTS];
 	struct nvmm_pool_info info = { .size = sizeof(info) };
 	struct nvmm_heap *heap;
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 
 	harness_init(&h, NULL);
 	harness_start(&h);
@@ -99,7 +99,7 @@ START_TEST(limit_on_clients)
 {
 	struct harness_options limited = { .limits = "  clients: 3\n" };
 	struct nvmm_options options = { .size = sizeof(options) };
-	struct nvmm *nvmm[3], *more;
+	struct nvmm_client *nvmm[3], *more;
 
 	harness_init(&h, &limited);
 	harness_start(&h);
@@ -119,7 +119,7 @@ START_TEST(limit_on_pools)
 {
 	struct harness_options limited = { .limits = "  pools: 3\n" };
 	nvmm_pool_id id;
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 
 	harness_init(&h, &limited);
 	harness_start(&h);

@@ -73,7 +73,7 @@ struct poison {
 };
 
 struct view {
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	struct nvmm_heap *heap;
 	_Atomic nvmm_ptr *table;
 };
@@ -345,7 +345,7 @@ static void disturb(unsigned seconds, struct tally *tally)
 	let_go_on(UINT64_MAX);
 }
 
-static void make_table(struct nvmm *nvmm)
+static void make_table(struct nvmm_client *nvmm)
 {
 	struct nvmm_heap *heap = harness_heap(nvmm, &poison->id, HEAP_BYTES, NULL, 16);
 	nvmm_ptr root = nvmm_zalloc(heap, ENTRIES * sizeof(nvmm_ptr));
@@ -406,7 +406,7 @@ static unsigned seconds(void)
 
 START_TEST(poisoned_on_reuse)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	struct tally tally = { 0 };
 
 	poison = harness_shared(sizeof(*poison));

@@ -38,7 +38,7 @@ struct node {
 };
 
 struct user {
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	struct nvmm_heap *heap;
 	nvmm_ptr at; /* of the stack */
 	struct stack *stack;
@@ -130,7 +130,7 @@ static struct setting *setting;
 
 static void start(void)
 {
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	struct nvmm_heap *heap;
 
 	harness_init(&h, NULL);

@@ -17,7 +17,7 @@
 static struct harness h;
 
 static struct shared {
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	struct nvmm_heap *heap;
 	nvmm_ptr at; /* two words */
 	nvmm_ptr mine[THREADS][ROUNDS];

@@ -79,7 +79,7 @@ START_TEST(walk_and_sweep)
 {
 	struct nvmm_sweep_info info = { .size = sizeof(info) };
 	struct nvmm_heap *heap, *other;
-	struct nvmm *nvmm, *second;
+	struct nvmm_client *nvmm, *second;
 	struct filled f;
 
 	harness_init(&h, NULL);
@@ -114,7 +114,7 @@ static struct filled *filled; /* shared with the client */
 
 static void client(void *arg)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 
 	for (unsigned i = 0; i < 3; i++)
 		fill(harness_heap(nvmm, &filled[i].id, (8 + 8 * i) * MIB, NULL, 0), &filled[i]);
@@ -148,7 +148,7 @@ static void crash(const char *recovery)
 static void expect_blocks(nvmm_pool_id id)
 {
 	struct nvmm_heap_report report = { .size = sizeof(report) };
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	struct nvmm_heap *heap = harness_open(nvmm, id);
 
 	ck_assert_uint_eq(blocks_of(heap), 2 * BLOCKS);
@@ -192,7 +192,7 @@ END_TEST
 START_TEST(unclean_start_manual)
 {
 	struct nvmm_heap *heap;
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 
 	crash("  clients: 100\nrecovery:\n  on_start: manual\n");
 	harness_start(&h);
@@ -223,7 +223,7 @@ START_TEST(offline_by_command)
 {
 	char number[16], out[65536];
 	const char *const argv[] = { "ctl/nvmmctl", "recover", number, "--offline", NULL };
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	struct filled f;
 
 	harness_init(&h, NULL);
@@ -248,7 +248,7 @@ static nvmm_pool_id *ranked; /* shared; by the order of creation; the last: it i
 static void rank_client(void *arg)
 {
 	static const uint32_t priorities[] = { 1, 200, 0, 7 };
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 
 	(void)arg;
 	for (unsigned i = 0; i < 4; i++) {
@@ -319,7 +319,7 @@ END_TEST
 
 static void recover_on(void *arg)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	struct nvmm_heap *heap = harness_open(nvmm, *(nvmm_pool_id *)arg);
 
 	for (unsigned i = 0; i < 20000; i++)
@@ -335,7 +335,7 @@ START_TEST(destroyed_meanwhile)
 {
 	struct harness_options options = { .limits = "  clients: 100\nrecovery:\n  parallel: 1\n" };
 	nvmm_pool_id gone = 0, stays;
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	char number[16];
 	pid_t pid;
 
@@ -366,7 +366,7 @@ START_TEST(all_but_one)
 {
 	const char *const argv[] = { "ctl/nvmmctl", "recover", "--all", NULL };
 	char path[300], out[65536], *at = out;
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	nvmm_pool_id id[3];
 	unsigned done = 0;
 
@@ -449,7 +449,7 @@ START_TEST(rot)
 	const struct rot *r = &rots[_i];
 	struct nvmm_heap *heap, *neighbour;
 	struct filled f, g;
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	int code;
 
 	harness_init(&h, NULL);
@@ -511,7 +511,7 @@ static void spoil_registry(nvmm_pool_id id, bool both)
 START_TEST(rotten_record)
 {
 	bool both = _i & 1, destroy = _i & 2;
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	struct filled f;
 	char id[16];
 

@@ -30,7 +30,7 @@ static struct harness h;
 /* Threads that allocate */
 
 struct user {
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	struct nvmm_heap *heap;
 	unsigned number;
 	atomic_bool *stop;
@@ -79,7 +79,7 @@ static void *use(void *arg)
 
 /* Growing */
 
-static void grow(struct nvmm *nvmm, nvmm_pool_id id, uint64_t bytes, bool by_command)
+static void grow(struct nvmm_client *nvmm, nvmm_pool_id id, uint64_t bytes, bool by_command)
 {
 	char pool[16], size[32], out[4096];
 	const char *argv[] = { "ctl/nvmmctl", "pool", "resize", pool, size, NULL };
@@ -94,7 +94,7 @@ static void grow(struct nvmm *nvmm, nvmm_pool_id id, uint64_t bytes, bool by_com
 }
 
 /* Fills the heap, writes to every byte, and empties it: bytes of it that were of use. */
-static uint64_t fill(struct nvmm *nvmm, struct nvmm_heap *heap)
+static uint64_t fill(struct nvmm_client *nvmm, struct nvmm_heap *heap)
 {
 	static nvmm_ptr blocks[4096];
 	size_t n = 0;
@@ -119,7 +119,7 @@ static bool daemon_as_before(void *arg)
 }
 
 /* Reserved in full, or as it is granted. */
-static struct nvmm_heap *make_heap(struct nvmm *nvmm, nvmm_pool_id *id, bool sparse)
+static struct nvmm_heap *make_heap(struct nvmm_client *nvmm, nvmm_pool_id *id, bool sparse)
 {
 	struct nvmm_pool_options options = { .size = sizeof(options), .sparse = sparse };
 
@@ -130,7 +130,7 @@ static struct nvmm_heap *make_heap(struct nvmm *nvmm, nvmm_pool_id *id, bool spa
 
 START_TEST(grows_in_use)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	nvmm_pool_id id;
 	struct nvmm_heap *heap = make_heap(nvmm, &id, _i);
 	struct nvmm_heap_info info = { .size = sizeof(info) };
@@ -208,7 +208,7 @@ static rlim_t address_space(void)
 }
 
 /* The pool is as it was, and serves. */
-static void unchanged(struct nvmm *nvmm, nvmm_pool_id id, struct nvmm_heap *heap, uint64_t bytes)
+static void unchanged(struct nvmm_client *nvmm, nvmm_pool_id id, struct nvmm_heap *heap, uint64_t bytes)
 {
 	struct nvmm_heap_info info = { .size = sizeof(info) };
 	struct nvmm_pool_info pool = { .size = sizeof(pool) };
@@ -232,7 +232,7 @@ static void unchanged(struct nvmm *nvmm, nvmm_pool_id id, struct nvmm_heap *heap
 
 START_TEST(lacks_descriptors)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	nvmm_pool_id id;
 	struct nvmm_heap *heap = make_heap(nvmm, &id, true);
 	uint64_t bytes = 4 * MIB, wanted = _i ? FURTHER_WANTED : WANTED;
@@ -259,7 +259,7 @@ END_TEST
 
 START_TEST(lacks_address_space)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	nvmm_pool_id id;
 	struct nvmm_heap *heap = make_heap(nvmm, &id, true);
 	struct nvmm_shelf shelves[8];

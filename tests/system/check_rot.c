@@ -117,7 +117,7 @@ static struct harness h;
 static struct victim *victims; /* by row; the last is the neighbour; shared with who fills them */
 static volatile int *filled;
 
-static void fill(struct nvmm *nvmm, struct victim *v, bool sparse)
+static void fill(struct nvmm_client *nvmm, struct victim *v, bool sparse)
 {
 	struct nvmm_heap *heap;
 
@@ -145,7 +145,7 @@ static const struct group *now;
 /* Fills all heaps of the group; then one is in use until the process dies. */
 static void filler(void *arg)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 
 	for (unsigned i = 0; i < rows_of(now); i++)
 		fill(nvmm, &victims[i], now->sparse);
@@ -168,7 +168,7 @@ static bool is_filled(void *arg)
 static void expect_neighbour(void)
 {
 	struct nvmm_heap_report report = { .size = sizeof(report) };
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	struct nvmm_heap *heap = harness_open(nvmm, victims[ROWS].id);
 
 	must(nvmm_heap_check(heap, &report) == 0 && report.violations == 0, "neighbour");
@@ -225,7 +225,7 @@ static void expect_reuse(const struct victim *v, unsigned i)
 {
 	char out[65536];
 	int code = rot_ctl_pool(&h, out, sizeof(out), v->id, "pool", "destroy", "--force");
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 
 	must(code == 0, "row %u: destroy said %d:\n%s", i, code, out);
 	nvmm = harness_connect(&h);

@@ -31,7 +31,7 @@ static void in_use_wait(int which)
 static void in_use_user(void *arg)
 {
 	struct victim *v = &victims[0];
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	struct nvmm_heap *heap;
 	nvmm_ptr ptr;
 
@@ -139,7 +139,7 @@ static bool is_forgotten(void *arg)
 	return rot_ctl(&h, out, sizeof(out), "clients", NULL, NULL, NULL) == 0 && !strstr(out, pid);
 }
 
-static int make_again(struct nvmm *nvmm)
+static int make_again(struct nvmm_client *nvmm)
 {
 	nvmm_pool_id id = victims[0].id;
 
@@ -154,7 +154,7 @@ static bool is_made_again(void *arg)
 START_TEST(record_of_one_destroyed_in_use)
 {
 	char out[65536];
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	pid_t user[2];
 	int *opened;
 
@@ -242,7 +242,7 @@ static void repair_and_destroy(nvmm_pool_id id)
 START_TEST(record_of_one_destroyed_in_repair)
 {
 	char out[65536];
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 
 	harness_init(&h, NULL);
 	harness_start(&h);

@@ -19,7 +19,7 @@
 
 static struct harness h;
 
-static void store_text(struct nvmm *nvmm, nvmm_pool_id id, uint64_t at, const char *text)
+static void store_text(struct nvmm_client *nvmm, nvmm_pool_id id, uint64_t at, const char *text)
 {
 	struct nvmm_region *region;
 	void *addr;
@@ -32,7 +32,7 @@ static void store_text(struct nvmm *nvmm, nvmm_pool_id id, uint64_t at, const ch
 	nvmm_region_close(region);
 }
 
-static void expect_text(struct nvmm *nvmm, nvmm_pool_id id, uint64_t at, const char *text)
+static void expect_text(struct nvmm_client *nvmm, nvmm_pool_id id, uint64_t at, const char *text)
 {
 	struct nvmm_region *region;
 	void *addr;
@@ -46,7 +46,7 @@ static void expect_text(struct nvmm *nvmm, nvmm_pool_id id, uint64_t at, const c
 
 START_TEST(region_life)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	nvmm_pool_id id = 0, again;
 	struct nvmm_region *region;
 	struct harness_usage before = harness_usage(h.base), after;
@@ -78,7 +78,7 @@ static nvmm_pool_id shared_id;
 
 static void read_int(void *arg)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	struct nvmm_heap *heap = harness_open(nvmm, shared_id);
 	nvmm_ptr ptr;
 	int *number;
@@ -94,7 +94,7 @@ static void read_int(void *arg)
 
 START_TEST(heap_life)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	struct nvmm_heap_info info = { .size = sizeof(info) };
 	struct nvmm_heap *heap = harness_heap(nvmm, &shared_id, 128 * MIB, "numbers", 0);
 	nvmm_ptr ptr = nvmm_alloc(heap, sizeof(int));
@@ -123,7 +123,7 @@ END_TEST
 
 START_TEST(busy_pool_is_not_destroyed)
 {
-	struct nvmm *nvmm = harness_connect(&h), *other = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h), *other = harness_connect(&h);
 	nvmm_pool_id id, same;
 	struct nvmm_heap *heap = harness_heap(nvmm, &id, MIB, "busy", 0);
 
@@ -141,7 +141,7 @@ END_TEST
 /* An open that fails for want of a descriptor leaves nothing open behind. */
 START_TEST(no_descriptor_left)
 {
-	struct nvmm *nvmm = harness_connect(&h), *other = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h), *other = harness_connect(&h);
 	nvmm_pool_id id = 0;
 	struct nvmm_heap *heap;
 	struct rlimit all, none;
@@ -165,7 +165,7 @@ END_TEST
  * for its own: that process is told, and gives no block that another has. */
 START_TEST(session_file_is_lost)
 {
-	struct nvmm *nvmm = harness_connect(&h), *other;
+	struct nvmm_client *nvmm = harness_connect(&h), *other;
 	struct nvmm_heap *heap, *same;
 	char command[300];
 	nvmm_pool_id id;
@@ -206,7 +206,7 @@ struct node {
 };
 #define CHAIN 10000u
 
-static nvmm_pool_id fill_base(struct nvmm *nvmm)
+static nvmm_pool_id fill_base(struct nvmm_client *nvmm)
 {
 	struct nvmm_pool_options named = { .size = sizeof(named), .name = "text", .mode = 0640 };
 	nvmm_pool_id region = 0, id;
@@ -230,7 +230,7 @@ static nvmm_pool_id fill_base(struct nvmm *nvmm)
 
 static void expect_base(void)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	struct nvmm_pool_info info = { .size = sizeof(info) };
 	struct nvmm_heap_info count = { .size = sizeof(count) };
 	nvmm_pool_id region, id;
@@ -262,7 +262,7 @@ static void expect_base(void)
 
 START_TEST(found_after_stop)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 
 	fill_base(nvmm);
 	nvmm_disconnect(nvmm);
@@ -274,7 +274,7 @@ END_TEST
 
 START_TEST(found_after_kill)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 
 	fill_base(nvmm);
 	nvmm_disconnect(nvmm);
@@ -287,7 +287,7 @@ END_TEST
 /* A client that was there when the daemon went is told so, and may connect anew. */
 START_TEST(client_outlives_daemon)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	nvmm_pool_id id = fill_base(nvmm), other;
 	struct nvmm_heap *heap = harness_open(nvmm, id);
 	nvmm_ptr ptr = nvmm_alloc(heap, 64);
@@ -307,7 +307,7 @@ END_TEST
 
 START_TEST(resize_grows_what_is_in_use)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	struct nvmm_pool_info info = { .size = sizeof(info) };
 	nvmm_pool_id id;
 	struct nvmm_heap *heap = harness_heap(nvmm, &id, 2 * MIB, NULL, 0);
@@ -332,7 +332,7 @@ END_TEST
 
 START_TEST(list_pages_through_all)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	struct nvmm_pool_info infos[7];
 	nvmm_pool_id last = 0;
 	unsigned seen = 0;
@@ -358,7 +358,7 @@ END_TEST
 
 START_TEST(operator_sees_it)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	static char out[65536];
 	nvmm_pool_id id;
 	struct nvmm_heap *heap = harness_heap(nvmm, &id, MIB, "visible", 0);

@@ -16,7 +16,7 @@
 #define MIB (UINT64_C(1) << 20)
 
 static struct harness h;
-static struct nvmm *nvmm;
+static struct nvmm_client *nvmm;
 static struct nvmm_heap *heap;
 
 static void start(void)
@@ -215,7 +215,7 @@ struct mover {
 static void move_for_ever(void *arg)
 {
 	struct mover *m = arg;
-	struct nvmm *mine = harness_connect(&h);
+	struct nvmm_client *mine = harness_connect(&h);
 	struct nvmm_heap *opened = harness_open(mine, m->id);
 
 	for (unsigned i = 0;; i++) {
@@ -386,7 +386,7 @@ END_TEST
 /* Whoever has it open keeps what he has; it is gone for all others. */
 START_TEST(destroyed_by_force)
 {
-	struct nvmm *other = harness_connect(&h);
+	struct nvmm_client *other = harness_connect(&h);
 	struct nvmm_heap *doomed, *again;
 	nvmm_pool_id id;
 	nvmm_ptr ptr;

@@ -14,7 +14,7 @@
 static struct harness h;
 
 /* All bytes of a pool's files; what the daemon says and what the file system says agree. */
-static uint64_t file_bytes(struct nvmm *nvmm, nvmm_pool_id id)
+static uint64_t file_bytes(struct nvmm_client *nvmm, nvmm_pool_id id)
 {
 	struct nvmm_pool_info info = { .size = sizeof(info) };
 	struct harness_usage usage;
@@ -37,7 +37,7 @@ static const struct {
 
 START_TEST(metadata_is_small)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	nvmm_pool_id id;
 	struct nvmm_heap *heap = harness_heap(nvmm, &id, HEAP_BYTES, NULL, metadata[_i].smallest);
 	uint64_t all = file_bytes(nvmm, id);
@@ -57,7 +57,7 @@ static const struct {
 
 START_TEST(objects_fit)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	nvmm_pool_id id;
 	struct nvmm_heap *heap = harness_heap(nvmm, &id, HEAP_BYTES, NULL, 64);
 	size_t size = objects[_i].size;

@@ -22,7 +22,7 @@
 
 static struct harness h;
 
-static struct nvmm_heap *sparse_heap(struct nvmm *nvmm, nvmm_pool_id *id, uint64_t bytes)
+static struct nvmm_heap *sparse_heap(struct nvmm_client *nvmm, nvmm_pool_id *id, uint64_t bytes)
 {
 	struct nvmm_pool_options options = { .size = sizeof(options), .sparse = true };
 
@@ -37,7 +37,7 @@ static uint64_t held(void)
 }
 
 /* What the daemon says that the pool's files take. */
-static uint64_t file_bytes(struct nvmm *nvmm, nvmm_pool_id id)
+static uint64_t file_bytes(struct nvmm_client *nvmm, nvmm_pool_id id)
 {
 	struct nvmm_pool_info info = { .size = sizeof(info) };
 
@@ -68,7 +68,7 @@ static int64_t trim(nvmm_pool_id id)
 	return r;
 }
 
-static nvmm_ptr filled(struct nvmm *nvmm, struct nvmm_heap *heap, uint64_t size)
+static nvmm_ptr filled(struct nvmm_client *nvmm, struct nvmm_heap *heap, uint64_t size)
 {
 	nvmm_ptr ptr = nvmm_alloc(heap, size);
 
@@ -77,7 +77,7 @@ static nvmm_ptr filled(struct nvmm *nvmm, struct nvmm_heap *heap, uint64_t size)
 	return ptr;
 }
 
-static void expect_filled(struct nvmm *nvmm, nvmm_ptr ptr, uint64_t size)
+static void expect_filled(struct nvmm_client *nvmm, nvmm_ptr ptr, uint64_t size)
 {
 	const char *p = nvmm_local(nvmm, ptr);
 
@@ -93,7 +93,7 @@ START_TEST(tebibyte)
 	struct nvmm_heap_info info = { .size = sizeof(info) };
 	uint64_t empty, before;
 	struct nvmm_heap *heap;
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	nvmm_pool_id id;
 
 	harness_init(&h, NULL);
@@ -142,7 +142,7 @@ END_TEST
 /* A block that takes long to reserve, and others that ask meanwhile. */
 static void ask_small(void *arg)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	struct nvmm_heap *heap = harness_open(nvmm, *(nvmm_pool_id *)arg);
 
 	for (unsigned i = 0; i < 40; i++)
@@ -154,7 +154,7 @@ static void ask_small(void *arg)
 START_TEST(large_blocks)
 {
 	struct nvmm_heap *heap;
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	nvmm_pool_id id;
 	pid_t other[3];
 
@@ -184,7 +184,7 @@ START_TEST(large_blocks)
 END_TEST
 
 /* Fills until the error; then frees all, trims, and fills as far again. */
-static void fill_and_trim(struct nvmm *nvmm, struct nvmm_heap *heap, nvmm_pool_id id, int error,
+static void fill_and_trim(struct nvmm_client *nvmm, struct nvmm_heap *heap, nvmm_pool_id id, int error,
 			  const char *text)
 {
 	static nvmm_ptr ptr[4096];
@@ -207,7 +207,7 @@ static void fill_and_trim(struct nvmm *nvmm, struct nvmm_heap *heap, nvmm_pool_i
 static void expect_limit(const struct harness_options *limit, int error, const char *text)
 {
 	struct nvmm_heap *heap;
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	nvmm_pool_id id;
 
 	harness_init(&h, limit);
@@ -240,7 +240,7 @@ END_TEST
 START_TEST(full_file_system)
 {
 	struct nvmm_heap *heap;
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	nvmm_pool_id id;
 
 	harness_init(&h, NULL);
@@ -267,7 +267,7 @@ START_TEST(relieved_for_large)
 {
 	struct nvmm_heap *heap;
 	nvmm_ptr ptr[64], large;
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	nvmm_pool_id id;
 	unsigned n = 0;
 
@@ -308,7 +308,7 @@ END_TEST
  */
 static void ask_for_too_much(void *arg)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	struct nvmm_heap *heap = harness_open(nvmm, *(nvmm_pool_id *)arg);
 
 	for (unsigned i = 0; i < 40; i++) {
@@ -333,7 +333,7 @@ START_TEST(grown_beside_a_shortage)
 {
 	uint64_t size = TIB / 2;
 	struct nvmm_heap *heap;
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	nvmm_pool_id id;
 	pid_t pid;
 	int status;
@@ -368,7 +368,7 @@ START_TEST(resized)
 {
 	uint64_t size = 16 * MIB, got = 0;
 	struct nvmm_heap *heap;
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	nvmm_pool_id id;
 
 	harness_init(&h, NULL);
@@ -404,7 +404,7 @@ START_TEST(refused)
 {
 	struct nvmm_pool_options options = { .size = sizeof(options), .sparse = true };
 	struct nvmm_heap *heap;
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	nvmm_pool_id id = 0;
 
 	harness_init(&h, NULL);
@@ -433,7 +433,7 @@ START_TEST(pictured)
 	const char *show[] = { "ctl/nvmmctl", "pool", "show", "1", NULL };
 	struct nvmm_heap_class classes[64];
 	struct nvmm_heap *heap;
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	nvmm_pool_id id;
 	FILE *f;
 

@@ -99,7 +99,7 @@ END_TEST
 
 static void make_three_pools(struct harness *h)
 {
-	struct nvmm *nvmm = harness_connect(h);
+	struct nvmm_client *nvmm = harness_connect(h);
 
 	for (unsigned i = 1; i <= 3; i++) {
 		nvmm_pool_id id = (nvmm_pool_id)i;
@@ -184,7 +184,7 @@ START_TEST(registry_record_flipped)
 	struct nvmm_pool_info info = { .size = sizeof(info) };
 	struct nvmm_region *region;
 	struct harness h;
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	int r;
 
 	harness_init(&h, NULL);

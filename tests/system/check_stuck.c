@@ -57,7 +57,7 @@ static void sleep_to_the_end(void)
 }
 
 /* Bytes that can be had in blocks of `size`, all given back at once. */
-static uint64_t can_have(struct nvmm *nvmm, struct nvmm_heap *heap, size_t size)
+static uint64_t can_have(struct nvmm_client *nvmm, struct nvmm_heap *heap, size_t size)
 {
 	static nvmm_ptr ptr[BLOCKS];
 	uint64_t n = 0;
@@ -72,7 +72,7 @@ static uint64_t can_have(struct nvmm *nvmm, struct nvmm_heap *heap, size_t size)
 
 static void produce(void *arg)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	struct nvmm_heap *heap = harness_open(nvmm, s->id);
 
 	(void)arg;
@@ -85,7 +85,7 @@ static void produce(void *arg)
 
 static void consume(void *arg)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	struct nvmm_heap *heap = harness_open(nvmm, s->id);
 
 	(void)arg;
@@ -98,7 +98,7 @@ static void consume(void *arg)
 
 START_TEST(producer_sleeps)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	struct nvmm_heap *heap = harness_heap(nvmm, &s->id, HEAP, NULL, 0);
 	unsigned one = 1, two = 2;
 	pid_t producer, consumer;
@@ -123,7 +123,7 @@ END_TEST
 /* Holds an empty span of many classes and large blocks that are kept. */
 static void hoard(void *arg)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	struct nvmm_heap *heap = harness_open(nvmm, s->id);
 	nvmm_ptr ptr[64];
 
@@ -155,7 +155,7 @@ static void end_hoarders(const pid_t pids[HOARDERS])
 }
 
 /* One block of all of it. */
-static nvmm_ptr take_all(struct nvmm *nvmm, struct nvmm_heap *heap)
+static nvmm_ptr take_all(struct nvmm_client *nvmm, struct nvmm_heap *heap)
 {
 	nvmm_ptr ptr = nvmm_alloc(heap, HEAP);
 
@@ -165,7 +165,7 @@ static nvmm_ptr take_all(struct nvmm *nvmm, struct nvmm_heap *heap)
 
 START_TEST(idle_processes_hold_nothing_up)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	struct nvmm_heap *heap = harness_heap(nvmm, &s->id, HEAP, NULL, 0);
 	pid_t pids[HOARDERS];
 
@@ -180,7 +180,7 @@ END_TEST
 /* Hoards, and works on when it is over. */
 static void hoard_and_go_on(void *arg)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	struct nvmm_heap *heap = harness_open(nvmm, s->id);
 
 	(void)arg;
@@ -211,7 +211,7 @@ static bool no_limbo(void *arg)
  * they hold can be had, what is freed with delay comes back, and they go on afterwards. */
 START_TEST(idle_since_before_the_daemon)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	struct nvmm_heap *heap = harness_heap(nvmm, &s->id, HEAP, NULL, 0);
 	pid_t pids[HOARDERS];
 
@@ -238,7 +238,7 @@ END_TEST
  */
 static void defer_all(void *arg)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	struct nvmm_heap *heap = harness_open(nvmm, s->id);
 	uint64_t n = 0;
 
@@ -260,7 +260,7 @@ START_TEST(limbo_of_the_idle)
 	struct harness_options options = { .limits = "  clients: 64\nepoch:\n  interval: 60000\n" };
 	struct nvmm_heap *heap;
 	unsigned one = 1;
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	nvmm_ptr ptr;
 	pid_t pid;
 
@@ -282,7 +282,7 @@ START_TEST(limbo_of_the_idle)
 END_TEST
 
 struct user {
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	struct nvmm_heap *heap;
 };
 
@@ -400,7 +400,7 @@ static bool nothing_in_use(void *arg)
 START_TEST(waves_of_threads)
 {
 	struct harness_holdings mine = { 0, 0 }, daemons = { 0, 0 }, now;
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 	struct harness_usage before = { 0, 0 };
 	struct wave w;
 	nvmm_pool_id id[2];

@@ -117,7 +117,7 @@ static volatile int *ready;
 
 static void client(void *arg)
 {
-	struct nvmm *nvmm = harness_connect(&h);
+	struct nvmm_client *nvmm = harness_connect(&h);
 
 	for (unsigned i = 0; i < POOLS; i++) {
 		nvmm_pool_id id = 0;

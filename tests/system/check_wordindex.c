@@ -88,7 +88,7 @@ static char *dump(void)
 }
 
 struct view {
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	struct nvmm_heap *heap;
 };
 

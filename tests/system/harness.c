@@ -273,7 +273,7 @@ static bool serves(void *arg)
 {
 	struct harness *h = arg;
 	struct nvmm_options options = { .size = sizeof(options), .socket = h->socket };
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	int status;
 
 	if (waitpid(h->daemon, &status, WNOHANG) == h->daemon) {
@@ -344,10 +344,10 @@ bool harness_logged(struct harness *h, const char *text)
 
 /* Clients */
 
-struct nvmm *harness_connect(struct harness *h)
+struct nvmm_client *harness_connect(struct harness *h)
 {
 	struct nvmm_options options = { .size = sizeof(options), .socket = h->socket };
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	int r;
 
 	r = nvmm_connect(&nvmm, &options);
@@ -355,7 +355,7 @@ struct nvmm *harness_connect(struct harness *h)
 	return nvmm;
 }
 
-struct nvmm_heap *harness_open(struct nvmm *nvmm, nvmm_pool_id id)
+struct nvmm_heap *harness_open(struct nvmm_client *nvmm, nvmm_pool_id id)
 {
 	struct nvmm_heap *heap;
 	int r;
@@ -373,7 +373,7 @@ uint64_t harness_blocks(struct nvmm_heap *heap)
 	return info.blocks;
 }
 
-struct nvmm_heap *harness_heap(struct nvmm *nvmm, nvmm_pool_id *id, uint64_t bytes,
+struct nvmm_heap *harness_heap(struct nvmm_client *nvmm, nvmm_pool_id *id, uint64_t bytes,
 			       const char *name, uint32_t smallest_block)
 {
 	struct nvmm_pool_options options = {

@@ -72,12 +72,12 @@ bool harness_logged(struct harness *h, const char *text);
 
 /* Clients */
 
-struct nvmm *harness_connect(struct harness *h);
+struct nvmm_client *harness_connect(struct harness *h);
 
 /* A heap of `bytes`, made and opened. `name` may be NULL. */
-struct nvmm_heap *harness_heap(struct nvmm *nvmm, nvmm_pool_id *id, uint64_t bytes,
+struct nvmm_heap *harness_heap(struct nvmm_client *nvmm, nvmm_pool_id *id, uint64_t bytes,
 			       const char *name, uint32_t smallest_block);
-struct nvmm_heap *harness_open(struct nvmm *nvmm, nvmm_pool_id id);
+struct nvmm_heap *harness_open(struct nvmm_client *nvmm, nvmm_pool_id id);
 /* Blocks that are allocated in it. */
 uint64_t harness_blocks(struct nvmm_heap *heap);
 

@@ -28,7 +28,7 @@ int rot_ctl_pool(struct harness *h, char *out, size_t room, nvmm_pool_id id, con
 		   rot_ctl(h, out, room, a, number, NULL, NULL);
 }
 
-nvmm_pool_id rot_make(struct nvmm *nvmm, nvmm_pool_id id, bool sparse)
+nvmm_pool_id rot_make(struct nvmm_client *nvmm, nvmm_pool_id id, bool sparse)
 {
 	struct nvmm_pool_options options = { .size = sizeof(options), .sparse = sparse };
 	int r = nvmm_heap_create(nvmm, &id, 4 * MIB, &options);
@@ -96,7 +96,7 @@ void rot_spoil(struct harness *h, const struct victim *v, const char *file, stru
 /* Allocates until nothing is left: none of it may be what was allocated before. */
 void rot_expect_kept(struct harness *h, const struct victim *v, unsigned row)
 {
-	struct nvmm *nvmm = harness_connect(h);
+	struct nvmm_client *nvmm = harness_connect(h);
 	struct nvmm_heap *heap = harness_open(nvmm, v->id);
 	nvmm_ptr ptr;
 

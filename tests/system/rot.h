@@ -58,7 +58,7 @@ int rot_ctl(struct harness *h, char *out, size_t room, const char *a, const char
 /* A command on one pool. */
 int rot_ctl_pool(struct harness *h, char *out, size_t room, nvmm_pool_id id, const char *a, const char *b,
 		 const char *c);
-nvmm_pool_id rot_make(struct nvmm *nvmm, nvmm_pool_id id, bool sparse);
+nvmm_pool_id rot_make(struct nvmm_client *nvmm, nvmm_pool_id id, bool sparse);
 
 /* Spoils a place of a file of a pool, or of its record in the registry. */
 void rot_spoil(struct harness *h, const struct victim *v, const char *file, struct row row);

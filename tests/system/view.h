@@ -7,7 +7,7 @@
 #include "tests/system/harness.h"
 
 struct view {
-	struct nvmm *nvmm;
+	struct nvmm_client *nvmm;
 	struct nvmm_heap *heap;
 };
 

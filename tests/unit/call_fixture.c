@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 struct fake fake;
-struct nvmm *nvmm;
+struct nvmm_client *nvmm;
 
 void call_setup(void)
 {

@@ -9,7 +9,7 @@
 #include "tests/unit/fake_daemon.h"
 
 extern struct fake fake;
-extern struct nvmm *nvmm; /* NULL: not connected */
+extern struct nvmm_client *nvmm; /* NULL: not connected */
 
 /* Before and after each test. */
 void call_setup(void);

@@ -22,7 +22,7 @@
 #define READ_ONLY_POOL 7u
 
 static struct fake fake;
-static struct nvmm *nvmm;
+static struct nvmm_client *nvmm;
 static int shelf[2]; /* pool 5 has two shelves */
 static uint64_t sizes[2];
 static unsigned opened[2], closed[2];

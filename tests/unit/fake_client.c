@@ -44,28 +44,28 @@ static struct nvmm_pool_info *find(nvmm_pool_id id)
 	return NULL;
 }
 
-int nvmm_connect(struct nvmm **ret, const struct nvmm_options *options)
+int nvmm_connect(struct nvmm_client **ret, const struct nvmm_options *options)
 {
 	snprintf(fake.socket, sizeof(fake.socket), "%s", options->socket ? options->socket : "");
 	if (fake.connect_error < 0)
 		return fake.connect_error;
 	fake.connected = true;
-	*ret = (struct nvmm *)(void *)&connection;
+	*ret = (struct nvmm_client *)(void *)&connection;
 	return 0;
 }
 
-void nvmm_disconnect(struct nvmm *nvmm)
+void nvmm_disconnect(struct nvmm_client *nvmm)
 {
 	if (nvmm)
 		fake.connected = false;
 }
 
-const char *nvmm_errmsg(const struct nvmm *nvmm)
+const char *nvmm_errmsg(const struct nvmm_client *nvmm)
 {
 	return fake.text;
 }
 
-int nvmm_pool_lookup(struct nvmm *nvmm, const char *name, nvmm_pool_id *ret)
+int nvmm_pool_lookup(struct nvmm_client *nvmm, const char *name, nvmm_pool_id *ret)
 {
 	for (size_t i = 0; i < FAKE_POOLS && fake.error == 0; i++) {
 		if (fake.pools[i].id && !strcmp(fake.pools[i].name, name)) {
@@ -77,7 +77,7 @@ int nvmm_pool_lookup(struct nvmm *nvmm, const char *name, nvmm_pool_id *ret)
 }
 
 /* One at a time, so that nvmmctl has to ask again. */
-int nvmm_pool_list(struct nvmm *nvmm, nvmm_pool_id after, struct nvmm_pool_info *infos, size_t n)
+int nvmm_pool_list(struct nvmm_client *nvmm, nvmm_pool_id after, struct nvmm_pool_info *infos, size_t n)
 {
 	if (fake.error < 0)
 		return fake.error;
@@ -90,7 +90,7 @@ int nvmm_pool_list(struct nvmm *nvmm, nvmm_pool_id after, struct nvmm_pool_info 
 	return 0;
 }
 
-int nvmm_pool_stat(struct nvmm *nvmm, nvmm_pool_id id, struct nvmm_pool_info *ret)
+int nvmm_pool_stat(struct nvmm_client *nvmm, nvmm_pool_id id, struct nvmm_pool_info *ret)
 {
 	if (fake.error < 0)
 		return fake.error;
@@ -100,21 +100,21 @@ int nvmm_pool_stat(struct nvmm *nvmm, nvmm_pool_id id, struct nvmm_pool_info *re
 	return 0;
 }
 
-int nvmm_pool_chmod(struct nvmm *nvmm, nvmm_pool_id id, mode_t mode)
+int nvmm_pool_chmod(struct nvmm_client *nvmm, nvmm_pool_id id, mode_t mode)
 {
 	if (fake.error == 0)
 		find(id)->mode = mode;
 	return fake.error;
 }
 
-int nvmm_pool_chown(struct nvmm *nvmm, nvmm_pool_id id, uid_t uid, gid_t gid)
+int nvmm_pool_chown(struct nvmm_client *nvmm, nvmm_pool_id id, uid_t uid, gid_t gid)
 {
 	fake.uid = uid;
 	fake.gid = gid;
 	return fake.error;
 }
 
-int nvmm_pool_resize(struct nvmm *nvmm, nvmm_pool_id id, uint64_t bytes)
+int nvmm_pool_resize(struct nvmm_client *nvmm, nvmm_pool_id id, uint64_t bytes)
 {
 	fake.bytes = bytes;
 	if (fake.error == 0)
@@ -137,13 +137,13 @@ static int create(enum nvmm_pool_kind kind, nvmm_pool_id *id, uint64_t bytes,
 	return 0;
 }
 
-int nvmm_region_create(struct nvmm *nvmm, nvmm_pool_id *id, uint64_t bytes,
+int nvmm_region_create(struct nvmm_client *nvmm, nvmm_pool_id *id, uint64_t bytes,
 		       const struct nvmm_pool_options *options)
 {
 	return create(NVMM_POOL_REGION, id, bytes, options);
 }
 
-int nvmm_heap_create(struct nvmm *nvmm, nvmm_pool_id *id, uint64_t bytes,
+int nvmm_heap_create(struct nvmm_client *nvmm, nvmm_pool_id *id, uint64_t bytes,
 		     const struct nvmm_pool_options *options)
 {
 	return create(NVMM_POOL_HEAP, id, bytes, options);
@@ -151,7 +151,7 @@ int nvmm_heap_create(struct nvmm *nvmm, nvmm_pool_id *id, uint64_t bytes,
 
 /* Heaps that are opened: to read their roots */
 
-int nvmm_heap_open(struct nvmm_heap **ret, struct nvmm *nvmm, nvmm_pool_id id, int flags)
+int nvmm_heap_open(struct nvmm_heap **ret, struct nvmm_client *nvmm, nvmm_pool_id id, int flags)
 {
 	if (fake.heap_open_error < 0)
 		return fake.heap_open_error;
@@ -300,7 +300,7 @@ static int destroy(const Nvmm__PoolDestroy *op, struct nvmm_reply *ret)
 	return reply_with(&reply, ret);
 }
 
-int nvmm_call(struct nvmm *nvmm, Nvmm__Request *request, Nvmm__Reply__ResultCase want, size_t n_fds,
+int nvmm_call(struct nvmm_client *nvmm, Nvmm__Request *request, Nvmm__Reply__ResultCase want, size_t n_fds,
 	      struct nvmm_reply *ret)
 {
 	if (fake.error < 0)

@@ -6,9 +6,14 @@
 
 #include <string>
 
+/* The predecessor's namespace: the header leaves the name to it. */
+namespace nvmm {
+class MemoryManager;
+}
+
 int main()
 {
-	struct nvmm *nvmm = nullptr;
+	struct nvmm_client *nvmm = nullptr;
 	nvmm_options options = {};
 	std::string text;
 

@@ -17,7 +17,7 @@
 
 #define UNUSED __attribute__((unused))
 
-struct nvmm;
+struct nvmm_client;
 struct nvmm_heap;
 typedef uint16_t nvmm_pool_id;
 typedef uint64_t nvmm_ptr;
@@ -52,25 +52,25 @@ struct nvmm_heap_info {
 
 static nvmm_ptr private_root UNUSED;
 
-static inline int nvmm_connect(struct nvmm **ret, const struct nvmm_options *options)
+static inline int nvmm_connect(struct nvmm_client **ret, const struct nvmm_options *options)
 {
 	(void)options;
 	*ret = NULL;
 	return 0;
 }
 
-static inline void nvmm_disconnect(struct nvmm *nvmm)
+static inline void nvmm_disconnect(struct nvmm_client *nvmm)
 {
 	(void)nvmm;
 }
 
-static inline const char *nvmm_errmsg(const struct nvmm *nvmm)
+static inline const char *nvmm_errmsg(const struct nvmm_client *nvmm)
 {
 	(void)nvmm;
 	return strerror(errno);
 }
 
-static inline int nvmm_pool_lookup(struct nvmm *nvmm, const char *name, nvmm_pool_id *ret)
+static inline int nvmm_pool_lookup(struct nvmm_client *nvmm, const char *name, nvmm_pool_id *ret)
 {
 	(void)nvmm;
 	(void)name;
@@ -78,7 +78,7 @@ static inline int nvmm_pool_lookup(struct nvmm *nvmm, const char *name, nvmm_poo
 	return 0;
 }
 
-static inline int nvmm_pool_stat(struct nvmm *nvmm, nvmm_pool_id id, struct nvmm_pool_info *ret)
+static inline int nvmm_pool_stat(struct nvmm_client *nvmm, nvmm_pool_id id, struct nvmm_pool_info *ret)
 {
 	(void)nvmm;
 	(void)id;
@@ -86,7 +86,7 @@ static inline int nvmm_pool_stat(struct nvmm *nvmm, nvmm_pool_id id, struct nvmm
 	return 0;
 }
 
-static inline int nvmm_heap_create(struct nvmm *nvmm, nvmm_pool_id *id, uint64_t bytes,
+static inline int nvmm_heap_create(struct nvmm_client *nvmm, nvmm_pool_id *id, uint64_t bytes,
 				   const struct nvmm_pool_options *options)
 {
 	(void)nvmm;
@@ -96,7 +96,7 @@ static inline int nvmm_heap_create(struct nvmm *nvmm, nvmm_pool_id *id, uint64_t
 	return 0;
 }
 
-static inline int nvmm_heap_open(struct nvmm_heap **ret, struct nvmm *nvmm, nvmm_pool_id id,
+static inline int nvmm_heap_open(struct nvmm_heap **ret, struct nvmm_client *nvmm, nvmm_pool_id id,
 				 int flags)
 {
 	(void)nvmm;
@@ -143,18 +143,18 @@ static inline int nvmm_free_deferred(struct nvmm_heap *heap, nvmm_ptr ptr)
 	return nvmm_free(heap, ptr);
 }
 
-static inline int nvmm_epoch_enter(struct nvmm *nvmm)
+static inline int nvmm_epoch_enter(struct nvmm_client *nvmm)
 {
 	(void)nvmm;
 	return 0;
 }
 
-static inline void nvmm_epoch_exit(struct nvmm *nvmm)
+static inline void nvmm_epoch_exit(struct nvmm_client *nvmm)
 {
 	(void)nvmm;
 }
 
-static inline void *nvmm_local(struct nvmm *nvmm, nvmm_ptr ptr)
+static inline void *nvmm_local(struct nvmm_client *nvmm, nvmm_ptr ptr)
 {
 	(void)nvmm;
 	return (void *)(uintptr_t)ptr;

@@ -26,7 +26,7 @@ extern "C" {
 #define NVMM_SIZE_MAX (UINT64_C(1) << 48) /* bytes of a pool: what a pool's pointers reach */
 
 /* A connection to the node's daemon. */
-struct nvmm;
+struct nvmm_client;
 /* A pool that is mapped as it is. */
 struct nvmm_region;
 /* A pool with an allocator in it. */
@@ -73,19 +73,19 @@ struct nvmm_options {
  * -EPROTO: not an nvmmd of a version this library knows; -EUSERS: the daemon's limit on clients;
  * -EDQUOT: its limit for this user; -ETIMEDOUT; -ENOMEM.
  */
-int nvmm_connect(struct nvmm **ret, const struct nvmm_options *options);
+int nvmm_connect(struct nvmm_client **ret, const struct nvmm_options *options);
 
 /*
  * Detaches: closes what is open, unmaps what was mapped through this connection, frees it. No
  * other thread may be using it or a handle made by it. NULL is allowed.
  */
-void nvmm_disconnect(struct nvmm *nvmm);
+void nvmm_disconnect(struct nvmm_client *nvmm);
 
 /*
  * The text of the calling thread's last failure on this connection (NULL: of nvmm_connect()).
  * Valid until that thread's next call. Never NULL.
  */
-const char *nvmm_errmsg(const struct nvmm *nvmm);
+const char *nvmm_errmsg(const struct nvmm_client *nvmm);
 
 /* The library's version, "0.1.0". */
 const char *nvmm_version(void);
@@ -141,27 +141,27 @@ struct nvmm_pool_info {
 };
 
 /* -ENOENT: no such pool; -EINVAL: not a name. */
-int nvmm_pool_lookup(struct nvmm *nvmm, const char *name, nvmm_pool_id *ret);
+int nvmm_pool_lookup(struct nvmm_client *nvmm, const char *name, nvmm_pool_id *ret);
 
 /*
  * Fills up to `n` infos, in the order of their ids, of pools with an id above `after`. Returns how
  * many (0: no more), or a negative errno. Each info's `size` is set by the call.
  */
-int nvmm_pool_list(struct nvmm *nvmm, nvmm_pool_id after, struct nvmm_pool_info *infos, size_t n);
+int nvmm_pool_list(struct nvmm_client *nvmm, nvmm_pool_id after, struct nvmm_pool_info *infos, size_t n);
 
-int nvmm_pool_stat(struct nvmm *nvmm, nvmm_pool_id id, struct nvmm_pool_info *ret);
+int nvmm_pool_stat(struct nvmm_client *nvmm, nvmm_pool_id id, struct nvmm_pool_info *ret);
 
 /* For opens from now on; the owner or root only: else -EPERM. */
-int nvmm_pool_chmod(struct nvmm *nvmm, nvmm_pool_id id, mode_t mode);
+int nvmm_pool_chmod(struct nvmm_client *nvmm, nvmm_pool_id id, mode_t mode);
 /* Root; the owner, to a group of his. (uid_t)-1, (gid_t)-1: as it is. Else -EPERM. */
-int nvmm_pool_chown(struct nvmm *nvmm, nvmm_pool_id id, uid_t uid, gid_t gid);
+int nvmm_pool_chown(struct nvmm_client *nvmm, nvmm_pool_id id, uid_t uid, gid_t gid);
 
 /*
  * Grows a pool to `bytes`, in place where its last shelf can, else by a further shelf; others go on
  * using it. -EINVAL: smaller than it is, or out of range; -ENOSPC: the shelf base is full;
  * -EDQUOT; -EPERM: not the owner.
  */
-int nvmm_pool_resize(struct nvmm *nvmm, nvmm_pool_id id, uint64_t bytes);
+int nvmm_pool_resize(struct nvmm_client *nvmm, nvmm_pool_id id, uint64_t bytes);
 
 /* Regions */
 
@@ -171,11 +171,11 @@ int nvmm_pool_resize(struct nvmm *nvmm, nvmm_pool_id id, uint64_t bytes);
  * -EEXIST: id or name is taken; -EBUSY: the id's old pool is still open somewhere; -ENOSPC;
  * -EDQUOT; -EINVAL; -EOPNOTSUPP: durability `power` on a medium that has none.
  */
-int nvmm_region_create(struct nvmm *nvmm, nvmm_pool_id *id, uint64_t bytes,
+int nvmm_region_create(struct nvmm_client *nvmm, nvmm_pool_id *id, uint64_t bytes,
 		       const struct nvmm_pool_options *options);
 
 /* `flags`: O_RDONLY or O_RDWR. -ENOENT; -EACCES; -EINVAL: not a region; -EUCLEAN: damaged. */
-int nvmm_region_open(struct nvmm_region **ret, struct nvmm *nvmm, nvmm_pool_id id, int flags);
+int nvmm_region_open(struct nvmm_region **ret, struct nvmm_client *nvmm, nvmm_pool_id id, int flags);
 
 /* Unmaps nothing: what nvmm_region_map() mapped stays until nvmm_region_unmap(). NULL allowed. */
 void nvmm_region_close(struct nvmm_region *region);
@@ -189,16 +189,16 @@ int nvmm_region_unmap(struct nvmm_region *region, void *addr, size_t len);
 uint64_t nvmm_region_size(struct nvmm_region *region);
 
 /* -EBUSY: others have it open; -EPERM: not the owner; -ENOENT. */
-int nvmm_region_destroy(struct nvmm *nvmm, nvmm_pool_id id);
+int nvmm_region_destroy(struct nvmm_client *nvmm, nvmm_pool_id id);
 
 /* Heaps */
 
 /* As nvmm_region_create(); `bytes` are rounded up to units of 16 KiB. */
-int nvmm_heap_create(struct nvmm *nvmm, nvmm_pool_id *id, uint64_t bytes,
+int nvmm_heap_create(struct nvmm_client *nvmm, nvmm_pool_id *id, uint64_t bytes,
 		     const struct nvmm_pool_options *options);
 
 /* `flags`: O_RDONLY (translate and read) or O_RDWR. Errors as nvmm_region_open(). */
-int nvmm_heap_open(struct nvmm_heap **ret, struct nvmm *nvmm, nvmm_pool_id id, int flags);
+int nvmm_heap_open(struct nvmm_heap **ret, struct nvmm_client *nvmm, nvmm_pool_id id, int flags);
 
 /*
  * Gives back what this process holds in the heap, and the handle. Addresses of its blocks become
@@ -208,11 +208,11 @@ int nvmm_heap_open(struct nvmm_heap **ret, struct nvmm *nvmm, nvmm_pool_id id, i
 void nvmm_heap_close(struct nvmm_heap *heap);
 
 /* As nvmm_region_destroy(). */
-int nvmm_heap_destroy(struct nvmm *nvmm, nvmm_pool_id id);
+int nvmm_heap_destroy(struct nvmm_client *nvmm, nvmm_pool_id id);
 
 /* Also if others have it open: what they have mapped stays theirs until they close it, and nobody else can
  * open it; the id is given out again after that. -EPERM: not the owner; -ENOENT. */
-int nvmm_heap_destroy_forced(struct nvmm *nvmm, nvmm_pool_id id);
+int nvmm_heap_destroy_forced(struct nvmm_client *nvmm, nvmm_pool_id id);
 
 /*
  * Gives back what this process's threads hold to allocate from and are not just using, frees what is ripe in
@@ -472,7 +472,7 @@ struct nvmm_failure {
  * unless it is the caller. nvmm_disconnect() ends it, and so does a lost session; a forked child has none. Errors:
  * -ENOMEM, -EAGAIN: no thread; those of a first nvmm_epoch_enter().
  */
-int nvmm_on_failure(struct nvmm *nvmm, void (*fn)(const struct nvmm_failure *failure, void *arg),
+int nvmm_on_failure(struct nvmm_client *nvmm, void (*fn)(const struct nvmm_failure *failure, void *arg),
 		    void *arg);
 
 /* Roots: up to 64 named pointers in a heap, changed by the daemon, each change all or nothing. */
@@ -502,18 +502,18 @@ int nvmm_root_list(struct nvmm_heap *heap, struct nvmm_root *roots, size_t n);
  * be opened by this user or its shelf cannot be mapped. Maps a shelf at first use; a pool that has
  * no handle is opened, for writing if allowed, until nvmm_disconnect().
  */
-void *nvmm_local_slow(struct nvmm *nvmm, nvmm_ptr ptr);
+void *nvmm_local_slow(struct nvmm_client *nvmm, nvmm_ptr ptr);
 
 /* The global pointer of an address in a mapped shelf, or NVMM_NULL if it is in none. */
-nvmm_ptr nvmm_global(struct nvmm *nvmm, const void *addr);
+nvmm_ptr nvmm_global(struct nvmm_client *nvmm, const void *addr);
 
-/* First member of struct nvmm, for nvmm_local() alone: shelf addresses by pool. */
+/* First member of struct nvmm_client, for nvmm_local() alone: shelf addresses by pool. */
 struct nvmm_translation {
 	char *const *const *shelf_base; /* [pool][shelf], NULL at either level: not mapped */
 	uint64_t epoch_id; /* for nvmm_epoch_enter() alone: of this connection, never used twice */
 };
 
-static inline void *nvmm_local(struct nvmm *nvmm, nvmm_ptr ptr)
+static inline void *nvmm_local(struct nvmm_client *nvmm, nvmm_ptr ptr)
 {
 	const struct nvmm_translation *t = (const struct nvmm_translation *)(const void *)nvmm;
 	char *const *shelves;
@@ -534,9 +534,9 @@ static inline void *nvmm_local(struct nvmm *nvmm, nvmm_ptr ptr)
  * Maps one range of a pool for itself, as nvmm_region_map(): `ptr` on a page boundary, within one
  * shelf. The pool is opened as nvmm_local() does.
  */
-int nvmm_map(struct nvmm *nvmm, nvmm_ptr ptr, size_t len, void *hint, int prot, int flags,
+int nvmm_map(struct nvmm_client *nvmm, nvmm_ptr ptr, size_t len, void *hint, int prot, int flags,
 	     void **ret);
-int nvmm_unmap(struct nvmm *nvmm, void *addr, size_t len);
+int nvmm_unmap(struct nvmm_client *nvmm, void *addr, size_t len);
 
 /*
  * Epochs: between enter and exit a thread may use any block that it finds in a pool that this
@@ -554,8 +554,8 @@ struct nvmm_epoch_place {
 };
 extern __thread const struct nvmm_epoch_place *nvmm_epoch_place
 	__attribute__((__tls_model__("initial-exec")));
-int nvmm_epoch_enter_slow(struct nvmm *nvmm);
-void nvmm_epoch_exit_slow(struct nvmm *nvmm);
+int nvmm_epoch_enter_slow(struct nvmm_client *nvmm);
+void nvmm_epoch_exit_slow(struct nvmm_client *nvmm);
 
 /* Branches, not choices of a value: a processor that foresees them waits for no slot's word. */
 static inline void nvmm_epoch_pin(uint64_t *slot, const uint64_t *current)
@@ -596,7 +596,7 @@ static inline void nvmm_epoch_unpin(uint64_t *slot)
  * library). Later ones return 0, never wait, and may be made from signal handlers. A thread's end ends
  * the epoch that it is in.
  */
-static inline int nvmm_epoch_enter(struct nvmm *nvmm)
+static inline int nvmm_epoch_enter(struct nvmm_client *nvmm)
 {
 	const struct nvmm_translation *t = (const struct nvmm_translation *)(const void *)nvmm;
 
@@ -610,7 +610,7 @@ static inline int nvmm_epoch_enter(struct nvmm *nvmm)
 }
 
 /* Leaves what the thread's last nvmm_epoch_enter() on this connection entered. */
-static inline void nvmm_epoch_exit(struct nvmm *nvmm)
+static inline void nvmm_epoch_exit(struct nvmm_client *nvmm)
 {
 	const struct nvmm_translation *t = (const struct nvmm_translation *)(const void *)nvmm;
 
@@ -628,12 +628,12 @@ static inline void nvmm_epoch_exit(struct nvmm *nvmm)
  * pool open which this connection has open. -EDEADLK: the caller is in one itself; -ETIMEDOUT: one
  * of them stays longer than options.timeout_ms; -ENOSYS: the daemon has no membarrier(2).
  */
-int nvmm_epoch_synchronize(struct nvmm *nvmm);
+int nvmm_epoch_synchronize(struct nvmm_client *nvmm);
 
 /* The node's epoch, and the oldest one that a reader was in when the daemon last looked; it looks while
  * blocks are in limbo. 0 with errno: as nvmm_epoch_enter(). */
-uint64_t nvmm_epoch_current(struct nvmm *nvmm);
-uint64_t nvmm_epoch_frontier(struct nvmm *nvmm);
+uint64_t nvmm_epoch_current(struct nvmm_client *nvmm);
+uint64_t nvmm_epoch_frontier(struct nvmm_client *nvmm);
 
 /* Persistence: of user bytes at local addresses. For pools of durability `process` not needed. */
 
