@@ -3,6 +3,19 @@
 #include "ctl/poolview.h"
 #include "libclient/call.h"
 
+/* Programs get it always, people where users cannot be told apart. */
+static void write_identity(struct writer *w, const Nvmm__StatusReply *status)
+{
+	writer_flag(w, "uids_partial", status->uids_partial ? "some users unmapped" : NULL,
+		    status->uids_partial);
+	writer_flag(w, "gids_partial", status->gids_partial ? "some groups unmapped" : NULL,
+		    status->gids_partial);
+	if (status->uids_partial)
+		writer_count(w, "overflow_uid", "refused as uid", status->overflow_uid);
+	if (status->gids_partial)
+		writer_count(w, "overflow_gid", "without rights as gid", status->overflow_gid);
+}
+
 static void write_daemon(struct writer *w, const Nvmm__StatusReply *status)
 {
 	writer_count(w, "node", "node", status->node);
@@ -20,6 +33,7 @@ static void write_daemon(struct writer *w, const Nvmm__StatusReply *status)
 	writer_text(w, "shelf_base", "shelf base", status->shelf_base);
 	writer_text(w, "runtime", "runtime directory", status->runtime);
 	writer_text(w, "socket", "socket", status->socket);
+	write_identity(w, status);
 }
 
 static void write_memory(struct writer *w, const Nvmm__StatusReply *status)

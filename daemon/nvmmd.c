@@ -285,6 +285,24 @@ static void raise_limits(void)
 	setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+/* Finds out which users the kernel can tell apart for this process, and says it if not all. */
+static int init_identity(struct nvmmd *nvmmd)
+{
+	struct identity *identity = &nvmmd->identity;
+	int r = identity_read(identity, "/proc");
+
+	if (r < 0)
+		return r;
+	if (identity->uids_partial || identity->gids_partial)
+		log_warning("this user namespace does not map all ids: users and groups without one are "
+			    "seen as uid %u and gid %u; such users are refused, such groups grant nothing",
+			    identity->overflow_uid, identity->overflow_gid);
+	if (identity_uid_unknown(identity, geteuid()))
+		log_error("this user namespace does not map the daemon's own user: no client can be "
+			  "served; write a uid_map that has its users, and start nvmmd again");
+	return 0;
+}
+
 static int init_process(struct nvmmd *nvmmd)
 {
 	int r;
@@ -294,6 +312,8 @@ static int init_process(struct nvmmd *nvmmd)
 	r = guard_init();
 	if (r == 0)
 		r = boot_id_read(nvmmd->boot_id);
+	if (r == 0)
+		r = init_identity(nvmmd);
 	if (r < 0) {
 		log_error("the process cannot be set up: %s", strerror(-r));
 		return r;

@@ -15,6 +15,7 @@
 #include "daemon/counters.h"
 #include "daemon/epochs.h"
 #include "daemon/failures.h"
+#include "daemon/identity.h"
 #include "daemon/options.h"
 #include "daemon/pool.h"
 #include "daemon/recovery.h"
@@ -29,6 +30,7 @@ struct nvmmd {
 	const char *config_path; /* NULL: the defaults alone */
 	struct config config;
 	struct access_admin admin;
+	struct identity identity; /* read once, at the start */
 	uint8_t boot_id[BOOT_ID_LEN];
 	int64_t started;   /* seconds since 1970 */
 	uint64_t run;      /* tells this daemon from the next one */

@@ -289,6 +289,8 @@ void peer_deinit(struct peer *peer)
 
 bool peer_in_group(const struct peer *peer, gid_t gid)
 {
+	if (gid == (gid_t)-1)
+		return false;
 	if (peer->gid == gid)
 		return true;
 	for (size_t i = 0; i < peer->n_groups; i++)

@@ -46,7 +46,7 @@ struct peer {
 int peer_init(struct peer *peer, int sock, const char **why);
 void peer_deinit(struct peer *peer);
 
-/* Whether `gid` is among the peer's groups, the primary one included. */
+/* Whether `gid` is among the peer's groups, the primary one included. Nobody is in group -1. */
 bool peer_in_group(const struct peer *peer, gid_t gid);
 
 /* Opens a pidfd of just this process. -ESRCH: it is gone. */

@@ -270,6 +270,24 @@ int op_pool_chmod(struct request *request)
 	return change_put(request, pool, &record);
 }
 
+/* Nobody is given a pool whom the daemon would not know again. */
+static int chown_identity(struct request *request, const Nvmm__PoolChown *m)
+{
+	const struct identity *identity = &request->nvmmd->identity;
+
+	if (identity_uid_unknown(identity, m->uid))
+		return request_fail(request, -EINVAL,
+				    "uid %u stands for every user that the daemon's user namespace does not "
+				    "map: pool %u cannot be given to it",
+				    m->uid, m->id);
+	if (identity_gid_unknown(identity, m->gid))
+		return request_fail(request, -EINVAL,
+				    "gid %u stands for every group that the daemon's user namespace does not "
+				    "map: pool %u cannot be given to it",
+				    m->gid, m->id);
+	return 0;
+}
+
 int op_pool_chown(struct request *request)
 {
 	const Nvmm__PoolChown *m = request->msg->pool_chown;
@@ -288,6 +306,9 @@ int op_pool_chown(struct request *request)
 				    "only an administrator may give pool %u to another "
 				    "user; its owner may give it to a group of his own",
 				    m->id);
+	r = chown_identity(request, m);
+	if (r < 0)
+		return r;
 	record = pool->record;
 	if (m->uid != UINT32_MAX && m->uid != record.uid) {
 		record.uid = m->uid;

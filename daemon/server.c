@@ -232,6 +232,7 @@ static void server_admit(struct nvmmd *nvmmd, int fd)
 		peer_deinit(&peer);
 		close(fd);
 	} else {
+		identity_strip_groups(&nvmmd->identity, &peer);
 		r = connection_new(&connection, nvmmd, fd, &peer);
 		if (r < 0)
 			peer_deinit(&peer);

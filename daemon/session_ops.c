@@ -93,6 +93,20 @@ static void plain_name(char ret[SESSION_NAME_MAX + 1], const char *name)
 		ret[i] = name[i] >= ' ' && name[i] <= '~' ? name[i] : '?';
 }
 
+/* Refuses a user whom the daemon cannot tell from others: it would have the pools of all of them. */
+static int hello_identity(struct request *request)
+{
+	uid_t uid = request->connection->peer.uid;
+
+	if (!identity_uid_unknown(&request->nvmmd->identity, uid))
+		return 0;
+	return request_fail(request, -EACCES,
+			    "the daemon's user namespace does not map your user: it sees uid %u, as of every "
+			    "user that is not mapped, and cannot tell you apart; run nvmmd where its "
+			    "uid_map has your user",
+			    uid);
+}
+
 static int hello_check(struct request *request, const Nvmm__Hello *m)
 {
 	static const uint8_t zero[SESSION_COOKIE_LEN];
@@ -139,6 +153,8 @@ int op_hello(struct request *request)
 	int r;
 
 	r = hello_check(request, m);
+	if (r == 0)
+		r = hello_identity(request);
 	if (r == 0 && m->resume != 0)
 		r = hello_resume(request, m);
 	resumed = r > 0;

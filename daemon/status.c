@@ -82,6 +82,10 @@ int op_status(struct request *request)
 	status->pools_damaged = usage.damaged;
 	status->clients = nvmmd->sessions.n - nvmmd->sessions.detached;
 	status->sessions_detached = nvmmd->sessions.detached;
+	status->uids_partial = nvmmd->identity.uids_partial;
+	status->gids_partial = nvmmd->identity.gids_partial;
+	status->overflow_uid = nvmmd->identity.overflow_uid;
+	status->overflow_gid = nvmmd->identity.overflow_gid;
 	status->clean_start = nvmmd->clean_start;
 	status->recovering = nvmmd->recovery.total - nvmmd->recovery.done;
 	status->recovering_of = nvmmd->recovery.total;

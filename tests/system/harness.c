@@ -251,6 +251,8 @@ static void exec_daemon(const struct harness *h)
 
 	if (log < 0 || null < 0 || dup2(null, 0) < 0 || dup2(log, 1) < 0 || dup2(log, 2) < 0)
 		_exit(126);
+	if (h->prepare)
+		h->prepare();
 	execl(h->program ? h->program : NVMMD_PATH, "nvmmd", "--config", h->config, (char *)NULL);
 	_exit(127);
 }

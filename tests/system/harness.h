@@ -28,6 +28,7 @@ struct harness {
 	char log[192];
 	pid_t daemon; /* 0: it does not run */
 	const char *program; /* what is started; NULL: nvmmd of the build tree */
+	void (*prepare)(void); /* called in the daemon's process before that; NULL: nothing */
 };
 
 struct harness_options {
