@@ -417,7 +417,7 @@ static void mark_clean(struct nvmmd *nvmmd)
 		log_info("stopped");
 }
 
-int nvmmd_run(struct nvmmd *nvmmd)
+int nvmmd_start(struct nvmmd *nvmmd)
 {
 	struct pools_usage usage;
 	int r;
@@ -434,8 +434,22 @@ int nvmmd_run(struct nvmmd *nvmmd)
 		 usage.pools, usage.damaged, nvmmd->sessions.n);
 	notify("READY=1\nSTATUS=serving %u pools on %s", usage.pools, nvmmd->config.socket.path);
 	recovery_kick(nvmmd);
-	uv_run(&nvmmd->loop, UV_RUN_DEFAULT);
+	return 0;
+}
+
+void nvmmd_finish(struct nvmmd *nvmmd)
+{
 	mark_clean(nvmmd);
+}
+
+int nvmmd_run(struct nvmmd *nvmmd)
+{
+	int r = nvmmd_start(nvmmd);
+
+	if (r < 0)
+		return r;
+	uv_run(&nvmmd->loop, UV_RUN_DEFAULT);
+	nvmmd_finish(nvmmd);
 	return 0;
 }
 

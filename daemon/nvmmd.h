@@ -77,6 +77,10 @@ int nvmmd_main(int argc, char **argv);
 int nvmmd_init(struct nvmmd *nvmmd, const struct options *options);
 /* Serves until it is told to stop. 0 or -errno. */
 int nvmmd_run(struct nvmmd *nvmmd);
+/* The two ends of it, for a caller that turns the loop itself: what comes before the first turn (0 or -errno),
+ * and the clean mark, after the last one. */
+int nvmmd_start(struct nvmmd *nvmmd);
+void nvmmd_finish(struct nvmmd *nvmmd);
 /* Gives up what there is; the clean mark, if it is due, was set by nvmmd_run(). */
 void nvmmd_deinit(struct nvmmd *nvmmd);
 
