@@ -75,7 +75,7 @@ void log_setup(const char *program, enum log_level level, enum log_target target
 	word_set(&log_level, (int)level);
 }
 
-/* Copies `text` with control and invalid bytes as \xNN; dst has 4 bytes for each and one more. */
+/* Copies `text` with control, unseen and invalid characters as \xNN; dst has 4 bytes for each and one more. */
 static size_t escape(char *dst, const char *text, size_t len)
 {
 	static const char hex[] = "0123456789abcdef";
@@ -85,7 +85,7 @@ static size_t escape(char *dst, const char *text, size_t len)
 	for (size_t i = 0; i < len;) {
 		size_t n = text_utf8(&c, text + i, len - i);
 
-		if (n > 0 && !text_is_control(c)) {
+		if (n > 0 && text_is_shown(c)) {
 			memcpy(to, text + i, n);
 			to += n;
 			i += n;

@@ -234,3 +234,54 @@ bool text_is_control(uint32_t c)
 {
 	return c < 0x20 || (c >= 0x7f && c < 0xa0);
 }
+
+/* Code points without a shape of their own, in order: Unicode's default ignorable ones and format controls,
+ * line and paragraph separators, fillers, interlinear marks, noncharacters of the first plane. */
+static const struct {
+	uint32_t first, last;
+} hidden[] = {
+	{ 0x00ad, 0x00ad },   /* soft hyphen */
+	{ 0x034f, 0x034f },   /* grapheme joiner */
+	{ 0x0600, 0x0605 },   /* number signs that enclose what follows */
+	{ 0x061c, 0x061c },   /* Arabic letter mark */
+	{ 0x06dd, 0x06dd },
+	{ 0x070f, 0x070f },
+	{ 0x0890, 0x0891 },
+	{ 0x08e2, 0x08e2 },
+	{ 0x115f, 0x1160 },   /* Hangul fillers */
+	{ 0x17b4, 0x17b5 },
+	{ 0x180b, 0x180f },   /* Mongolian selectors */
+	{ 0x200b, 0x200f },   /* zero width, direction marks */
+	{ 0x2028, 0x202e },   /* separators, embeddings, overrides */
+	{ 0x2060, 0x206f },   /* joiners, isolates, deprecated controls */
+	{ 0x2800, 0x2800 },   /* blank Braille pattern */
+	{ 0x3164, 0x3164 },   /* Hangul filler */
+	{ 0xfdd0, 0xfdef },   /* noncharacters */
+	{ 0xfe00, 0xfe0f },   /* variation selectors */
+	{ 0xfeff, 0xfeff },   /* byte order mark */
+	{ 0xffa0, 0xffa0 },   /* Hangul filler */
+	{ 0xfff0, 0xfffb },   /* interlinear annotation */
+	{ 0x110bd, 0x110bd },
+	{ 0x110cd, 0x110cd },
+	{ 0x13430, 0x1343f }, /* hieroglyph format controls */
+	{ 0x1bca0, 0x1bca3 }, /* shorthand format controls */
+	{ 0x1d173, 0x1d17a }, /* musical format controls */
+	{ 0xe0000, 0xe0fff }, /* tags, variation selectors */
+};
+
+bool text_is_shown(uint32_t c)
+{
+	size_t i = 0;
+
+	if (text_is_control(c) || (c & 0xfffe) == 0xfffe)
+		return false;
+	while (i < ARRAY_SIZE(hidden) && hidden[i].last < c)
+		i++;
+	return i == ARRAY_SIZE(hidden) || c < hidden[i].first;
+}
+
+bool text_is_blank(uint32_t c)
+{
+	return c == ' ' || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a) || c == 0x202f ||
+	       c == 0x205f || c == 0x3000;
+}

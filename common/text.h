@@ -34,3 +34,8 @@ size_t text_utf8(uint32_t *ret, const char *text, size_t len);
 
 /* Whether a code point is a control character (C0, DEL, C1). */
 bool text_is_control(uint32_t c);
+/* Whether it is none, and is one that is seen: it does not turn the direction of text, join, vary or fill
+ * without a shape of its own, and is not a noncharacter. */
+bool text_is_shown(uint32_t c);
+/* Whether it is a space of any width. */
+bool text_is_blank(uint32_t c);

@@ -137,7 +137,7 @@ static void print_message(FILE *err, const char *text)
 	while (left > 0) {
 		size_t n = text_utf8(&c, text, left);
 
-		if (n == 0 || text_is_control(c))
+		if (n == 0 || !text_is_shown(c))
 			fputc('?', err);
 		else
 			fwrite(text, 1, n, err);

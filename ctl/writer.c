@@ -80,7 +80,7 @@ static wchar_t next_printable(const char *text, size_t *len, size_t *width)
 		return L'?';
 	}
 	*len = n;
-	if (!iswprint((wint_t)wc) || wcwidth(wc) < 0)
+	if (!iswprint((wint_t)wc) || wcwidth(wc) < 0 || !text_is_shown((uint32_t)wc))
 		return L'?';
 	*width = (size_t)wcwidth(wc);
 	return wc;
@@ -514,13 +514,37 @@ static int writer_put_out_text(struct writer *writer)
 	return 0;
 }
 
+/* Writes JSON; characters that are not seen, or that turn text around, as escapes: JSON comes to
+ * terminals, too. They stand in texts alone. */
+static void write_json(FILE *out, const char *data)
+{
+	size_t left = strlen(data);
+	uint32_t c;
+
+	while (left > 0) {
+		size_t n = text_utf8(&c, data, left);
+
+		if (n < 2 || text_is_shown(c))
+			fwrite(data, 1, MAX(n, (size_t)1), out);
+		else if (c < 0x10000)
+			fprintf(out, "\\u%04x", c);
+		else
+			fprintf(out, "\\u%04x\\u%04x", 0xd800 + ((c - 0x10000) >> 10),
+				0xdc00 + ((c - 0x10000) & 0x3ff));
+		n = MAX(n, (size_t)1);
+		data += n;
+		left -= n;
+	}
+	fputc('\n', out);
+}
+
 static int writer_put_out_json(struct writer *writer)
 {
 	char *data = json_dumps(writer->root, JSON_FORMAT);
 
 	if (!data)
 		return -ENOMEM;
-	fprintf(writer->out, "%s\n", data);
+	write_json(writer->out, data);
 	free(data);
 	return 0;
 }

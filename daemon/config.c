@@ -167,7 +167,7 @@ static bool is_printable(const char *text, size_t len)
 
 	for (size_t i = 0; i < len; i += n) {
 		n = text_utf8(&c, text + i, len - i);
-		if (n == 0 || text_is_control(c))
+		if (n == 0 || !text_is_shown(c))
 			return false;
 	}
 	return true;

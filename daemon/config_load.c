@@ -91,7 +91,7 @@ static void print_quoted(FILE *out, const char *text)
 	fputc('\'', out);
 	while (left > 0 && shown < SHOWN_MAX) {
 		n = text_utf8(&c, text, left);
-		if (n == 0 || text_is_control(c))
+		if (n == 0 || !text_is_shown(c))
 			fputc('?', out);
 		else
 			fwrite(text, 1, n, out);

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "daemon/job.h"
+#include "daemon/names.h"
 #include "daemon/nvmmd.h"
 #include "daemon/pool_files.h"
 #include "daemon/pool_ops.h"
@@ -243,14 +244,16 @@ static int choose_id(struct request *request, uint32_t want, struct pool_record 
 static int check_name(struct request *request, struct pool_record *record, const char *name)
 {
 	size_t len = strlen(name);
+	const char *why;
 
 	if (len == 0)
 		return 0;
-	if (!registry_name_ok(name, len))
+	why = pool_name_refused(name);
+	if (why)
 		return request_fail(request, -EINVAL,
-				    "not a name for a pool: 1 to %u bytes of UTF-8 "
-				    "without '/' and control characters",
-				    POOL_NAME_MAX);
+				    "not a name for a pool: %s; 1 to %u bytes of UTF-8 without '/' and "
+				    "control characters, not digits alone",
+				    why, POOL_NAME_MAX);
 	if (pool_by_name(request->nvmmd, name))
 		return request_fail(request, -EEXIST, "a pool named '%s' is there already", name);
 	memcpy(record->name, name, len + 1);

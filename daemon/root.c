@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "daemon/names.h"
 #include "daemon/nvmmd.h"
 #include "daemon/pool_ops.h"
 
@@ -130,6 +131,19 @@ int op_root_get(struct request *request)
 	return reply_root(request, record.name, record.ptr, false);
 }
 
+/* A new root's name; of one that is there, any was good enough. */
+static int root_name_new(struct request *request, const char *name)
+{
+	const char *why = name_refused(name, ROOT_NAME_MAX);
+
+	if (!why)
+		return 0;
+	return request_fail(request, -EINVAL,
+			    "not a name for a new root: %s; 1 to %u bytes of UTF-8 without '/' and control "
+			    "characters",
+			    why, ROOT_NAME_MAX);
+}
+
 /* A root may point into its own heap, or nowhere. */
 static int root_ptr(struct request *request, uint32_t id, uint64_t ptr)
 {
@@ -162,6 +176,8 @@ static int root_begin(struct request *request, uint32_t id, const char *name, ui
 	if (r < 0)
 		return r;
 	r = root_find(at->meta, name, &at->place, ret);
+	if (r == 0)
+		return root_name_new(request, name);
 	return r < 0 ? root_damaged(request, at->pool, r) : r;
 }
 

@@ -76,6 +76,9 @@ START_TEST(control_bytes_are_escaped)
 	log_setup("p", LOG_LEVEL_INFO, LOG_TARGET_STDERR);
 	log_info("a\nb\x1b[31m \xc3\xa9 \xc2\x9b \xff %s", "\x7f\r");
 	expect("p: a\\x0ab\\x1b[31m \xc3\xa9 \\xc2\\x9b \\xff \\x7f\\x0d\n");
+	redirect(false);
+	log_info("a\xe2\x80\xae" "b");
+	expect("p: a\\xe2\\x80\\xae" "b\n");
 }
 END_TEST
 

@@ -165,6 +165,23 @@ START_TEST(controls)
 }
 END_TEST
 
+START_TEST(unseen)
+{
+	static const uint32_t seen[] = { ' ', 'a', 0xa0, 0xac, 0xae, 0x34e, 0x350, 0x202f, 0x2027, 0x2070,
+					 0xfffd, 0x1f4be, 0xdfffd, 0xe1000, 0x10fffd };
+	static const uint32_t not[] = { 0, '\n', 0x7f, 0x85, 0xad, 0x61c, 0x200b, 0x200e, 0x200f, 0x2028, 0x2029,
+					0x202a, 0x202e, 0x2060, 0x2066, 0x2069, 0xfe0f, 0xfeff, 0xfffe,
+					0xffff, 0xe0001, 0xe01ef, 0x10ffff };
+
+	for (size_t i = 0; i < ARRAY_SIZE(seen); i++)
+		ck_assert_msg(text_is_shown(seen[i]), "U+%04X", seen[i]);
+	for (size_t i = 0; i < ARRAY_SIZE(not); i++)
+		ck_assert_msg(!text_is_shown(not[i]), "U+%04X", not[i]);
+	ck_assert(text_is_blank(' ') && text_is_blank(0xa0) && text_is_blank(0x3000));
+	ck_assert(!text_is_blank('a') && !text_is_blank('\t'));
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("text");
@@ -177,6 +194,7 @@ int main(void)
 	tcase_add_test(tc, copies_are_padded);
 	tcase_add_loop_test(tc, utf8, 0, (int)ARRAY_SIZE(characters));
 	tcase_add_test(tc, controls);
+	tcase_add_test(tc, unseen);
 	suite_add_tcase(suite, tc);
 	return tempdir_run_suite(suite);
 }

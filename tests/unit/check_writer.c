@@ -169,6 +169,28 @@ START_TEST(test_hostile)
 }
 END_TEST
 
+/* Nor turn around what follows it, in text or in JSON, which has it nevertheless. */
+START_TEST(test_unseen)
+{
+	static const char name[] = "a\xe2\x80\xae" "b\xf3\xa0\x81\x81\xc3\xa9";
+	json_t *root;
+
+	begin(WRITER_TEXT);
+	writer_text(writer, "name", "name", name);
+	end();
+	ck_assert_ptr_nonnull(strstr(text, "a?b?"));
+	free(text);
+	begin(WRITER_JSON);
+	writer_text(writer, "name", "name", name);
+	end();
+	ck_assert_ptr_nonnull(strstr(text, "a\\u202eb\\udb40\\udc41\xc3\xa9"));
+	root = json_loads(text, 0, NULL);
+	ck_assert_str_eq(json_string_value(json_object_get(root, "name")), name);
+	json_decref(root);
+	free(text);
+}
+END_TEST
+
 START_TEST(test_many_rows)
 {
 	size_t lines = 0;
@@ -215,6 +237,7 @@ int main(void)
 	tcase_add_test(tcase, test_empty_list);
 	tcase_add_test(tcase, test_time);
 	tcase_add_test(tcase, test_hostile);
+	tcase_add_test(tcase, test_unseen);
 	tcase_add_test(tcase, test_many_rows);
 	tcase_add_loop_test(tcase, test_full_disk, 0, 2);
 	return suite_run(suite);

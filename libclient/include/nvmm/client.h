@@ -105,7 +105,7 @@ enum nvmm_durability {
 
 struct nvmm_pool_options {
 	size_t size;      /* sizeof(struct nvmm_pool_options) */
-	const char *name; /* unique, up to NVMM_NAME_MAX bytes, no '/' or control byte; NULL: none */
+	const char *name; /* unique, up to NVMM_NAME_MAX bytes of visible UTF-8, not digits alone; NULL: none */
 	mode_t mode;      /* rw bits for owner, group, others; 0: 0600 */
 	enum nvmm_durability durability;
 	uint32_t smallest_block; /* heaps: 16, 32, 64, 128 or 256 bytes; 0: 16 */
