@@ -81,6 +81,10 @@ const struct key config_keys[N_KEYS] = {
 	{ SECTION_SHELVES, KEY_SIZE, "capacity", "0",
 	  AT(shelves.capacity), 0, CONFIG_BYTES_MAX, NULL,
 	  "Bytes that all pools may take together. 0: what the file system has." },
+	{ SECTION_SHELVES, KEY_COUNT, "memory_margin", "5",
+	  AT(shelves.memory_margin), 0, 90, NULL,
+	  "If the base is memory (tmpfs): percent of the machine's memory, and of each limit of the\n"
+	  "daemon's control groups, that stays free. What would take of it is refused (ENOSPC)." },
 	{ SECTION_SOCKET, KEY_PATH, "path", "/run/nvmmd/nvmmd.sock",
 	  AT(socket.path), 1, SOCKET_PATH_MAX, NULL,
 	  "Unix socket that programs connect to." },

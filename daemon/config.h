@@ -34,6 +34,7 @@ struct config {
 	struct {
 		char *base;        /* directory of the shelves */
 		uint64_t capacity; /* bytes; 0: what the file system has */
+		uint32_t memory_margin; /* percent of memory that stays free, if the base is memory */
 	} shelves;
 	struct {
 		char *path;

@@ -30,7 +30,7 @@ enum section_id {
 	SECTION_NONE, /* keys at the top level */
 };
 #define N_SECTIONS ((size_t)SECTION_NONE)
-#define N_KEYS ((size_t)22)
+#define N_KEYS ((size_t)23)
 
 struct section {
 	const char *name;

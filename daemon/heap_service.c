@@ -528,9 +528,9 @@ void heap_service_wish_begin(struct heap_service *service, const struct grant_wi
 	grant_wish_begin(service->grant, wish);
 }
 
-void heap_service_wish_end(struct heap_service *service, int r)
+void heap_service_wish_end(struct heap_service *service, const struct grant_wish *wish)
 {
-	grant_wish_end(service->grant, r);
+	grant_wish_end(service->grant, wish);
 }
 
 int64_t heap_service_space_return(struct heap_service *service, struct grant_place *place,

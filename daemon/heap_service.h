@@ -128,7 +128,7 @@ bool heap_service_space_spent(const struct heap_service *service);
 void heap_service_space_lack(struct heap_service *service);
 bool heap_service_wished(const struct heap_service *service, struct grant_wish *ret);
 void heap_service_wish_begin(struct heap_service *service, const struct grant_wish *wish);
-void heap_service_wish_end(struct heap_service *service, int r);
+void heap_service_wish_end(struct heap_service *service, const struct grant_wish *wish);
 int64_t heap_service_space_return(struct heap_service *service, struct grant_place *place,
 				  uint64_t bytes);
 

@@ -41,6 +41,9 @@ static bool space_allow(void *ctx, uint64_t bytes)
 
 	pool_recount(pool);
 	pool->space_refused = quota_short(pool->nvmmd, pool->record.uid, bytes);
+	/* What is reserved at once asks for memory then (memory_admit()); a wish is begun only if all of it is there. */
+	if (pool->space_refused == 0 && bytes > SLICE && memory_left(&pool->nvmmd->memory) < bytes)
+		pool->space_refused = -ENOMEM;
 	return pool->space_refused == 0;
 }
 
@@ -72,6 +75,11 @@ bool heap_space_short(struct request *request, struct pool *pool, int *r)
 				  "heap %u is sparse, and more space for it would go over "
 				  "shelves.capacity (%" PRIu64 "): trim or destroy heaps",
 				  pool->id, pool->nvmmd->config.shelves.capacity);
+	else if (pool->space_refused == -ENOMEM || memory_left(&pool->nvmmd->memory) < SLICE)
+		*r = request_fail(request, -ENOSPC,
+				  "heap %u is sparse, and there is no memory for more of it beside what "
+				  "shelves.memory_margin (%u %%) keeps free: trim or destroy heaps",
+				  pool->id, pool->nvmmd->config.shelves.memory_margin);
 	else
 		*r = request_fail(request, -ENOSPC,
 				  "heap %u is sparse, and the shelf base has no room for more of it: "
@@ -189,13 +197,19 @@ struct wish {
 	struct heap_service *heap;
 	struct request *request;
 	struct grant_wish wish;
+	struct reservation reservation;
 };
 
 static int wish_run(struct job *job)
 {
 	struct wish *wish = container_of(job, struct wish, job);
 
-	return grant_wish_run(&wish->wish);
+	int r;
+
+	reservation_enter(&wish->reservation);
+	r = grant_wish_run(&wish->wish);
+	reservation_leave(&wish->reservation);
+	return r;
 }
 
 /*
@@ -227,7 +241,8 @@ static void wish_done(struct job *job, int r)
 	struct pool *pool = wish->pool;
 
 	pool->space_wish = false;
-	heap_service_wish_end(wish->heap, r);
+	reservation_end(&wish->reservation);
+	heap_service_wish_end(wish->heap, &wish->wish);
 	pool_recount(pool);
 	pool->space_refused = 0;
 	if (r < 0)
@@ -263,6 +278,8 @@ int heap_space_wish(struct request *request, struct pool *pool)
 	wish->job.run = wish_run;
 	wish->job.done = wish_done;
 	heap_service_wish_begin(pool->heap, &wanted);
+	reservation_begin(&wish->reservation, &request->nvmmd->memory, wanted.units << UNIT_SHIFT,
+			  &request->session->gone);
 	pool->space_wish = true;
 	job_start(&wish->job, request->nvmmd);
 	return REQUEST_PENDING;

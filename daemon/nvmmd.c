@@ -330,7 +330,10 @@ static int init_service(struct nvmmd *nvmmd)
 {
 	int r;
 
+	memory_init(&nvmmd->memory, nvmmd->base_fd, nvmmd->config.shelves.memory_margin);
 	r = open_media(nvmmd);
+	/* Only from here on: a start needs little, and is not refused for want of it. */
+	file_gate_set(memory_admit, &nvmmd->memory);
 	if (r == 0)
 		r = open_loop(nvmmd);
 	if (r == 0)
@@ -378,6 +381,7 @@ void nvmmd_stop(struct nvmmd *nvmmd)
 	if (nvmmd->stopping)
 		return;
 	nvmmd->stopping = true;
+	memory_stop(&nvmmd->memory);
 	notify("STOPPING=1\nSTATUS=stopping");
 	server_stop(nvmmd);
 	server_pause_connections(nvmmd);
@@ -467,6 +471,8 @@ void nvmmd_deinit(struct nvmmd *nvmmd)
 		uv_run(&nvmmd->loop, UV_RUN_DEFAULT);
 		uv_loop_close(&nvmmd->loop);
 	}
+	file_gate_set(NULL, NULL);
+	memory_deinit(&nvmmd->memory);
 	server_deinit(&nvmmd->server);
 	epochs_deinit(nvmmd);
 	pools_deinit(&nvmmd->pools);

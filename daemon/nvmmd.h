@@ -16,6 +16,7 @@
 #include "daemon/epochs.h"
 #include "daemon/failures.h"
 #include "daemon/identity.h"
+#include "daemon/memory.h"
 #include "daemon/options.h"
 #include "daemon/pool.h"
 #include "daemon/recovery.h"
@@ -42,6 +43,7 @@ struct nvmmd {
 	int runtime_lock;
 	struct node_file *node_file;
 	struct node_record node;
+	struct memory memory; /* that reservations may take */
 	struct registry *registry;
 	struct pools pools;
 	struct sessions sessions;

@@ -28,6 +28,7 @@ struct create {
 	struct job job;
 	struct pool *pool;
 	struct request *request;
+	struct reservation reservation;
 	int base_fd;
 	struct pool_record record;
 	struct pool_shelves shelves;
@@ -75,7 +76,9 @@ static int create_run(struct job *job)
 	struct create *create = container_of(job, struct create, job);
 	int r, undone;
 
+	reservation_enter(&create->reservation);
 	r = make_pool(create);
+	reservation_leave(&create->reservation);
 	/* -EEXIST: the directory was there before, and is nobody's to remove. */
 	if (r < 0 && r != -EEXIST) {
 		undone = pool_files_remove(create->base_fd, create->record.pool);
@@ -106,6 +109,11 @@ static int create_fail(struct create *create, int r)
 
 	if (r == -EEXIST)
 		create->pool->nvmmd->pools.orphan[create->pool->id] = true;
+	if (r == -ENOSPC && create->reservation.refused)
+		return request_fail(create->request, r,
+				    "memory for %" PRIu64 " bytes was taken by others before all was reserved, "
+				    "and shelves.memory_margin stays free: ask for less, or again",
+				    create->record.size);
 	if (r == -ENOSPC)
 		return request_fail(create->request, r,
 				    "the shelf base has no room for %" PRIu64
@@ -131,6 +139,7 @@ static void create_done(struct job *job, int r)
 		if (r < 0)
 			pool_files_remove(pool->nvmmd->base_fd, pool->id);
 	}
+	reservation_end(&create->reservation);
 	pool->busy = POOL_IDLE;
 	if (r < 0) {
 		r = create_fail(create, r);
@@ -184,6 +193,7 @@ static int create_start(struct request *request, const struct pool_record *recor
 	pool->lanes = LANES_FIRST;
 	pool->busy = POOL_BUSY_CREATING;
 	pool_recount(pool);
+	reservation_begin(&create->reservation, &nvmmd->memory, pool->file_bytes, &request->session->gone);
 	job_start(&create->job, nvmmd);
 	return REQUEST_PENDING;
 }
@@ -362,6 +372,7 @@ int op_pool_create(struct request *request)
 				      .created = (uint64_t)nvmmd_now() };
 	struct pool_shelves shelves;
 	struct pool *pool;
+	uint64_t bytes;
 	int r;
 
 	pool = find_repeat(request);
@@ -386,8 +397,10 @@ int op_pool_create(struct request *request)
 	if (r < 0)
 		return r;
 	pool_layout_create(&shelves, record.size);
-	r = check_quota(request, peer->uid, 1,
-			pool_layout_file_bytes(&record, &shelves, LANES_FIRST));
+	bytes = pool_layout_file_bytes(&record, &shelves, LANES_FIRST);
+	r = check_quota(request, peer->uid, 1, bytes);
+	if (r == 0)
+		r = check_memory(request, bytes);
 	if (r < 0)
 		return r;
 	pool_mark_change(request, &record);

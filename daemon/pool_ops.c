@@ -143,6 +143,21 @@ int check_quota(struct request *request, uid_t uid, uint32_t pools, uint64_t byt
 	return 0;
 }
 
+int check_memory(struct request *request, uint64_t bytes)
+{
+	struct nvmmd *nvmmd = request->nvmmd;
+	struct memory_room room;
+
+	if (memory_check(&nvmmd->memory, bytes, &room) == 0)
+		return 0;
+	return request_fail(request, -ENOSPC,
+			    "%" PRIu64 " bytes more are not there: %s has %" PRIu64 " bytes of memory available, "
+			    "%" PRIu64 " beside shelves.memory_margin (%u %%) and what is being reserved: remove "
+			    "or trim pools, or ask for less",
+			    bytes, room.where, room.available, room.bytes,
+			    nvmmd->config.shelves.memory_margin);
+}
+
 bool pool_is_repeat(const struct request *request, const struct pool_record *record)
 {
 	if (request_was_done(request))

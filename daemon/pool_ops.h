@@ -26,6 +26,9 @@ int opening_need(struct request *request, uint32_t id, bool write, struct openin
  * limit's name. */
 int check_quota(struct request *request, uid_t uid, uint32_t pools, uint64_t bytes);
 
+/* Whether the memory behind the shelf base has `bytes` more, where it is memory. 0 or -ENOSPC. */
+int check_memory(struct request *request, uint64_t bytes);
+
 /* The same of bytes alone, without a text. */
 int quota_short(struct nvmmd *nvmmd, uid_t uid, uint64_t bytes);
 

@@ -36,6 +36,7 @@ struct resize {
 	struct heap_service *heap; /* NULL: a region */
 	struct heap_growth *growth;
 	char damage[HEAP_DAMAGE_LEN];
+	struct reservation reservation;
 	struct pool_record before;
 	struct pool_shelves now;
 	struct pool_shelves to;
@@ -53,8 +54,11 @@ static void resize_free(struct resize *resize)
 static int resize_run(struct job *job)
 {
 	struct resize *resize = container_of(job, struct resize, job);
-	int r = pool_files_grow(resize->pool_fd, &resize->before, &resize->now, &resize->to);
+	int r;
 
+	reservation_enter(&resize->reservation);
+	r = pool_files_grow(resize->pool_fd, &resize->before, &resize->now, &resize->to);
+	reservation_leave(&resize->reservation);
 	if (r < 0 || !resize->heap)
 		return r;
 	r = heap_service_grow_map(&resize->growth, resize->heap, resize->pool_fd, &resize->now,
@@ -109,6 +113,11 @@ static void resize_undo(struct resize *resize)
 
 static int resize_fail(struct resize *resize, int r)
 {
+	if (r == -ENOSPC && resize->reservation.refused)
+		return request_fail(resize->request, r,
+				    "memory to make pool %u larger was taken by others before all was reserved, "
+				    "and shelves.memory_margin stays free: ask for less, or again",
+				    resize->pool->id);
 	if (r == -ENOSPC)
 		return request_fail(resize->request, r,
 				    "the shelf base has no room to make pool %u "
@@ -124,6 +133,7 @@ static void resize_done(struct job *job, int r)
 	struct pool *pool = resize->pool;
 	struct pool_record record = pool->record;
 
+	reservation_end(&resize->reservation);
 	pool->busy = POOL_IDLE;
 	if (r == 0)
 		r = resize_commit(resize);
@@ -191,6 +201,8 @@ static int resize_start(struct request *request, struct pool *pool, struct resiz
 		return request_fail(request, r, "pool %u: its record cannot be written: %s",
 				    pool->id, strerror(-r));
 	pool->file_bytes += resize_bytes(pool, resize);
+	reservation_begin(&resize->reservation, &request->nvmmd->memory, resize_bytes(pool, resize),
+			  &request->session->gone);
 	pool->busy = POOL_BUSY_RESIZING;
 	pool_ref(pool);
 	resize->job.run = resize_run;
@@ -216,6 +228,8 @@ static int resize_plan(struct request *request, struct pool *pool, uint64_t size
 				 pool->id, pool->shelves.n, size);
 	} else {
 		r = check_quota(request, pool->record.uid, 0, resize_bytes(pool, resize));
+		if (r == 0)
+			r = check_memory(request, resize_bytes(pool, resize));
 	}
 	if (r == 0)
 		r = resize_start(request, pool, resize);

@@ -62,6 +62,8 @@ static void take_over(struct nvmmd *nvmmd, struct config *new)
 	char *admin = now->socket.admin_group;
 
 	now->shelves.capacity = new->shelves.capacity;
+	now->shelves.memory_margin = new->shelves.memory_margin;
+	memory_set_margin(&nvmmd->memory, now->shelves.memory_margin);
 	now->durability = new->durability;
 	now->epoch = new->epoch;
 	now->recovery.parallel = new->recovery.parallel;

@@ -136,6 +136,11 @@ void request_free(struct request *request)
 
 void request_finish(struct request *request, int r)
 {
+	/* Ended by a stop, and taken back: the client asks the next daemon, as of one that died. */
+	if (r == -ECANCELED && request->nvmmd->stopping) {
+		request_free(request);
+		return;
+	}
 	struct counters *counters = &request->nvmmd->counters;
 	Nvmm__Reply *reply = &request->reply;
 

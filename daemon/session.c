@@ -49,6 +49,8 @@ static void session_remove(struct session *session)
 	struct connection *connection = session->connection;
 
 	session->ended = true;
+	/* ordering: relaxed; a thread that reserves for it looks at this word alone. */
+	__atomic_store_n(&session->gone, 1, __ATOMIC_RELAXED);
 	RB_REMOVE(session_ids, &sessions->by_id, session);
 	sessions->n--;
 	if (connection) {

@@ -42,6 +42,7 @@ struct session {
 	struct opening_list openings;
 	struct session_epochs epochs;
 	bool ended;
+	int gone; /* atomic: the same, for threads that work for it */
 	RB_ENTRY(session) of_id;
 };
 

@@ -43,15 +43,16 @@ static int add_counters(struct request *request, Nvmm__StatusReply *status)
 	return 0;
 }
 
-/* What could still be reserved: the file system's room, within the configured capacity. */
-static uint64_t bytes_available(const struct nvmmd *nvmmd, uint64_t reserved)
+/* What could still be reserved: the file system's room, and memory's, within the configured capacity. */
+static uint64_t bytes_available(struct nvmmd *nvmmd, uint64_t reserved)
 {
+	uint64_t memory = memory_left(&nvmmd->memory);
 	uint64_t capacity = nvmmd->config.shelves.capacity, room;
 	struct statvfs st;
 
 	if (fstatvfs(nvmmd->base_fd, &st) < 0)
 		return 0;
-	room = (uint64_t)st.f_bavail * st.f_frsize;
+	room = MIN((uint64_t)st.f_bavail * st.f_frsize, memory);
 	if (capacity == 0)
 		return room;
 	return capacity > reserved ? MIN(room, capacity - reserved) : 0;

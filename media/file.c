@@ -136,20 +136,44 @@ int file_open(int *ret, int dirfd, const char *name, int flags)
 	return 0;
 }
 
+/* Who decides about each slice of a reservation. */
+static struct {
+	int (*admit)(void *ctx, uint64_t bytes);
+	void *ctx;
+} gate;
+
+void file_gate_set(int (*admit)(void *ctx, uint64_t bytes), void *ctx)
+{
+	gate.admit = admit;
+	gate.ctx = ctx;
+}
+
+static int reserve_slice(int fd, uint64_t from, uint64_t to)
+{
+	int r = gate.admit ? gate.admit(gate.ctx, to - from) : 0;
+
+	if (r < 0)
+		return r;
+	media_point_call();
+	do
+		r = fallocate(fd, 0, (off_t)from, (off_t)(to - from)) < 0 ? -errno : 0;
+	while (r == -EINTR);
+	return r;
+}
+
 int file_reserve_beside(int fd, uint64_t from, uint64_t to)
 {
-	int r;
+	int r = 0;
 
 	if (from > to)
 		return -EINVAL;
 	if (to > INT64_MAX)
 		return -EFBIG;
-	if (from == to)
-		return 0;
-	media_point_call();
-	do
-		r = fallocate(fd, 0, (off_t)from, (off_t)(to - from)) < 0 ? -errno : 0;
-	while (r == -EINTR);
+	/* Slices end at multiples of their length, so that none begins within a huge page. */
+	for (uint64_t end; r == 0 && from < to; from = end) {
+		end = MIN(to, ALIGN_UP(from + 1, FILE_SLICE));
+		r = reserve_slice(fd, from, end);
+	}
 	return r;
 }
 

@@ -37,6 +37,13 @@ int file_reserve(int fd, uint64_t from, uint64_t to);
 /* The same of a file that others may make longer meanwhile: a failure leaves its length alone, whoever made it. */
 int file_reserve_beside(int fd, uint64_t from, uint64_t to);
 
+/*
+ * Sets what is asked before each slice of a reservation, in the thread that makes it: 0, or an error that ends
+ * it. NULL: nothing is asked. Before there are threads, or when they are gone.
+ */
+void file_gate_set(int (*admit)(void *ctx, uint64_t bytes), void *ctx);
+#define FILE_SLICE (UINT64_C(32) << 20) /* bytes; a multiple of the page and of huge pages */
+
 /* Gives back what is reserved of bytes [from, to), which read as zero then; the file keeps its length. */
 int file_punch(int fd, uint64_t from, uint64_t to);
 

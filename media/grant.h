@@ -90,6 +90,7 @@ struct grant_wish {
 	uint32_t shelf;
 	uint64_t unit;
 	uint64_t units;
+	uint64_t done; /* of these, so many are reserved */
 };
 
 void grant_allow_set(struct grant *grant, bool (*allow)(void *ctx, uint64_t bytes), void *ctx);
@@ -102,10 +103,13 @@ void grant_space_lack(struct grant *grant);
 
 /* The wish that the last request ended with; whether there is one. */
 bool grant_wished(const struct grant *grant, struct grant_wish *ret);
-/* One wish at a time: begin; run, in any thread; end, with what it returned. Then the request is repeated. */
+/*
+ * One wish at a time: begin; run, in any thread; end. Then the request is repeated. A run that fails may have
+ * reserved a part, which the end makes known: so it is given back like other free space.
+ */
 void grant_wish_begin(struct grant *grant, const struct grant_wish *wish);
-int grant_wish_run(const struct grant_wish *wish);
-void grant_wish_end(struct grant *grant, int r);
+int grant_wish_run(struct grant_wish *wish);
+void grant_wish_end(struct grant *grant, const struct grant_wish *wish);
 
 /* Gives back the data of all free runs: after a load, when nobody knows which of them have any. */
 int grant_space_clear(struct grant *grant);

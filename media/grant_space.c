@@ -17,6 +17,7 @@
 
 #include "common/macro.h"
 #include "media/backing.h"
+#include "media/file.h"
 #include "media/grant_private.h"
 
 #define SPACE_AHEAD (UINT64_C(2) << 20 >> UNIT_SHIFT)   /* units */
@@ -153,17 +154,24 @@ void grant_wish_begin(struct grant *g, const struct grant_wish *w)
 	g->space.pending = *w;
 }
 
-int grant_wish_run(const struct grant_wish *w)
+int grant_wish_run(struct grant_wish *w)
 {
-	return backing_reserve(w->backing, w->unit, w->units);
+	int r = 0;
+
+	w->done = 0;
+	while (r == 0 && w->done < w->units) {
+		uint64_t n = MIN(w->units - w->done, FILE_SLICE >> UNIT_SHIFT);
+
+		r = backing_reserve(w->backing, w->unit + w->done, n);
+		if (r == 0)
+			w->done += n;
+	}
+	return r;
 }
 
-void grant_wish_end(struct grant *g, int r)
+void grant_wish_end(struct grant *g, const struct grant_wish *w)
 {
-	const struct grant_wish *w = &g->space.pending;
-
-	if (r == 0)
-		backing_mark(w->backing, w->unit, w->units);
+	backing_mark(w->backing, w->unit, w->done);
 	g->space.pending.units = 0;
 }
 

@@ -157,13 +157,14 @@ START_TEST(wish_and_trim)
 	ck_assert_int_eq(grant_wish_run(&wish), 0);
 	ck_assert_uint_eq(sparse_trim(&sparse), 0);
 	ck_assert_uint_ge(sparse_data(&sparse), 64 * MIB);
-	grant_wish_end(sparse.grant, 0);
+	grant_wish_end(sparse.grant, &wish);
 	ck_assert_uint_eq(sparse_trim(&sparse), 64 * MIB);
 	/* And without a trim between, the wish is what the next grant gets. */
 	ck_assert_int_eq(grant_run(sparse.grant, 4096, 1, &ref), -EINPROGRESS);
 	ck_assert(grant_wished(sparse.grant, &wish));
 	grant_wish_begin(sparse.grant, &wish);
-	grant_wish_end(sparse.grant, grant_wish_run(&wish));
+	ck_assert_int_eq(grant_wish_run(&wish), 0);
+	grant_wish_end(sparse.grant, &wish);
 	ck_assert_int_eq(grant_run(sparse.grant, 4096, 1, &ref), 0);
 }
 END_TEST

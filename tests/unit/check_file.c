@@ -191,11 +191,51 @@ START_TEST(features_are_respected)
 }
 END_TEST
 
+/* What a gate is asked; it refuses from call `refuse` on. */
+struct gate {
+	unsigned calls, refuse;
+	uint64_t bytes;
+};
+
+static int gate_admit(void *arg, uint64_t bytes)
+{
+	struct gate *gate = arg;
+
+	if (gate->calls++ >= gate->refuse)
+		return -ENOSPC;
+	gate->bytes += bytes;
+	return 0;
+}
+
+/* Each slice is asked for; one that is refused leaves the file as long as it was. */
+START_TEST(gate_is_asked)
+{
+	struct gate gate = { .refuse = UINT_MAX };
+	int dir = tempdir_new(NULL), fd;
+	struct stat st;
+
+	ck_assert_int_eq(file_create(&fd, dir, "f", 4096), 0);
+	file_gate_set(gate_admit, &gate);
+	ck_assert_int_eq(file_reserve(fd, 4096, 2 * FILE_SLICE + 4096), 0);
+	ck_assert_uint_eq(gate.calls, 3);
+	ck_assert_uint_eq(gate.bytes, 2 * FILE_SLICE);
+	gate = (struct gate){ .refuse = 1 };
+	ck_assert_int_eq(file_reserve(fd, 2 * FILE_SLICE + 4096, 4 * FILE_SLICE), -ENOSPC);
+	file_gate_set(NULL, NULL);
+	ck_assert_uint_eq(gate.calls, 2);
+	ck_assert_int_eq(fstat(fd, &st), 0);
+	ck_assert_uint_eq((uint64_t)st.st_size, 2 * FILE_SLICE + 4096);
+	ck_assert_uint_le((uint64_t)st.st_blocks * 512, 2 * FILE_SLICE + 8192);
+	close(fd);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("file");
 	TCase *tc = tcase_create("file");
 
+	tcase_add_test(tc, gate_is_asked);
 	tcase_add_test(tc, created_whole);
 	tcase_add_test(tc, opened_if_regular);
 	tcase_add_test(tc, no_space_leaves_nothing);

@@ -77,7 +77,8 @@ static int source_run(void *ctx, uint64_t units, uint64_t align, uint64_t *ref)
 	while ((r = grant_run(s->grant, units, align, ref)) == -EINPROGRESS) {
 		ck_assert(grant_wished(s->grant, &wish));
 		grant_wish_begin(s->grant, &wish);
-		grant_wish_end(s->grant, grant_wish_run(&wish));
+		grant_wish_run(&wish);
+		grant_wish_end(s->grant, &wish);
 		s->wishes++;
 	}
 	return r;
