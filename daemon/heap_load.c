@@ -265,7 +265,7 @@ static int load_start(struct pool *pool, enum recovery_depth depth)
 
 void heap_load_ahead(struct pool *pool)
 {
-	if (!pool->heap && !pool->damage && pool->busy == POOL_IDLE &&
+	if (!pool->heap && !pool->damage && !pool_is_gone(pool) && pool->busy == POOL_IDLE &&
 	    pool->recovery.state != RECOVERY_WAITING && load_start(pool, RECOVERY_LOAD) < 0)
 		log_warning("pool %u: its heap will be loaded when it is asked for", pool->id);
 }
@@ -365,6 +365,8 @@ int heap_need(struct request *request, struct pool *pool)
 {
 	int r;
 
+	if (pool_is_gone(pool))
+		return request_fail(request, -ENOENT, "pool %u was destroyed", pool->id);
 	if (pool->damage)
 		return request_fail(request, -EUCLEAN, "pool %u is damaged: %s", pool->id,
 				    pool->damage);

@@ -171,7 +171,8 @@ void pool_damage(struct pool *pool, const char *fmt, ...)
 {
 	va_list args;
 
-	if (pool->damage)
+	/* The files of a destroyed pool are gone, and nobody is to be told so. */
+	if (pool->damage || pool_is_gone(pool))
 		return;
 	va_start(args, fmt);
 	if (vasprintf(&pool->damage, fmt, args) < 0)

@@ -107,6 +107,13 @@ DEFINE_AUTO(struct pool, pool_unref)
  * its record is FREE. After the end of a job or an opening; the pool may be gone then. */
 void pool_rest(struct pool *pool);
 
+/* Whether the pool was destroyed: its files are removed, or will be. Sessions may have it open still. */
+static inline bool pool_is_gone(const struct pool *pool)
+{
+	return pool->record.kind != 0 && (pool->record.state == POOL_FREE ||
+					  pool->record.state == POOL_DESTROYING);
+}
+
 /* The live pool of an id or name; NULL: none. Damaged ones are found too. */
 struct pool *pool_find(struct nvmmd *nvmmd, uint32_t id);
 struct pool *pool_find_name(struct nvmmd *nvmmd, const char *name);
