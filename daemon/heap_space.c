@@ -98,6 +98,7 @@ struct giving {
 	struct grant_trim trim; /* first, if spans are to be retired */
 	struct grant_place place;
 	uint64_t most; /* bytes, about */
+	uint64_t own;  /* bytes that the request itself reserved in vain: giving these back is no relief */
 	uint64_t retired;
 	uint64_t returned;
 	void (*end)(struct giving *giving, int r); /* the request goes on */
@@ -154,8 +155,8 @@ static void giving_slice(struct job *job, int r)
 
 /* Gives back `most` bytes of what the pool has free, of empty spans as well if it `retires`; then calls
  * `end`. */
-static int giving_start(struct request *request, struct pool *pool, uint64_t most, bool retires,
-			void (*end)(struct giving *giving, int r))
+static int giving_start(struct request *request, struct pool *pool, uint64_t most, uint64_t own,
+			bool retires, void (*end)(struct giving *giving, int r))
 {
 	struct giving *giving = calloc(1, sizeof(*giving));
 
@@ -165,6 +166,7 @@ static int giving_start(struct request *request, struct pool *pool, uint64_t mos
 	giving->heap = heap_service_ref(pool->heap);
 	giving->request = request;
 	giving->most = most;
+	giving->own = own;
 	giving->trim.begun = !retires;
 	giving->end = end;
 	giving->job.run = job_pause;
@@ -178,7 +180,7 @@ static int giving_start(struct request *request, struct pool *pool, uint64_t mos
 /* The request is begun again; one for which nothing was had asks for no more. */
 static void relief_end(struct giving *giving, int r)
 {
-	giving->request->relieved = r < 0 || giving->returned == 0;
+	giving->request->relieved = r < 0 || giving->returned <= giving->own;
 	request_run(giving->request);
 }
 
@@ -186,7 +188,7 @@ bool heap_space_relief(struct request *request, struct pool *pool)
 {
 	if (!heap_service_space_short(pool->heap) || request->relieved)
 		return false;
-	return giving_start(request, pool, SLICE, false, relief_end) == REQUEST_PENDING;
+	return giving_start(request, pool, SLICE, 0, false, relief_end) == REQUEST_PENDING;
 }
 
 /* Wishes */
@@ -222,7 +224,8 @@ static void wish_failed(struct wish *wish, int r)
 	bool lacking = r == -EDQUOT || r == -ENOSPC;
 
 	if (lacking && !wish->request->relieved && pool->heap == wish->heap) {
-		r = giving_start(wish->request, pool, wish->wish.units << UNIT_SHIFT, true, relief_end);
+		r = giving_start(wish->request, pool, (wish->wish.units + wish->wish.done) << UNIT_SHIFT,
+				 wish->wish.done << UNIT_SHIFT, true, relief_end);
 		if (r == REQUEST_PENDING)
 			return;
 	} else {
@@ -347,5 +350,5 @@ int op_heap_trim(struct request *request)
 		pool_judge(pool, r, "taking spans back");
 		return request_fail(request, r, "heap %u: taking spans back: %s", id, strerror(-r));
 	}
-	return giving_start(request, pool, UINT64_MAX, true, trim_end);
+	return giving_start(request, pool, UINT64_MAX, 0, true, trim_end);
 }
