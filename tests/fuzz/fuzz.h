@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What a fuzz target defines. runner.c drives it with mutations of its seeds, from a number that can be
- * given again; with `configure --enable-fuzzing` (clang) libFuzzer drives it instead, or AFL++ by its
- * libFuzzer-compatible driver.
+ * What a fuzz target defines, and what drives it:
+ *
+ *   runner.c     replays the corpus, then runs random inputs and mutations of the corpus for some seconds.
+ *                It needs no coverage, so it works in every build.
+ *   libfuzzer.c  with `configure --enable-fuzzing` (clang): libFuzzer drives the target.
+ *
+ * Both feed the same inputs, so an input that one of them finds is replayed by the other.
  */
 #pragma once
 
@@ -11,15 +15,23 @@
 
 #define FUZZ_ROOM 4096u /* bytes of an input, at most */
 
-/* One input. Whatever it is: no crash, no hang, no error of a sanitizer. Returns 0. */
+/* Runs one input. No input may crash or hang it, or make a sanitizer report an error. Returns 0. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
-/* The i-th seed: its bytes; 0: there are no more. */
-size_t fuzz_seed(unsigned i, uint8_t *buf);
-/* Inputs of the ordinary test run. */
-extern const unsigned fuzz_inputs;
+/* The folder of the corpus that belongs to the target. */
+extern const char fuzz_name[];
 
-/* Before the first input, in the process that runs them. */
+/* Called once, before the first input, in the process that runs the inputs. */
 void fuzz_begin(void);
-/* After the last one: asserts what can only be seen then. */
+/* Called once, after the last input: asserts what can only be seen then. */
 void fuzz_end(void);
+
+/* Ends the process with a text and a stack, as a finding. */
+#define fuzz_die(...) fuzz_die_at(__FILE__, __LINE__, __VA_ARGS__)
+#define fuzz_must(cond, ...)                   \
+	do {                                   \
+		if (!(cond))                   \
+			fuzz_die(__VA_ARGS__); \
+	} while (0)
+_Noreturn void fuzz_die_at(const char *file, int line, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));

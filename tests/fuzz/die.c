@@ -1,11 +1,26 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The assertions of the tests' fixtures, which are Check's, in a program that is no test of Check's.
+ * The end of a target that has found something. The fixtures of the tests assert with Check: their
+ * assertions end a target, which is no test of Check's, in the same way.
  */
 #include <check.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+#include "tests/fuzz/fuzz.h"
+
+void fuzz_die_at(const char *file, int line, const char *fmt, ...)
+{
+	va_list ap;
+
+	fprintf(stderr, "%s:%d: ", file, line);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fputc('\n', stderr);
+	abort();
+}
 
 void _mark_point(const char *file, int line)
 {
