@@ -8,6 +8,9 @@
  * to each client. While a job works on a request nothing is read; the session's pidfd is still
  * watched.
  *
+ * That something can be read is queued by user (daemon/fair.h): a user with many connections that all ask makes
+ * another one wait for one request. So is the end of a connection that said nothing in time.
+ *
  * A connection is freed when its handles are closed and no request refers to it.
  */
 #include "daemon/connection.h"
@@ -24,15 +27,15 @@
 #include "media/store.h"
 #include "daemon/request.h"
 
-static void connection_readable(uv_poll_t *poll, int status, int events)
-{
-	struct connection *connection = poll->data;
-	struct nvmmd *nvmmd = connection->nvmmd;
-	int r;
+#define HELLO_AGAIN_MS 1000
 
-	if (connection->closed)
-		return;
-	r = status < 0 ? status : frame_recv(nvmmd->frame, connection->fd, MSG_DONTWAIT);
+/* Takes one packet, in its user's turn. */
+static void connection_receive(struct fair_item *item)
+{
+	struct connection *connection = container_of(item, struct connection, item);
+	struct nvmmd *nvmmd = connection->nvmmd;
+	int r = frame_recv(nvmmd->frame, connection->fd, MSG_DONTWAIT);
+
 	if (r == -EAGAIN || r == -EINTR)
 		return;
 	if (r == -EMSGSIZE || r == -EPROTO)
@@ -45,12 +48,41 @@ static void connection_readable(uv_poll_t *poll, int status, int events)
 		request_receive(connection, nvmmd->frame);
 }
 
-static void connection_silent(uv_timer_t *timer)
+static void connection_queue(struct connection *connection, void (*run)(struct fair_item *item))
 {
-	struct connection *connection = timer->data;
+	if (connection->closed || connection->item.user)
+		return;
+	connection->item.run = run;
+	fair_push(&connection->nvmmd->fair, &connection->item, connection_peer(connection)->uid);
+}
+
+static void connection_readable(uv_poll_t *poll, int status, int events)
+{
+	struct connection *connection = poll->data;
+
+	if (status < 0)
+		connection_close(connection);
+	else
+		connection_queue(connection, connection_receive);
+}
+
+static void connection_silent(struct fair_item *item)
+{
+	struct connection *connection = container_of(item, struct connection, item);
 
 	connection_reject(connection, "it said no Hello within %d seconds",
 			  CONNECTION_HELLO_MS / 1000);
+}
+
+/* One that waits to be read has said something by now: it is asked again later. */
+static void connection_late(uv_timer_t *timer)
+{
+	struct connection *connection = timer->data;
+
+	if (connection->item.user)
+		uv_timer_start(timer, connection_late, HELLO_AGAIN_MS, 0);
+	else
+		connection_queue(connection, connection_silent);
 }
 
 int connection_new(struct connection **ret, struct nvmmd *nvmmd, int fd, struct peer *peer)
@@ -71,7 +103,7 @@ int connection_new(struct connection **ret, struct nvmmd *nvmmd, int fd, struct 
 	*peer = (struct peer){ .pidfd = -1 };
 	connection->poll.data = connection->hello.data = connection;
 	uv_poll_start(&connection->poll, UV_READABLE, connection_readable);
-	uv_timer_start(&connection->hello, connection_silent, CONNECTION_HELLO_MS, 0);
+	uv_timer_start(&connection->hello, connection_late, CONNECTION_HELLO_MS, 0);
 	LIST_INSERT_HEAD(&nvmmd->server.connections, connection, of_server);
 	nvmmd->server.n_connections++;
 	nvmmd->server.n_unknown++;
@@ -121,6 +153,7 @@ void connection_close(struct connection *connection)
 	if (connection->closed)
 		return;
 	connection->closed = true;
+	fair_remove(&connection->nvmmd->fair, &connection->item);
 	LIST_REMOVE(connection, of_server);
 	connection->nvmmd->server.n_connections--;
 	if (!connection->known)
@@ -158,6 +191,7 @@ void connection_pause(struct connection *connection)
 	if (connection->closed || connection->busy)
 		return;
 	connection->busy = true;
+	fair_remove(&connection->nvmmd->fair, &connection->item);
 	uv_poll_stop(&connection->poll);
 }
 

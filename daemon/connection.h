@@ -10,6 +10,7 @@
 #include <uv.h>
 
 #include "common/macro.h"
+#include "daemon/fair.h"
 #include "daemon/peer.h"
 
 struct nvmmd;
@@ -24,6 +25,7 @@ struct connection {
 	struct session *session; /* borrowed; NULL before Hello */
 	uv_poll_t poll;
 	uv_timer_t hello; /* ends a connection that says nothing */
+	struct fair_item item; /* to read what is there, when it is its user's turn */
 	bool known;       /* its Hello was accepted */
 	bool busy;        /* a request is under way: nothing is read */
 	bool closing;     /* after the reply under way */

@@ -261,6 +261,9 @@ static int open_loop(struct nvmmd *nvmmd)
 	if (r < 0)
 		return r;
 	nvmmd->loop_ready = true;
+	r = fair_start(&nvmmd->fair, &nvmmd->loop);
+	if (r < 0)
+		return r;
 	uv_signal_init(&nvmmd->loop, &nvmmd->sigterm);
 	uv_signal_init(&nvmmd->loop, &nvmmd->sigint);
 	uv_signal_init(&nvmmd->loop, &nvmmd->sighup);
@@ -401,6 +404,7 @@ void nvmmd_stop_if_idle(struct nvmmd *nvmmd)
 	uv_close((uv_handle_t *)&nvmmd->sigint, NULL);
 	uv_close((uv_handle_t *)&nvmmd->sighup, NULL);
 	uv_close((uv_handle_t *)&nvmmd->watchdog, NULL);
+	fair_stop(&nvmmd->fair);
 }
 
 /* Last of all: what it vouches for is durable, nobody changes anything any more. */

@@ -15,6 +15,7 @@
 #include "daemon/counters.h"
 #include "daemon/epochs.h"
 #include "daemon/failures.h"
+#include "daemon/fair.h"
 #include "daemon/identity.h"
 #include "daemon/memory.h"
 #include "daemon/options.h"
@@ -55,6 +56,7 @@ struct nvmmd {
 	uint8_t *reply_buffer; /* of FRAME_MAX bytes */
 	bool loop_ready;
 	uv_loop_t loop;
+	struct fair fair; /* what clients ask of the loop, by user */
 	uv_signal_t sigterm;
 	uv_signal_t sigint;
 	uv_signal_t sighup;

@@ -49,6 +49,7 @@ static void session_remove(struct session *session)
 	struct connection *connection = session->connection;
 
 	session->ended = true;
+	fair_remove(&session->nvmmd->fair, &session->item);
 	/* ordering: relaxed; a thread that reserves for it looks at this word alone. */
 	__atomic_store_n(&session->gone, 1, __ATOMIC_RELAXED);
 	RB_REMOVE(session_ids, &sessions->by_id, session);
@@ -139,14 +140,23 @@ uint32_t session_lanes(const struct session *session)
 	return n;
 }
 
+static void session_end_dead(struct fair_item *item)
+{
+	struct session *session = container_of(item, struct session, item);
+
+	session->nvmmd->counters.sessions_settled++;
+	session_end(session, "its process is gone");
+}
+
 static void session_died(uv_poll_t *poll, int status, int events)
 {
 	struct session *session = poll->data;
 
 	if (status < 0 || !process_ended(session->peer.pidfd))
 		return;
-	session->nvmmd->counters.sessions_settled++;
-	session_end(session, "its process is gone");
+	/* What the poll had to tell is told. A process does not come back. */
+	uv_poll_stop(poll);
+	fair_push(&session->nvmmd->fair, &session->item, session->peer.uid);
 }
 
 int session_make(struct session **ret, struct nvmmd *nvmmd, struct peer *peer, uint64_t id)
@@ -162,6 +172,7 @@ int session_make(struct session **ret, struct nvmmd *nvmmd, struct peer *peer, u
 		return r;
 	}
 	session->nvmmd = nvmmd;
+	session->item.run = session_end_dead;
 	session->refs = 1; /* the table's; then the handle's, until it is closed */
 	session->id = id;
 	session->peer = *peer;

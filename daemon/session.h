@@ -14,6 +14,7 @@
 
 #include "common/macro.h"
 #include "daemon/epochs.h"
+#include "daemon/fair.h"
 #include "daemon/peer.h"
 #include "daemon/pool.h"
 #include "daemon/session_file.h"
@@ -39,6 +40,7 @@ struct session {
 	} last;
 	struct connection *connection; /* borrowed; NULL: detached */
 	uv_poll_t death;               /* of pidfd */
+	struct fair_item item;         /* to end it when its process is gone, in its user's turn */
 	struct opening_list openings;
 	struct session_epochs epochs;
 	bool ended;
