@@ -69,8 +69,8 @@ static int restore_opening(struct session *session, struct session_pool *was)
 	opening->write = was->write;
 	if (pool->record.state == POOL_FREE)
 		return 0;
-	opening->n_lanes = was->n_lanes;
 	opening->lanes = take(was->lanes);
+	opening_add_lanes(opening, was->n_lanes);
 	return 0;
 }
 

@@ -115,7 +115,7 @@ static Nvmm__ClientInfo *client_info(struct request *request, struct session *se
 	info->name = session->name;
 	info->since = session->since;
 	info->attached = session->connection != NULL;
-	info->lanes = session_lanes(session);
+	info->lanes = session->n_lanes;
 	info->requests = session->requests;
 	LIST_FOREACH (opening, &session->openings, of_session)
 		n++;
