@@ -52,9 +52,12 @@ void pools_usage(struct pools_usage *ret, const struct pools *pools, uid_t uid)
 	*ret = (struct pools_usage){ 0 };
 	for (uint32_t id = 1; id <= POOL_ID_MAX; id++) {
 		const struct pool *pool = pools->by_id[id];
+		bool held = pool && pool->record.kind != 0 && pool->record.state == POOL_FREE &&
+			    pool->openers > 0;
 
-		if (!pool || (pool->record.state == POOL_FREE && !pool->damage))
+		if (!pool || (pool->record.state == POOL_FREE && !pool->damage && !held))
 			continue;
+		ret->held += held;
 		ret->pools++;
 		ret->damaged += pool->damage != NULL;
 		ret->bytes += pool->file_bytes;

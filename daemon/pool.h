@@ -93,10 +93,12 @@ struct pools {
 	bool orphan[POOL_ID_MAX + 1]; /* a directory without a record is in the way */
 };
 
-/* What is taken: of everybody, and of one user. Pools being created or destroyed count. */
+/* What is taken: of everybody, and of one user. Pools being created or destroyed count, and so do those that were
+ * destroyed while open: their ids are taken, and their memory is held by who has them mapped. */
 struct pools_usage {
 	uint32_t pools;
 	uint32_t damaged;
+	uint32_t held; /* destroyed, and open still */
 	uint64_t bytes; /* of all files */
 	uint32_t user_pools;
 	uint64_t user_bytes;

@@ -81,6 +81,7 @@ int op_status(struct request *request)
 	status->available = bytes_available(nvmmd, usage.bytes);
 	status->pools = usage.pools;
 	status->pools_damaged = usage.damaged;
+	status->pools_held = usage.held;
 	status->clients = nvmmd->sessions.n - nvmmd->sessions.detached;
 	status->sessions_detached = nvmmd->sessions.detached;
 	status->uids_partial = nvmmd->identity.uids_partial;
