@@ -46,6 +46,7 @@ static void write_memory(struct writer *w, const Nvmm__StatusReply *status)
 		writer_none(w, "capacity", NULL);
 	writer_count(w, "pool_count", "pools", status->pools);
 	writer_count(w, "pools_damaged", "pools damaged", status->pools_damaged);
+	writer_count(w, "pools_held", "pools destroyed while open", status->pools_held);
 	writer_count(w, "clients", "clients", status->clients);
 	writer_count(w, "sessions_detached", "clients detached", status->sessions_detached);
 	writer_count(w, "sessions_unread", "clients whose epochs are unknown", status->sessions_unread);

@@ -338,6 +338,9 @@ static void release(struct pool *pool, bool *more)
 	uint64_t freed = limbo_freed(limbo);
 	int r;
 
+	/* A reservation is no pin: what a dead process had half freed would be freed again by its settler. */
+	if (pool->settling > 0)
+		return;
 	if (p->phase == EPOCH_WAIT && p->stamp != UINT64_MAX &&
 	    epoch_ripe(p->stamp, epochs_oldest(pool)))
 		p->phase = EPOCH_RELEASE;

@@ -24,15 +24,11 @@ static void note(struct nvmmd *nvmmd, uint32_t pool, uint64_t incarnation, pid_t
 		(struct failure){ .pool = pool, .pid = pid, .incarnation = incarnation };
 }
 
-void failures_note(struct session *session)
+void failures_note(const struct opening *opening)
 {
-	struct nvmmd *nvmmd = session->nvmmd;
-	const struct opening *opening;
+	struct nvmmd *nvmmd = opening->pool->nvmmd;
 
-	if (LIST_EMPTY(&session->openings))
-		return;
-	LIST_FOREACH (opening, &session->openings, of_session)
-		note(nvmmd, opening->pool->id, opening->incarnation, session->peer.process.pid);
+	note(nvmmd, opening->pool->id, opening->incarnation, opening->session->peer.process.pid);
 	if (nvmmd->epochs.page)
 		epoch_page_call(nvmmd->epochs.page);
 }

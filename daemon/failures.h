@@ -8,7 +8,7 @@
 #include <sys/types.h>
 
 struct nvmmd;
-struct session;
+struct opening;
 struct session_image;
 
 #define FAILURES_KEPT 256u
@@ -25,7 +25,7 @@ struct failures {
 	struct failure failure[FAILURES_KEPT];
 };
 
-/* The session's process has died, and what it had open is settled. */
-void failures_note(struct session *session);
+/* The process that had this open has died, and is settled here. */
+void failures_note(const struct opening *opening);
 /* The same of one that died while no daemon ran. */
 void failures_note_image(struct nvmmd *nvmmd, const struct session_image *image);

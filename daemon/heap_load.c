@@ -4,8 +4,8 @@
  *
  * Walking a heap's span tables takes a while, so it is done in a thread, while clients that had the
  * heap open before a restart go on using it. The lanes of sessions that live when the job begins
- * are left alone, all others are settled. A session that dies meanwhile leaves its lanes without an
- * owner: those are settled on the loop, afterwards.
+ * are left alone, all others are settled. Those of a session that dies meanwhile are settled on the loop,
+ * afterwards (settle.c).
  *
  * The heap's service record says IN_USE under this boot before anybody gets descriptors to write by, and
  * CLOSED when the last has left and, of durability `power`, all is drained, in a job. Found IN_USE under
@@ -45,11 +45,12 @@ static int load_run(struct job *job)
 				&load->alive, &load->how, load->damage);
 }
 
-static void claim_lanes(struct pool *pool, struct opening *opening)
+/* Claims lanes [from, to) of an opening and moves those that it may have to `n`; the next place. */
+static uint32_t claim_some(struct opening *opening, uint32_t from, uint32_t to, uint32_t n)
 {
-	uint32_t n = 0;
+	struct pool *pool = opening->pool;
 
-	for (uint32_t i = 0; i < opening->n_lanes; i++) {
+	for (uint32_t i = from; i < to; i++) {
 		uint32_t lane = opening->lanes[i];
 
 		if (heap_service_claim(pool->heap, lane, opening->session->id) == 0)
@@ -58,7 +59,19 @@ static void claim_lanes(struct pool *pool, struct opening *opening)
 			log_warning("session %llu claims lane %u of pool %u, which it cannot have",
 				    (unsigned long long)opening->session->id, lane, pool->id);
 	}
-	opening->n_lanes = n;
+	return n;
+}
+
+/* Those that are being settled stay the last ones. */
+static void claim_lanes(struct opening *opening)
+{
+	uint32_t before = opening->n_lanes, kept = before - opening->n_settling;
+	uint32_t used = claim_some(opening, 0, kept, 0);
+	uint32_t all = claim_some(opening, kept, before, used);
+
+	opening->n_settling = all - used;
+	opening->n_lanes = all;
+	opening->session->n_lanes -= before - all;
 }
 
 /* Whether the heap was in use when power was cut. */
@@ -177,7 +190,7 @@ static void load_commit(struct heap_load *load)
 	pool_recount(pool);
 	pool->nvmmd->counters.heaps_loaded++;
 	LIST_FOREACH (opening, &pool->openings, of_pool)
-		claim_lanes(pool, opening);
+		claim_lanes(opening);
 	r = heap_service_settle_unowned(pool->heap, &load->alive);
 	if (r < 0) {
 		pool->load_error = r;
@@ -204,6 +217,7 @@ static void load_done(struct job *job, int r)
 	else
 		pool_judge(pool, r, "loading the heap");
 	recovery_ended(pool, pool->load_error);
+	settle_resume(pool);
 	pool_unpark(pool);
 	pool->load_error = 0;
 	pool_rest(pool);

@@ -64,8 +64,29 @@ static int reply_lanes(struct request *request, const uint32_t *lanes, uint32_t 
 /* Takes the last `n` lanes away from an opening again. */
 static void untake(struct opening *opening, uint32_t n)
 {
-	opening->n_lanes -= n;
+	opening_drop_lanes(opening, n);
 	heap_service_settle(opening->pool->heap, opening->lanes + opening->n_lanes, n);
+}
+
+/* Lanes that the session gave up before are settled first. */
+static int calm_need(struct request *request, const struct opening *opening)
+{
+	if (!opening->settling)
+		return 0;
+	pool_park(opening->pool, request);
+	return REQUEST_PENDING;
+}
+
+/* Something was short: if the dead have some of it, the request begins again when they are settled; but once. */
+static bool settled_first(struct request *request, struct pool *pool)
+{
+	if (request->settled || !settle_pending(pool, UINT64_MAX))
+		return false;
+	request->settled = true;
+	request->waited = false;
+	request->rounds = 0;
+	pool_park(pool, request);
+	return true;
 }
 
 static int take_lanes(struct request *request, struct opening *opening, uint32_t count)
@@ -84,9 +105,11 @@ static int take_lanes(struct request *request, struct opening *opening, uint32_t
 	r = heap_service_take(pool->heap, dir, opening->session->id,
 			      process_number(opening->session->peer.process), count, lanes + n);
 	close(dir);
+	if (r == -ENOSPC && settled_first(request, pool))
+		return REQUEST_PENDING;
 	if (r < 0)
 		return heap_failed(request, pool, r, "no more lanes can be had");
-	opening->n_lanes += count;
+	opening_add_lanes(opening, count);
 	pool->lanes = heap_service_lanes(pool->heap);
 	pool_recount(pool);
 	r = session_save(opening->session);
@@ -110,6 +133,8 @@ int op_lane_take(struct request *request)
 		return request_fail(request, -EINVAL, "%u lanes at once: 1 to %u", m->count,
 				    TAKE_MAX);
 	r = heap_opening(request, m->id, true, &opening);
+	if (r == 0)
+		r = calm_need(request, opening);
 	if (r != 0)
 		return r;
 	if (request_was_done(request) && opening->n_lanes >= m->count)
@@ -121,65 +146,69 @@ int op_lane_take(struct request *request)
 				    "allocates",
 				    opening->n_lanes, m->id, limit);
 	r = take_lanes(request, opening, m->count);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	return reply_lanes(request, opening->lanes + opening->n_lanes - m->count, m->count);
 }
 
-/* The place of a lane in the opening, or -1. */
-static int64_t lane_place(const struct opening *opening, uint32_t lane)
+/* The lanes that are named, each once. -EINVAL: they cannot be this session's. */
+static int named_lanes(struct lane_set *ret, const struct opening *opening, const Nvmm__LaneReturn *m)
 {
-	for (uint32_t i = 0; i < opening->n_lanes; i++)
-		if (opening->lanes[i] == lane)
-			return i;
-	return -1;
+	if (m->n_lanes > opening->n_lanes)
+		return -EINVAL;
+	for (size_t i = 0; i < m->n_lanes; i++) {
+		if (m->lanes[i] >= LANES_MAX || lane_set_has(ret, m->lanes[i]))
+			return -EINVAL;
+		lane_set_add(ret, m->lanes[i]);
+	}
+	return 0;
 }
 
 /* Moves the named lanes behind those that the opening has left; how many. */
-static uint32_t take_away(struct opening *opening, const Nvmm__LaneReturn *m)
+static uint32_t take_away(struct opening *opening, const struct lane_set *named)
 {
-	uint32_t before = opening->n_lanes;
+	uint32_t left = opening->n_lanes, i = 0;
 
-	for (size_t i = 0; i < m->n_lanes; i++) {
-		int64_t place = lane_place(opening, m->lanes[i]);
+	while (i < left) {
+		uint32_t lane = opening->lanes[i];
 
-		if (place < 0)
-			continue; /* named twice */
-		opening->lanes[place] = opening->lanes[--opening->n_lanes];
-		opening->lanes[opening->n_lanes] = m->lanes[i];
+		if (!lane_set_has(named, lane)) {
+			i++;
+			continue;
+		}
+		opening->lanes[i] = opening->lanes[--left];
+		opening->lanes[left] = lane;
 	}
-	return before - opening->n_lanes;
+	return opening->n_lanes - left;
 }
 
 int op_lane_return(struct request *request)
 {
 	const Nvmm__LaneReturn *m = request->msg->lane_return;
+	struct lane_set named = { { 0 } };
 	struct opening *opening;
-	uint32_t n;
-	int r, failed;
+	uint32_t n = 0;
+	int r;
 
 	if (request_was_done(request))
 		return 0;
 	r = heap_opening(request, m->id, true, &opening);
+	if (r == 0)
+		r = calm_need(request, opening);
 	if (r != 0)
 		return r;
-	for (size_t i = 0; i < m->n_lanes; i++)
-		if (lane_place(opening, m->lanes[i]) < 0)
-			return request_fail(request, -EINVAL,
-					    "lane %u of heap %u is not this session's", m->lanes[i],
-					    m->id);
-	n = take_away(opening, m);
-	failed = heap_service_settle(opening->pool->heap, opening->lanes + opening->n_lanes, n);
-	request->nvmmd->counters.lanes_settled += n;
-	if (failed < 0)
-		return heap_failed(request, opening->pool, failed, "settling a lane");
-	/* What was still reserved there is in limbo now, and nobody else says so. */
-	epochs_kick(opening->pool);
-	r = session_save(opening->session);
-	if (r < 0)
-		log_warning("session %" PRIu64 ": its file cannot be written: %s",
-			    opening->session->id, strerror(-r));
-	return 0;
+	r = named_lanes(&named, opening, m);
+	if (r == 0)
+		n = take_away(opening, &named);
+	if (r < 0 || n != m->n_lanes)
+		return request_fail(request, -EINVAL,
+				    "%zu lanes of heap %u: one is named twice, or is not this session's, "
+				    "which has %u",
+				    m->n_lanes, m->id, opening->n_lanes);
+	if (n == 0)
+		return 0;
+	settle_lanes(opening, n, false, request);
+	return REQUEST_PENDING;
 }
 
 static int reply_spans(struct request *request, const uint64_t *refs, uint32_t n)
@@ -209,6 +238,8 @@ static bool relieved(struct request *request, struct pool *pool, enum epoch_reli
 	/* What limbo had may be given back as well. */
 	if (*relief != RELIEF_NONE)
 		request->relieved = false;
+	else if (settled_first(request, pool))
+		*relief = RELIEF_LATER;
 	return *relief == RELIEF_NOW;
 }
 

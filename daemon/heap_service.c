@@ -48,7 +48,11 @@ struct heap_service {
 	uint32_t n_lanes;
 	uint32_t lanes_used;
 	uint64_t *lane_session; /* of n_lanes; 0: nobody's */
+	uint32_t first_free;    /* all lanes below are taken */
+	struct lane_set settling; /* those that a session gave up, or died with */
 };
+
+#define LANES_MORE 64u
 
 /* In the place of a session: */
 #define LANE_BAD UINT64_MAX        /* could not be settled */
@@ -102,7 +106,8 @@ static bool lane_in_use(void *ctx, uint32_t lane)
 {
 	const struct heap_service *service = ctx;
 
-	return service->lane_session[lane] != 0 && service->lane_session[lane] < LANE_LOST;
+	return service->lane_session[lane] != 0 && service->lane_session[lane] < LANE_LOST &&
+	       !lane_set_has(&service->settling, lane);
 }
 
 /* Tells the engine which lanes live: whose spans it may take back when room is short. */
@@ -403,14 +408,15 @@ int heap_service_settle_unowned(struct heap_service *service, const struct lane_
 		if (service->lane_session[lane] == 0 && lane_set_has(alive, lane))
 			lanes[n++] = lane;
 	r = service_settle(service, lanes, n);
+	service->first_free = 0;
 	free(lanes);
 	return r;
 }
 
-/* Doubles the lanes file. */
+/* Makes the lanes file longer by a few: reserving many at once would hold the loop. */
 static int service_more_lanes(struct heap_service *service, int pool_fd)
 {
-	uint32_t n = MIN(service->n_lanes * 2, LANES_MAX);
+	uint32_t n = MIN(service->n_lanes + LANES_MORE, LANES_MAX);
 	uint64_t *sessions;
 	int fd, r;
 
@@ -439,32 +445,94 @@ int heap_service_take(struct heap_service *service, int pool_fd, uint64_t sessio
 	uint32_t n = 0;
 	int r = 0;
 
-	for (uint32_t lane = 0; r == 0 && n < count; lane++) {
+	for (uint32_t lane = service->first_free; r == 0 && n < count; lane++) {
 		if (lane == service->n_lanes)
 			r = service_more_lanes(service, pool_fd);
 		if (r == 0 && heap_service_claim(service, lane, session) == 0)
 			lanes[n++] = lane;
+		if (r == 0 && lane == service->first_free)
+			service->first_free++;
 	}
 	for (uint32_t i = 0; r == 0 && i < n; i++)
 		r = grant_lane_hold(service->grant, lanes[i], holder);
 	while (r < 0 && n > 0) {
 		service->lane_session[lanes[--n]] = 0;
+		service->first_free = MIN(service->first_free, lanes[n]);
 		service->lanes_used--;
 	}
 	return r;
 }
 
+/* Whether the lane is settled together with the others of its session. */
+static bool settled_with(const void *ctx, uint32_t lane)
+{
+	const struct heap_settle *settle = ctx;
+	const struct heap_service *service = settle->service;
+
+	return lane < service->n_lanes && lane_set_has(&service->settling, lane) &&
+	       service->lane_session[lane] == settle->session;
+}
+
+int heap_service_settle_begin(struct heap_settle *settle, struct heap_service *service,
+			      uint64_t session, const uint32_t *lanes, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		if (lanes[i] >= service->n_lanes || service->lane_session[lanes[i]] != session)
+			return -EINVAL;
+	for (uint32_t i = 0; i < n; i++)
+		lane_set_add(&service->settling, lanes[i]);
+	*settle = (struct heap_settle){
+		.grant = { .lanes = lanes, .n = n, .has = settled_with, .ctx = settle },
+		.service = service,
+		.session = session,
+	};
+	return 0;
+}
+
+int heap_service_settle_step(struct heap_settle *settle)
+{
+	struct heap_service *service = settle->service;
+	int r = settle->freed == 0 ? grant_settle_step(service->grant, &settle->grant) : 0;
+
+	if (r != 0 || settle->freed == settle->grant.n)
+		return r;
+	r = grant_lane_hold(service->grant, settle->grant.lanes[settle->freed++], 0);
+	return r < 0 ? r : settle->freed < settle->grant.n;
+}
+
+void heap_service_settle_end(struct heap_settle *settle, enum heap_lane_end end)
+{
+	static const uint64_t after[] = { [HEAP_LANE_FREE] = 0, [HEAP_LANE_BAD] = LANE_BAD,
+					  [HEAP_LANE_LOST] = LANE_LOST };
+	struct heap_service *service = settle->service;
+
+	for (uint32_t i = 0; i < settle->grant.n; i++) {
+		uint32_t lane = settle->grant.lanes[i];
+
+		lane_set_remove(&service->settling, lane);
+		service->lane_session[lane] = after[end];
+		if (end == HEAP_LANE_FREE)
+			service->first_free = MIN(service->first_free, lane);
+	}
+	service->lanes_used -= settle->grant.n;
+}
+
 int heap_service_settle(struct heap_service *service, const uint32_t *lanes, uint32_t n)
 {
+	struct heap_settle settle;
 	int r;
 
-	for (uint32_t i = 0; i < n; i++)
-		if (lanes[i] >= service->n_lanes || service->lane_session[lanes[i]] == 0)
-			return -EINVAL;
-	r = service_settle(service, lanes, n);
-	for (uint32_t i = 0; i < n; i++)
-		service->lane_session[lanes[i]] = r < 0 ? LANE_BAD : 0;
-	service->lanes_used -= n;
+	if (n == 0)
+		return 0;
+	if (lanes[0] >= service->n_lanes || service->lane_session[lanes[0]] == 0)
+		return -EINVAL;
+	r = heap_service_settle_begin(&settle, service, service->lane_session[lanes[0]], lanes, n);
+	if (r < 0)
+		return r;
+	do
+		r = heap_service_settle_step(&settle);
+	while (r > 0);
+	heap_service_settle_end(&settle, r < 0 ? HEAP_LANE_BAD : HEAP_LANE_FREE);
 	return r;
 }
 

@@ -31,6 +31,12 @@ static inline void lane_set_add(struct lane_set *set, uint32_t lane)
 		set->word[lane / 64] |= UINT64_C(1) << lane % 64;
 }
 
+static inline void lane_set_remove(struct lane_set *set, uint32_t lane)
+{
+	if (lane < LANES_MAX)
+		set->word[lane / 64] &= ~(UINT64_C(1) << lane % 64);
+}
+
 static inline bool lane_set_has(const struct lane_set *set, uint32_t lane)
 {
 	return lane < LANES_MAX && (set->word[lane / 64] >> lane % 64 & 1);
@@ -106,6 +112,27 @@ int heap_service_take(struct heap_service *service, int pool_fd, uint64_t sessio
 /* Settles lanes, each named once, and takes them back: all of a session, or those that it returns. On failure
  * they are not given out again; -EIO, -EUCLEAN: the heap is damaged. */
 int heap_service_settle(struct heap_service *service, const uint32_t *lanes, uint32_t n);
+
+/*
+ * The same in steps. From begin to end the lanes are nobody's, and are not given out. Steps do as
+ * grant_settle_step(); a service that is replaced meanwhile needs a new begin, which does no harm otherwise.
+ */
+struct heap_settle {
+	struct grant_settle grant;
+	struct heap_service *service;
+	uint64_t session;
+	uint32_t freed; /* lanes that no holder has any more */
+};
+/* `lanes` is borrowed until the end; each is one that `session` has. -EINVAL: one is not. */
+int heap_service_settle_begin(struct heap_settle *settle, struct heap_service *service,
+			      uint64_t session, const uint32_t *lanes, uint32_t n);
+int heap_service_settle_step(struct heap_settle *settle);
+enum heap_lane_end {
+	HEAP_LANE_FREE, /* settled, and given out again */
+	HEAP_LANE_BAD,  /* could not be settled */
+	HEAP_LANE_LOST, /* settled; but a session's file names it still, and nobody else is to have it */
+};
+void heap_service_settle_end(struct heap_settle *settle, enum heap_lane_end end);
 
 uint32_t heap_service_lanes_used(const struct heap_service *service);
 uint32_t heap_service_lanes(const struct heap_service *service); /* in the file */

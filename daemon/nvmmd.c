@@ -265,6 +265,7 @@ static int open_loop(struct nvmmd *nvmmd)
 	r = fair_start(&nvmmd->fair, &nvmmd->loop);
 	if (r < 0)
 		return r;
+	settler_init(nvmmd);
 	uv_signal_init(&nvmmd->loop, &nvmmd->sigterm);
 	uv_signal_init(&nvmmd->loop, &nvmmd->sigint);
 	uv_signal_init(&nvmmd->loop, &nvmmd->sighup);
@@ -363,6 +364,7 @@ int nvmmd_init(struct nvmmd *nvmmd, const struct options *options)
 	nvmmd->base_fd = nvmmd->base_lock = nvmmd->runtime_fd = nvmmd->runtime_lock = -1;
 	pools_init(&nvmmd->pools);
 	recovery_init(&nvmmd->recovery);
+	RB_INIT(&nvmmd->users);
 	sessions_init(&nvmmd->sessions);
 	server_init(&nvmmd->server);
 	r = load_config(nvmmd);
@@ -394,13 +396,14 @@ void nvmmd_stop(struct nvmmd *nvmmd)
 
 void nvmmd_stop_if_idle(struct nvmmd *nvmmd)
 {
-	if (!nvmmd->stopping || nvmmd->jobs > 0 || nvmmd->stopped)
+	if (!nvmmd->stopping || nvmmd->jobs > 0 || settler_busy(nvmmd) || nvmmd->stopped)
 		return;
 	nvmmd->stopped = true;
 	server_close_connections(nvmmd);
 	epochs_stop(nvmmd);
 	nvmmd->sessions_left = sessions_with_pools(nvmmd);
 	sessions_deinit(&nvmmd->sessions);
+	settler_close(nvmmd);
 	uv_close((uv_handle_t *)&nvmmd->sigterm, NULL);
 	uv_close((uv_handle_t *)&nvmmd->sigint, NULL);
 	uv_close((uv_handle_t *)&nvmmd->sighup, NULL);

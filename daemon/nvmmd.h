@@ -22,7 +22,9 @@
 #include "daemon/pool.h"
 #include "daemon/recovery.h"
 #include "daemon/server.h"
+#include "daemon/settle.h"
 #include "daemon/session.h"
+#include "daemon/user.h"
 #include "media/node.h"
 #include "media/registry.h"
 #include "proto/frame.h"
@@ -47,7 +49,9 @@ struct nvmmd {
 	struct memory memory; /* that reservations may take */
 	struct registry *registry;
 	struct pools pools;
+	struct users users;
 	struct sessions sessions;
+	struct settler settler;
 	struct epochs epochs;
 	struct recovery recovery;
 	struct server server;

@@ -135,6 +135,10 @@ static int open_enter(struct request *request, struct pool *pool, bool write)
 	bool *flag;
 	int r;
 
+	if (opening && opening->settling) {
+		pool_park(pool, request);
+		return REQUEST_PENDING;
+	}
 	if (!opening && opening_new(&opening, session, pool) < 0)
 		return request_fail(request, -ENOMEM, "the daemon has no memory");
 	flag = write ? &opening->write : &opening->read;
@@ -174,7 +178,9 @@ int op_pool_open(struct request *request)
 	close(dir);
 	if (r == 0)
 		r = open_enter(request, pool, m->write);
-	if (r < 0)
+	if (r == REQUEST_PENDING)
+		request_drop_fds(request);
+	if (r != 0)
 		return r;
 	nvmm__pool_opened__init(opened);
 	opened->pool = pool_info(request, pool);
@@ -208,15 +214,21 @@ int op_pool_close(struct request *request)
 
 	if (request_was_done(request))
 		return 0;
+	if (opening && opening->settling) {
+		pool_park(opening->pool, request);
+		return REQUEST_PENDING;
+	}
 	if (!flag || !*flag)
 		return request_fail(request, -EBADF,
 				    "this session does not have pool %u (incarnation "
 				    "%llu) open for %s",
 				    m->id, (unsigned long long)m->incarnation,
 				    m->write ? "writing" : "reading");
+	if (m->write && opening->n_lanes > 0) {
+		settle_lanes(opening, opening->n_lanes, true, request);
+		return REQUEST_PENDING;
+	}
 	*flag = false;
-	if (m->write)
-		opening_settle(opening);
 	if (!opening->read && !opening->write)
 		opening_free(opening);
 	r = session_save(session);

@@ -52,9 +52,12 @@ void pools_usage(struct pools_usage *ret, const struct pools *pools, uid_t uid)
 	*ret = (struct pools_usage){ 0 };
 	for (uint32_t id = 1; id <= POOL_ID_MAX; id++) {
 		const struct pool *pool = pools->by_id[id];
+		bool held = pool && pool->record.kind != 0 && pool->record.state == POOL_FREE &&
+			    pool->openers > 0;
 
-		if (!pool || (pool->record.state == POOL_FREE && !pool->damage))
+		if (!pool || (pool->record.state == POOL_FREE && !pool->damage && !held))
 			continue;
+		ret->held += held;
 		ret->pools++;
 		ret->damaged += pool->damage != NULL;
 		ret->bytes += pool->file_bytes;
@@ -342,43 +345,34 @@ void pool_share(struct pool *pool)
 	pool_unpark(pool);
 }
 
-/* All lanes at once: what one began to publish, another may have reserved. */
-static void settle_lanes(struct opening *opening)
+void opening_add_lanes(struct opening *opening, uint32_t n)
 {
-	struct pool *pool = opening->pool;
-	int r = heap_service_settle(pool->heap, opening->lanes, opening->n_lanes);
-
-	pool->nvmmd->counters.lanes_settled += opening->n_lanes;
-	pool_judge(pool, r, "settling lanes");
-	/* Unsettled, they may yet free blocks by a log: nothing must be reclaimed meanwhile. */
-	if (r < 0)
-		pool_damage(pool, "%u lanes of a dead process cannot be settled: %s; restart nvmmd",
-			    opening->n_lanes, strerror(-r));
+	opening->n_lanes += n;
+	opening->session->n_lanes += n;
 }
 
-void opening_settle(struct opening *opening)
+void opening_drop_lanes(struct opening *opening, uint32_t n)
 {
-	struct pool *pool = opening->pool;
-
-	/* Without the heap they are settled when it is loaded: then nobody has them. */
-	if (pool->heap && opening->n_lanes > 0)
-		settle_lanes(opening);
-	/* The dead may have freed with delay and not said so. */
-	if (opening->n_lanes > 0)
-		epochs_kick(pool);
-	free(take(opening->lanes));
-	opening->n_lanes = 0;
+	opening->n_lanes -= n;
+	opening->session->n_lanes -= n;
+	opening->n_settling = 0;
+	opening->pool->settling -= opening->settling;
+	opening->settling = false;
 }
 
 void opening_free(struct opening *opening)
 {
 	struct pool *pool = opening->pool;
 
-	opening_settle(opening);
+	settle_forget(&opening->work);
+	opening_drop_lanes(opening, opening->n_lanes);
 	if (pool->exclusive == opening->session)
 		pool_share(pool);
 	LIST_REMOVE(opening, of_pool);
 	LIST_REMOVE(opening, of_session);
+	if (opening->request)
+		request_free(opening->request);
+	free(opening->lanes);
 	free(opening);
 	pool->openers--;
 	pool_rest(pool);

@@ -20,6 +20,7 @@
 #include "daemon/pool_layout.h"
 #include "daemon/recovery.h"
 #include "daemon/session_file.h"
+#include "daemon/settle.h"
 
 struct nvmmd;
 struct request;
@@ -35,7 +36,15 @@ struct opening {
 	bool read;
 	bool write;
 	uint32_t n_lanes;
-	uint32_t *lanes; /* of the session in this heap, in no order */
+	uint32_t *lanes; /* of the session in this heap, in no order; those being settled are last */
+	uint32_t n_settling;
+	bool settling;           /* it waits for its turn, for its heap, or is being settled */
+	bool closing;            /* it is not for writing after that */
+	bool begun;              /* the heap knows of it */
+	uint64_t number;         /* in the order in which openings began to be settled */
+	struct heap_settle settle;
+	struct settle_work work;
+	struct request *request; /* that is answered after it; NULL: none */
 	LIST_ENTRY(opening) of_pool;
 	LIST_ENTRY(opening) of_session;
 };
@@ -69,6 +78,7 @@ struct pool {
 	struct heap_service *heap;   /* NULL: not loaded */
 	struct opening_list openings;
 	unsigned openers;
+	unsigned settling; /* openings that are being settled: nothing in limbo is freed meanwhile */
 	struct pool_epochs epochs;
 	struct pool_recovery recovery;
 	struct session *exclusive; /* who alone may open it; NULL: nobody */
@@ -83,10 +93,12 @@ struct pools {
 	bool orphan[POOL_ID_MAX + 1]; /* a directory without a record is in the way */
 };
 
-/* What is taken: of everybody, and of one user. Pools being created or destroyed count. */
+/* What is taken: of everybody, and of one user. Pools being created or destroyed count, and so do those that were
+ * destroyed while open: their ids are taken, and their memory is held by who has them mapped. */
 struct pools_usage {
 	uint32_t pools;
 	uint32_t damaged;
+	uint32_t held; /* destroyed, and open still */
 	uint64_t bytes; /* of all files */
 	uint32_t user_pools;
 	uint64_t user_bytes;
@@ -155,7 +167,9 @@ void pool_share(struct pool *pool);
 struct opening *opening_find(struct session *session, const struct pool *pool);
 /* Makes one that opens nothing yet. -ENOMEM. */
 int opening_new(struct opening **ret, struct session *session, struct pool *pool);
-/* Settles its lanes and takes it from session and pool; gives up what nobody needs any more. */
+/* Takes it, which has no lanes or whose heap is not loaded, from session and pool; gives up what nobody needs any more. */
 void opening_free(struct opening *opening);
-/* Settles and forgets all lanes of it. */
-void opening_settle(struct opening *opening);
+/* Counts lanes that were added at the end of its lanes. */
+void opening_add_lanes(struct opening *opening, uint32_t n);
+/* Forgets the last `n` lanes; it is not being settled any more. */
+void opening_drop_lanes(struct opening *opening, uint32_t n);

@@ -66,8 +66,15 @@ static void drop_service(struct pool *pool)
 
 	heap_service_unref(take(pool->heap));
 	meta_free(take(pool->meta));
-	LIST_FOREACH (opening, &pool->openings, of_pool)
-		opening->n_lanes = 0;
+	LIST_FOREACH (opening, &pool->openings, of_pool) {
+		bool settling = opening->settling;
+
+		/* There is nothing to settle any more; who waits for that is answered. */
+		opening_drop_lanes(opening, opening->n_lanes);
+		opening->settling = settling;
+		pool->settling += settling;
+		opening->begun = false;
+	}
 }
 
 /* `record`: the pool's, or what it is made to be if that is rotten. */
@@ -125,7 +132,10 @@ static int check_openers(struct request *request, const struct pool *pool)
 {
 	const struct opening *own = opening_find(request->session, pool);
 	unsigned others = pool->openers - (own != NULL);
+	const struct opening *opening;
 
+	LIST_FOREACH (opening, &pool->openings, of_pool)
+		others -= opening != own && opening->session->ended;
 	if (others > 0)
 		return request_fail(request, -EBUSY,
 				    "%u other session%s pool %u open: `nvmmctl clients` "
@@ -197,6 +207,11 @@ int op_pool_destroy(struct request *request)
 		r = check_openers(request, pool);
 		if (r < 0)
 			return r;
+		/* Those that are left are being settled. */
+		if (pool->openers > 0) {
+			pool_park(pool, request);
+			return REQUEST_PENDING;
+		}
 	}
 	return destroy_start(request, pool, pool->record);
 }

@@ -91,19 +91,29 @@ static int recover_permit(struct request *request, const struct pool *pool)
 	return 0;
 }
 
+/* The dead that have the pool open are settled first. */
+static int settled_need(struct request *request, struct pool *pool)
+{
+	if (!settle_pending(pool, UINT64_MAX))
+		return 0;
+	pool_park(pool, request);
+	return REQUEST_PENDING;
+}
+
 /* Offline: nobody but the caller's session has it open; nobody at all for a repair. */
-static int recover_alone(struct request *request, const struct pool *pool)
+static int recover_alone(struct request *request, struct pool *pool)
 {
 	struct opening *opening;
 
 	LIST_FOREACH (opening, &pool->openings, of_pool)
-		if (opening->session != request->session || request->msg->recover->repair)
+		if (!opening->session->ended &&
+		    (opening->session != request->session || request->msg->recover->repair))
 			return request_fail(request, -EBUSY,
 					    "process %d has pool %u open: it cannot be %s",
 					    opening->session->peer.process.pid, pool->id,
 					    request->msg->recover->repair ? "repaired" :
 									    "recovered offline");
-	return 0;
+	return settled_need(request, pool);
 }
 
 static int recover_check(struct request *request, struct pool *pool)
@@ -118,7 +128,7 @@ static int recover_check(struct request *request, struct pool *pool)
 	r = recover_permit(request, pool);
 	if (r == 0 && (m->offline || m->repair))
 		r = recover_alone(request, pool);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	if (pool->damage && !m->repair)
 		return request_fail(request, -EUCLEAN,
@@ -137,7 +147,7 @@ int op_recover(struct request *request)
 	r = pool_need(request, m->id, &pool);
 	if (r == 0)
 		r = recover_check(request, pool);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	if (pool->busy != POOL_IDLE || pool->recovery.state == RECOVERY_RUNNING) {
 		pool_park(pool, request);
@@ -342,9 +352,11 @@ int op_exclusive(struct request *request)
 		return 0;
 	}
 	LIST_FOREACH (other, &pool->openings, of_pool)
-		if (other != opening)
+		if (other != opening && !other->session->ended)
 			return request_fail(request, -EBUSY, "process %d has pool %u open, too",
 					    other->session->peer.process.pid, pool->id);
-	pool->exclusive = request->session;
-	return 0;
+	r = settled_need(request, pool);
+	if (r == 0)
+		pool->exclusive = request->session;
+	return r;
 }

@@ -97,6 +97,12 @@ void request_add_fd(struct request *request, int fd)
 	request->fds[request->n_fds++] = fd;
 }
 
+void request_drop_fds(struct request *request)
+{
+	for (; request->n_fds > 0; request->n_fds--)
+		close(request->fds[request->n_fds - 1]);
+}
+
 const struct peer *request_peer(const struct request *request)
 {
 	return request->session ? &request->session->peer : &request->connection->peer;
@@ -152,13 +158,25 @@ void request_finish(struct request *request, int r)
 		reply->result_case = NVMM__REPLY__RESULT__NOT_SET;
 		reply->error = r;
 		reply->text = request->text;
-		for (; request->n_fds > 0; request->n_fds--)
-			close(request->fds[request->n_fds - 1]);
+		request_drop_fds(request);
 		log_debug("pid %d: %s: %s (%s)", request_peer(request)->process.pid,
 			  request->op->name, request->text, strerror(-r));
 	}
 	connection_reply(request->connection, request);
 	request_free(request);
+}
+
+static bool answered_meanwhile(struct request *request)
+{
+	struct session *session = request->session;
+
+	if (!session || !request->op->mutation || !session->last.data ||
+	    session->last.seq != request->msg->seq)
+		return false;
+	request->nvmmd->counters.requests_repeated++;
+	connection_send(request->connection, session->last.data, session->last.len, NULL, 0);
+	request_free(request);
+	return true;
 }
 
 void request_run(struct request *request)
@@ -170,6 +188,9 @@ void request_run(struct request *request)
 		request_free(request);
 		return;
 	}
+	/* A repeat that was parked until the first one was answered. */
+	if (answered_meanwhile(request))
+		return;
 	r = request->op->handle(request);
 	if (r == REQUEST_PENDING)
 		connection_pause(request->connection);

@@ -42,6 +42,9 @@ struct request {
 	TAILQ_ENTRY(request) of_pool;
 	unsigned rounds; /* of reclamation that it asked for */
 	bool waited;     /* for readers, once */
+	uint64_t settle_upto; /* SettleWait: number of the last opening that it waits for, plus 1; 0: not known */
+	pid_t dying;          /* SettleWait: who was about to die then */
+	bool settled;         /* it has waited until the dead were settled, once */
 	bool relieved;   /* there is no more space to be given back for it */
 	struct grant_press press; /* how far it has looked for room */
 	uint64_t pass; /* over all slots, that it waits for; 0: none */
@@ -81,6 +84,9 @@ char *request_strdup(struct request *request, const char *text);
 
 /* Takes a descriptor for the reply. */
 void request_add_fd(struct request *request, int fd);
+
+/* Closes those that it has: it begins again later. */
+void request_drop_fds(struct request *request);
 
 /* Whether a daemon before this one did the request, and died before its reply was read. */
 bool request_was_done(const struct request *request);

@@ -23,6 +23,7 @@
 #include "daemon/connection.h"
 #include "daemon/failures.h"
 #include "daemon/nvmmd.h"
+#include "daemon/request.h"
 
 static int session_compare(struct session *a, struct session *b)
 {
@@ -42,28 +43,57 @@ static void session_closed(uv_handle_t *handle)
 	session_unref(handle->data);
 }
 
-/* Takes it out of the table and gives up its openings; the last reference frees it. */
-static void session_remove(struct session *session)
+/* Who it is that the session counts for. */
+static void session_count(struct session *session, struct user *user)
+{
+	if (session->user)
+		session->user->sessions--;
+	user_unref(session->user);
+	session->user = user;
+	if (user)
+		user->sessions++;
+}
+
+/* Takes it, which has no connection, out of the table; the last reference frees it. */
+static void session_drop(struct session *session)
 {
 	struct sessions *sessions = &session->nvmmd->sessions;
-	struct connection *connection = session->connection;
 
 	session->ended = true;
-	fair_remove(&session->nvmmd->fair, &session->item);
-	/* ordering: relaxed; a thread that reserves for it looks at this word alone. */
-	__atomic_store_n(&session->gone, 1, __ATOMIC_RELAXED);
 	RB_REMOVE(session_ids, &sessions->by_id, session);
 	sessions->n--;
-	if (connection) {
-		session->connection = NULL;
-		connection->session = NULL;
-		connection_close(connection);
-	} else {
-		sessions->detached--;
-	}
-	while (!LIST_EMPTY(&session->openings))
-		opening_free(LIST_FIRST(&session->openings));
+	sessions->detached--;
+	session_count(session, NULL);
 	uv_close((uv_handle_t *)&session->death, session_closed);
+}
+
+void session_remove(struct session *session)
+{
+	struct nvmmd *nvmmd = session->nvmmd;
+	struct request *goodbye = take(session->goodbye);
+	int r = session_file_remove(nvmmd->runtime_fd, session->id);
+
+	if (r < 0)
+		log_warning("session %" PRIu64 ": its file cannot be removed: %s", session->id,
+			    strerror(-r));
+	session_epochs_end(session);
+	nvmmd->counters.sessions_settled += session->died;
+	session_drop(session);
+	if (goodbye)
+		request_finish(goodbye, 0);
+}
+
+/* Its connection, if it has one, is nobody's and is closed. */
+static void session_hang_up(struct session *session)
+{
+	struct connection *connection = session->connection;
+
+	if (!connection)
+		return;
+	session->connection = NULL;
+	connection->session = NULL;
+	session->nvmmd->sessions.detached++;
+	connection_close(connection);
 }
 
 void sessions_deinit(struct sessions *sessions)
@@ -71,12 +101,17 @@ void sessions_deinit(struct sessions *sessions)
 	struct session *session;
 
 	while ((session = RB_MIN(session_ids, &sessions->by_id))) {
-		struct opening *opening;
-
-		/* Their lanes are in use: the processes go on without a daemon. */
-		LIST_FOREACH (opening, &session->openings, of_session)
-			opening->n_lanes = 0;
-		session_remove(session);
+		fair_remove(&session->nvmmd->fair, &session->item);
+		/* ordering: relaxed; as in session_end(). */
+		__atomic_store_n(&session->gone, 1, __ATOMIC_RELAXED);
+		session_hang_up(session);
+		settle_forget(&session->work);
+		if (session->goodbye)
+			request_free(take(session->goodbye));
+		/* Lanes are in use, or are settled by the next daemon: processes go on without one. */
+		while (!LIST_EMPTY(&session->openings))
+			opening_free(LIST_FIRST(&session->openings));
+		session_drop(session);
 	}
 }
 
@@ -99,8 +134,9 @@ void session_unref(struct session *session)
 struct session *session_find(struct nvmmd *nvmmd, uint64_t id)
 {
 	struct session key = { .id = id };
+	struct session *session = RB_FIND(session_ids, &nvmmd->sessions.by_id, &key);
 
-	return RB_FIND(session_ids, &nvmmd->sessions.by_id, &key);
+	return session && !session->ended ? session : NULL;
 }
 
 struct session *session_after(struct nvmmd *nvmmd, uint64_t after)
@@ -112,12 +148,9 @@ struct session *session_after(struct nvmmd *nvmmd, uint64_t after)
 
 uint32_t sessions_of_user(struct nvmmd *nvmmd, uid_t uid)
 {
-	struct session *session;
-	uint32_t n = 0;
+	const struct user *user = user_find(nvmmd, uid);
 
-	RB_FOREACH (session, session_ids, &nvmmd->sessions.by_id)
-		n += session->peer.uid == uid;
-	return n;
+	return user ? user->sessions : 0;
 }
 
 uint32_t sessions_with_pools(struct nvmmd *nvmmd)
@@ -140,22 +173,9 @@ uint32_t sessions_unread(struct nvmmd *nvmmd)
 	return n;
 }
 
-uint32_t session_lanes(const struct session *session)
-{
-	const struct opening *opening;
-	uint32_t n = 0;
-
-	LIST_FOREACH (opening, &session->openings, of_session)
-		n += opening->n_lanes;
-	return n;
-}
-
 static void session_end_dead(struct fair_item *item)
 {
-	struct session *session = container_of(item, struct session, item);
-
-	session->nvmmd->counters.sessions_settled++;
-	session_end(session, "its process is gone");
+	session_end(container_of(item, struct session, item), "its process is gone");
 }
 
 static void session_died(uv_poll_t *poll, int status, int events)
@@ -172,15 +192,15 @@ static void session_died(uv_poll_t *poll, int status, int events)
 int session_make(struct session **ret, struct nvmmd *nvmmd, struct peer *peer, uint64_t id)
 {
 	struct session *session = calloc(1, sizeof(*session));
-	int r;
+	struct user *user = session ? user_get(nvmmd, peer->uid) : NULL;
+	int r = user ? uv_poll_init(&nvmmd->loop, &session->death, peer->pidfd) : -ENOMEM;
 
-	if (!session)
-		return -ENOMEM;
-	r = uv_poll_init(&nvmmd->loop, &session->death, peer->pidfd);
 	if (r < 0) {
+		user_unref(user);
 		free(session);
 		return r;
 	}
+	session_count(session, user);
 	session->nvmmd = nvmmd;
 	session->item.run = session_end_dead;
 	session->refs = 1; /* the table's; then the handle's, until it is closed */
@@ -236,7 +256,10 @@ void session_attach(struct session *session, struct connection *connection, stru
 		/* The same process: its pidfd is watched already, but it may have other rights now.
 		 */
 		int pidfd = session->peer.pidfd;
+		struct user *user = user_get(session->nvmmd, peer->uid);
 
+		if (user)
+			session_count(session, user);
 		session->peer.pidfd = -1;
 		peer_deinit(&session->peer);
 		session->peer = *peer;
@@ -254,7 +277,6 @@ void session_detach(struct session *session)
 	session->connection = NULL;
 	session->nvmmd->sessions.detached++;
 	if (process_ended(session->peer.pidfd)) {
-		session->nvmmd->counters.sessions_settled++;
 		session_end(session, "its process is gone");
 	} else if (LIST_EMPTY(&session->openings) && !session->nvmmd->stopped) {
 		session_end(session, "its connection is closed, and it has nothing open");
@@ -267,27 +289,26 @@ void session_detach(struct session *session)
 void session_end(struct session *session, const char *why)
 {
 	struct nvmmd *nvmmd = session->nvmmd;
-	uint32_t lanes = session_lanes(session);
-	int r;
 
 	if (session->ended)
 		return;
-	if (lanes > 0 || !LIST_EMPTY(&session->openings))
+	if (!LIST_EMPTY(&session->openings))
 		log_info("session %" PRIu64 " (pid %d, uid %u) ends with %u lanes: %s", session->id,
-			 session->peer.process.pid, session->peer.uid, lanes, why);
+			 session->peer.process.pid, session->peer.uid, session->n_lanes, why);
 	else
 		log_debug("session %" PRIu64 " (pid %d) ends: %s", session->id,
 			  session->peer.process.pid, why);
-	r = session_file_remove(nvmmd->runtime_fd, session->id);
-	if (r < 0)
-		log_warning("session %" PRIu64 ": its file cannot be removed: %s", session->id,
-			    strerror(-r));
-	/* Its pins fall with its openings, each after its lanes are settled. */
-	session_epochs_end(session);
-	/* Nobody asks before it is settled: this is the loop. */
-	if (process_ended(session->peer.pidfd))
-		failures_note(session);
-	session_remove(session);
+	session->ended = true;
+	fair_remove(&nvmmd->fair, &session->item);
+	/* ordering: relaxed; a thread that reserves for it looks at this word alone. */
+	__atomic_store_n(&session->gone, 1, __ATOMIC_RELAXED);
+	session->died = process_ended(session->peer.pidfd);
+	uv_poll_stop(&session->death);
+	session_hang_up(session);
+	/* A restarted daemon would take it for one that goes on. */
+	if (!session->died)
+		session_file_remove(nvmmd->runtime_fd, session->id);
+	settle_session(session);
 }
 
 /* What each opening is in the session's file; lanes are borrowed. */
@@ -297,6 +318,8 @@ static uint32_t image_pools(struct session_pool *pools, const struct session *se
 	uint32_t n = 0;
 
 	LIST_FOREACH (opening, &session->openings, of_session) {
+		if (!opening->read && !opening->write)
+			continue;
 		if (pools)
 			pools[n] = (struct session_pool){
 				.pool = opening->pool->id,

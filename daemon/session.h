@@ -18,6 +18,7 @@
 #include "daemon/peer.h"
 #include "daemon/pool.h"
 #include "daemon/session_file.h"
+#include "daemon/settle.h"
 
 struct connection;
 struct nvmmd;
@@ -43,7 +44,12 @@ struct session {
 	struct fair_item item;         /* to end it when its process is gone, in its user's turn */
 	struct opening_list openings;
 	struct session_epochs epochs;
-	bool ended;
+	uint32_t n_lanes;       /* of all openings */
+	struct user *user;      /* a reference */
+	struct settle_work work;
+	struct request *goodbye; /* answered when all is settled */
+	bool ended; /* it is being settled: it asks nothing more, and nobody finds it */
+	bool died;  /* its process had ended then */
 	int gone; /* atomic: the same, for threads that work for it */
 	RB_ENTRY(session) of_id;
 };
@@ -74,6 +80,7 @@ struct session *session_ref(struct session *session);
 void session_unref(struct session *session);
 DEFINE_AUTO(struct session, session_unref)
 
+/* One that has not ended. */
 struct session *session_find(struct nvmmd *nvmmd, uint64_t id);
 /* The first session with an id above `after`. */
 struct session *session_after(struct nvmmd *nvmmd, uint64_t after);
@@ -88,10 +95,11 @@ void session_attach(struct session *session, struct connection *connection, stru
 /* Its connection is gone: it waits for the process's end, or ends if it holds nothing. */
 void session_detach(struct session *session);
 
-/* Ends it: settles lanes, closes pools, removes its file. `why` is for the log. */
+/* Ends it: from now on it is settled, in slices, and removed after that. `why` is for the log. */
 void session_end(struct session *session, const char *why);
+/* Removes it and its files: all of it is settled. */
+void session_remove(struct session *session);
 
 /* Writes its file anew: before any reply that grants. 0 or -errno. */
 int session_save(struct session *session);
 
-uint32_t session_lanes(const struct session *session);

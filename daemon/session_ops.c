@@ -182,6 +182,7 @@ int op_goodbye(struct request *request)
 	session->connection = NULL;
 	connection->session = NULL;
 	session->nvmmd->sessions.detached++;
+	session->goodbye = request;
 	session_end(session, "it said goodbye");
-	return 0;
+	return REQUEST_PENDING;
 }

@@ -47,7 +47,11 @@ static struct pool *restore_pool(struct nvmmd *nvmmd, const struct session_pool 
 	    record.state != POOL_FREE)
 		return NULL;
 	memset(record.name, 0, sizeof(record.name));
-	return pool_add(&pool, nvmmd, was->pool, &record) == 0 ? pool : NULL;
+	if (pool_add(&pool, nvmmd, was->pool, &record) < 0)
+		return NULL;
+	/* Its files are gone: how much of a sparse heap is mapped still, nobody can tell. */
+	pool->file_bytes = record.flags & POOL_SPARSE ? 0 : record.size;
+	return pool;
 }
 
 static int restore_opening(struct session *session, struct session_pool *was)
@@ -69,8 +73,8 @@ static int restore_opening(struct session *session, struct session_pool *was)
 	opening->write = was->write;
 	if (pool->record.state == POOL_FREE)
 		return 0;
-	opening->n_lanes = was->n_lanes;
 	opening->lanes = take(was->lanes);
+	opening_add_lanes(opening, was->n_lanes);
 	return 0;
 }
 

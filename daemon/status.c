@@ -81,6 +81,7 @@ int op_status(struct request *request)
 	status->available = bytes_available(nvmmd, usage.bytes);
 	status->pools = usage.pools;
 	status->pools_damaged = usage.damaged;
+	status->pools_held = usage.held;
 	status->clients = nvmmd->sessions.n - nvmmd->sessions.detached;
 	status->sessions_detached = nvmmd->sessions.detached;
 	status->uids_partial = nvmmd->identity.uids_partial;
@@ -117,7 +118,7 @@ static Nvmm__ClientInfo *client_info(struct request *request, struct session *se
 	info->name = session->name;
 	info->since = session->since;
 	info->attached = session->connection != NULL;
-	info->lanes = session_lanes(session);
+	info->lanes = session->n_lanes;
 	info->requests = session->requests;
 	LIST_FOREACH (opening, &session->openings, of_session)
 		n++;

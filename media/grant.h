@@ -75,6 +75,24 @@ void grant_lanes_set(struct grant *grant, const struct grant_lanes *lanes);
 int grant_settle_lanes(struct grant *grant, const uint32_t *lanes, uint32_t n);
 int grant_settle(struct grant *grant, uint32_t lane);
 
+
+/*
+ * The same in steps, each of which deals with one lane: logs of all lanes first, then reservations, then spans. Other
+ * requests may be served between two steps (grant_lanes.c says why); the lanes are given to nobody until the
+ * last step. `has` tells which lanes are settled together; it is borrowed with `lanes` and `ctx` until then.
+ * The rest is zero at first.
+ */
+struct grant_settle {
+	const uint32_t *lanes;
+	uint32_t n;
+	bool (*has)(const void *ctx, uint32_t lane);
+	const void *ctx;
+	unsigned stage;
+	uint32_t next; /* lane of this stage, by its place */
+};
+/* 1: there is more to do; 0: all are settled; errors as grant_settle_lanes(): then the rest stays as it is. */
+int grant_settle_step(struct grant *grant, struct grant_settle *settle);
+
 /* Who a lane was given to: a number that is not 0. Not durable: it is asked for as long as that process may live.
  * 0 or -EIO. */
 int grant_lane_hold(struct grant *grant, uint32_t lane, uint64_t holder);

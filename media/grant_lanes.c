@@ -7,6 +7,18 @@
  * what it did. A span in the table that the lane does not own was disowned by it, or never adopted:
  * its hint may be missing and is set.
  *
+ * Settling goes in steps, and other clients' requests and stores come between them. What keeps that right:
+ *   - The lanes are nobody's until the last step: nobody writes them, no new lane is one of them, and none is revoked.
+ *   - The daemon frees nothing that is in limbo in this heap until the last step, and the dead's pins stand, too. So
+ *     a block that a log or a half-done cancel has put into limbo has no next life that a later step could free.
+ *   - Each log, and each entry, is done and cleared within one step. So what another client finds freed is named by
+ *     nothing that a later step does again.
+ *   - The words of a log are the dead's until the death is settled: that is nvmm_publish()'s contract.
+ *   - A span that a log or an entry speaks of stays that span: it holds a block that is allocated or in limbo, or the
+ *     dead lane owns it; a span is retired only when it is empty and nobody's. Spans are given up after all entries.
+ *   - The daemon may die between two steps: loading takes the same stages with every lane that nobody has, before
+ *     anything in the heap is reclaimed. What is done by then is found cleared.
+ *
  * Revoking is settling of a lane whose thread lives and is outside of the allocator; media/lane.c has the
  * protocol. It comes last, when room is short.
  *
@@ -93,25 +105,85 @@ static int settle_lane(void *arg)
 	return 0;
 }
 
-static int for_lanes(struct grant *g, const uint32_t *lanes, uint32_t n, int (*step)(void *arg))
+/*
+ * All lanes of a session go through one stage before any goes into the next one. The spans are last: a log and a
+ * reservation name blocks by the spans that the lanes own.
+ */
+enum settle_stage {
+	SETTLE_BEGIN,
+	SETTLE_LOGS,
+	SETTLE_RESERVED,
+	SETTLE_SPANS,
+	SETTLE_STAGES,
+};
+
+static int settle_stage(struct grant *g, const struct grant_settle *settle, uint32_t lane)
 {
-	int r = 0;
+	struct settling s = { .grant = g, .lane = lane };
 
-	for (uint32_t i = 0; i < n && r == 0; i++) {
-		struct settling s = { .grant = g, .lane = lanes[i] };
-
-		r = guard_run(step, &s, NULL);
+	switch (settle->stage) {
+	case SETTLE_BEGIN:
+		return guard_run(settle_begin, &s, NULL);
+	case SETTLE_LOGS:
+		return grant_settle_log(g, settle, lane);
+	case SETTLE_RESERVED:
+		return grant_settle_reserved(g, lane);
+	default:
+		return guard_run(settle_lane, &s, NULL);
 	}
-	return r;
+}
+
+int grant_settle_step(struct grant *g, struct grant_settle *settle)
+{
+	int r;
+
+	while (settle->next == settle->n) {
+		if (settle->n == 0 || settle->stage + 1 >= SETTLE_STAGES)
+			return 0;
+		settle->stage++;
+		settle->next = 0;
+	}
+	r = settle_stage(g, settle, settle->lanes[settle->next]);
+	settle->next++;
+	return r < 0 ? r : 1;
+}
+
+/* Takes steps until `end`. */
+static int settle_until(struct grant *g, struct grant_settle *settle, enum settle_stage end)
+{
+	int r = 1;
+
+	while (r > 0 && !(settle->next == settle->n && settle->stage + 1u >= (unsigned)end))
+		r = grant_settle_step(g, settle);
+	return r < 0 ? r : 0;
+}
+
+/* Lanes, by their numbers. */
+struct lane_bits {
+	uint64_t word[LANES_MAX / 64];
+};
+
+static bool lane_bits_has(const void *ctx, uint32_t lane)
+{
+	const struct lane_bits *bits = ctx;
+
+	return bits->word[lane / 64] >> (lane % 64) & 1;
+}
+
+static struct grant_settle settle_all(struct lane_bits *bits, const uint32_t *lanes, uint32_t n)
+{
+	*bits = (struct lane_bits){ { 0 } };
+	for (uint32_t i = 0; i < n; i++)
+		bits->word[lanes[i] / 64] |= UINT64_C(1) << (lanes[i] % 64);
+	return (struct grant_settle){ .lanes = lanes, .n = n, .has = lane_bits_has, .ctx = bits };
 }
 
 int grant_settle_lanes(struct grant *g, const uint32_t *lanes, uint32_t n)
 {
-	int r = for_lanes(g, lanes, n, settle_begin);
+	struct lane_bits bits;
+	struct grant_settle settle = settle_all(&bits, lanes, n);
 
-	if (r == 0)
-		r = grant_settle_logs(g, lanes, n);
-	return r < 0 ? r : for_lanes(g, lanes, n, settle_lane);
+	return settle_until(g, &settle, SETTLE_STAGES);
 }
 
 int grant_settle(struct grant *g, uint32_t lane)
@@ -444,20 +516,21 @@ static int load_shelves(struct loading *l)
 static int load(struct loading *l)
 {
 	struct grant *g = l->grant;
+	struct grant_settle settle;
+	struct lane_bits bits;
 	struct dead dead;
 	int r = dead_find(&dead, g);
 
 	if (r < 0)
 		return r;
-	r = for_lanes(g, dead.lane, dead.n, settle_begin);
-	if (r == 0)
-		r = grant_settle_logs(g, dead.lane, dead.n);
+	settle = settle_all(&bits, dead.lane, dead.n);
+	r = settle_until(g, &settle, SETTLE_SPANS);
 	if (r == 0)
 		r = load_shelves(l);
 	if (r == 0)
 		r = for_living_lanes(g, revoke_resume);
 	if (r == 0)
-		r = for_lanes(g, dead.lane, dead.n, settle_lane);
+		r = settle_until(g, &settle, SETTLE_STAGES);
 	free(dead.lane);
 	return r;
 }

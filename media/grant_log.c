@@ -24,15 +24,10 @@
 #include "media/limbo.h"
 #include "media/publish.h"
 
-/* Lanes, by their numbers. */
-struct lane_bits {
-	uint64_t word[LANES_MAX / 64];
-};
-
 struct redo {
 	struct grant *grant;
 	uint32_t lane;
-	const struct lane_bits *dead; /* all that are settled together: a log names entries of these alone */
+	const struct grant_settle *dead; /* all that are settled together: a log names entries of these alone */
 	struct log_copy copy;
 	m64 *word;     /* of one action, mapped */
 	unsigned i;    /* that action */
@@ -135,11 +130,6 @@ static int redo_words(struct redo *redo)
 
 /* Blocks */
 
-static bool is_dead(const struct redo *redo, uint64_t lane)
-{
-	return lane < LANES_MAX && redo->dead->word[lane / 64] >> (lane % 64) & 1;
-}
-
 /* Guarded. Puts a block into limbo unless it is there, or free; durable. The place may be anything. */
 static void limbo_block(struct grant *g, uint64_t place)
 {
@@ -161,7 +151,8 @@ static void redo_commit(struct redo *redo, unsigned i)
 	uint64_t lane = redo->copy.action[i].value >> 8, place = redo->copy.action[i].value & 0xff;
 	m64 *entry;
 
-	if (!is_dead(redo, lane) || place >= LANE_RESERVED)
+	if (lane >= LANES_MAX || !redo->dead->has(redo->dead->ctx, (uint32_t)lane) ||
+	    place >= LANE_RESERVED)
 		return;
 	entry = &heap->lanes->lane[lane].reserved[place];
 	if (((media_load64(entry) ^ action_place(redo, i)) & ((UINT64_C(1) << 48) - 1)) == 0)
@@ -193,15 +184,17 @@ static int redo_blocks(void *arg)
 	return 0;
 }
 
-/* Does to the end what a lane's thread had begun to publish. */
-static int log_redo(struct grant *g, uint32_t lane, const struct lane_bits *dead)
+int grant_settle_log(struct grant *g, const struct grant_settle *dead, uint32_t lane)
 {
+	const struct grant_words *words = g->lanes.words;
 	struct redo redo = { .grant = g, .lane = lane, .dead = dead };
 	int r = guard_run(log_read, &redo, NULL);
 
 	if (r <= 0)
 		return r;
 	r = redo_words(&redo);
+	if (words)
+		words->done(words->ctx);
 	return r < 0 ? r : guard_run(redo_blocks, &redo, NULL);
 }
 
@@ -233,22 +226,9 @@ static int unreserve(void *arg)
 	return 0;
 }
 
-int grant_settle_logs(struct grant *g, const uint32_t *lanes, uint32_t n)
+int grant_settle_reserved(struct grant *g, uint32_t lane)
 {
-	const struct grant_words *words = g->lanes.words;
-	struct lane_bits dead = { { 0 } };
-	int r = 0;
+	struct unreserve u = { .grant = g, .lane = lane };
 
-	for (uint32_t i = 0; i < n; i++)
-		dead.word[lanes[i] / 64] |= UINT64_C(1) << (lanes[i] % 64);
-	for (uint32_t i = 0; i < n && r == 0; i++)
-		r = log_redo(g, lanes[i], &dead);
-	if (words)
-		words->done(words->ctx);
-	for (uint32_t i = 0; i < n && r == 0; i++) {
-		struct unreserve u = { .grant = g, .lane = lanes[i] };
-
-		r = guard_run(unreserve, &u, NULL);
-	}
-	return r;
+	return guard_run(unreserve, &u, NULL);
 }

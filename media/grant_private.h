@@ -78,6 +78,8 @@ void space_loaded(struct grant *grant, uint32_t shelf, uint64_t unit, uint64_t u
 /* Takes the spans of living lanes whose threads are not inside the allocator. How many lanes; -EIO. */
 int grant_revoke(struct grant *grant);
 
-/* Applies the logs of the dead, then frees what they had reserved: all lanes' logs before any lane's
- * reservations. Idempotent. -EIO; or what mapping a word returned. */
-int grant_settle_logs(struct grant *grant, const uint32_t *lanes, uint32_t n);
+/* Applies the log of a lane to the end. Idempotent. `dead`: the lanes that are settled together. -EIO; or what mapping
+ * a word returned. */
+int grant_settle_log(struct grant *grant, const struct grant_settle *dead, uint32_t lane);
+/* Frees what the lane had reserved, after the logs of all lanes that are settled with it. Idempotent. -EIO. */
+int grant_settle_reserved(struct grant *grant, uint32_t lane);

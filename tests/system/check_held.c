@@ -3,6 +3,7 @@
  * Pools that were destroyed by force while sessions have them open: the daemon takes none of them for damaged, not
  * after a restart and not when it tells of deaths.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -30,7 +31,7 @@ static void start(void)
 	atomic_store(&told, 0);
 }
 
-static void status(uint32_t *pools, uint32_t *damaged)
+static void status(uint32_t *pools, uint32_t *damaged, uint32_t *held)
 {
 	Nvmm__Status op = NVMM__STATUS__INIT;
 	Nvmm__Request request = NVMM__REQUEST__INIT;
@@ -46,15 +47,16 @@ static void status(uint32_t *pools, uint32_t *damaged)
 	ck_assert_int_eq(reply->error, 0);
 	*pools = reply->status->pools;
 	*damaged = reply->status->pools_damaged;
+	*held = reply->status->pools_held;
 	nvmm__reply__free_unpacked(reply, NULL);
 	raw_close(&raw);
 }
 
 static void none_damaged(void)
 {
-	uint32_t pools, damaged;
+	uint32_t pools, damaged, held;
 
-	status(&pools, &damaged);
+	status(&pools, &damaged, &held);
 	ck_assert_uint_eq(damaged, 0);
 	ck_assert(!harness_logged(&h, "is damaged"));
 }
@@ -174,6 +176,54 @@ START_TEST(told_of_a_death)
 }
 END_TEST
 
+static bool none_held(void *arg)
+{
+	uint32_t pools, damaged, held;
+
+	(void)arg;
+	status(&pools, &damaged, &held);
+	return held == 0;
+}
+
+static void two_held(void)
+{
+	uint32_t pools, damaged, held;
+
+	status(&pools, &damaged, &held);
+	ck_assert_uint_eq(pools, 2);
+	ck_assert_uint_eq(held, 2);
+}
+
+/* Their ids are taken: they count as long as they are open, also after a restart. */
+START_TEST(counted)
+{
+	static const struct harness_options few = { .limits = "  pools_per_user: 2\n" };
+	struct nvmm_client *nvmm;
+	nvmm_pool_id id = 0;
+	pid_t pid;
+
+	harness_stop(&h);
+	harness_init(&h, &few);
+	harness_start(&h);
+	nvmm = harness_connect(&h);
+	make(nvmm);
+	pid = holder(1);
+	force(shared->heap);
+	force(shared->region);
+	two_held();
+	ck_assert_int_eq(nvmm_region_create(nvmm, &id, MIB, NULL), -EDQUOT);
+	harness_signal(&h, SIGKILL);
+	harness_start(&h);
+	two_held();
+	ck_assert_int_eq(nvmm_region_create(nvmm, &id, MIB, NULL), -EDQUOT);
+	end(pid);
+	harness_until(none_held, NULL, 20000);
+	ck_assert_int_eq(nvmm_region_create(nvmm, &id, MIB, NULL), 0);
+	nvmm_disconnect(nvmm);
+	harness_stop(&h);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("held pools");
@@ -182,5 +232,6 @@ int main(void)
 	tcase_add_checked_fixture(tc, start, NULL);
 	tcase_add_test(tc, restarted);
 	tcase_add_test(tc, told_of_a_death);
+	tcase_add_test(tc, counted);
 	return harness_run(suite);
 }

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Users of the daemon: what each of them has, counted as it comes and goes.
+ *
+ * Loop thread only. A user is there as long as somebody refers to it: a session, a pool, work in a queue.
+ */
+#pragma once
+
+#include <stdint.h>
+#include <sys/queue.h>
+#include <sys/types.h>
+
+#include <bsd/sys/tree.h>
+
+#include "daemon/settle.h"
+
+struct nvmmd;
+
+struct user {
+	struct nvmmd *nvmmd;
+	uid_t uid;
+	unsigned refs;
+	uint32_t sessions;            /* that have not ended, or have pools open still */
+	struct settle_works settling; /* of its sessions */
+	TAILQ_ENTRY(user) of_settler; /* if there are any */
+	RB_ENTRY(user) of_uid;
+};
+RB_HEAD(users, user);
+
+/* The user of a uid, made if need be; a reference. NULL: no memory. */
+struct user *user_get(struct nvmmd *nvmmd, uid_t uid);
+/* The same, but only if it is there; borrowed. */
+struct user *user_find(struct nvmmd *nvmmd, uid_t uid);
+struct user *user_ref(struct user *user);
+void user_unref(struct user *user);
