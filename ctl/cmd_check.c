@@ -107,7 +107,7 @@ static enum ctl_exit inspect_one(struct ctl *ctl, int base, struct registry *reg
 		return base_fail(ctl, "registry", strerror(ENOMEM));
 	r = inspect_record(report, registry, base, id, &record);
 	if (r > 0)
-		r = inspect_pool(report, base, &record, false);
+		r = inspect_pool(report, base, &record, 0, false);
 	for (uint32_t i = 0; r >= 0 && i < report->n_findings; i++)
 		write_finding(ctl, id, report->finding[i].file, report->finding[i].offset,
 			      report->finding[i].what, report->finding[i].so);

@@ -168,8 +168,7 @@ bool heap_unload(struct pool *pool)
 	closing->heap = take(pool->heap);
 	closing->job.run = closing_run;
 	closing->job.done = closing_done;
-	pool->busy = POOL_BUSY_CLOSING;
-	job_start(&closing->job, pool->nvmmd);
+	pool_job_start_own(pool, &closing->job, POOL_BUSY_CLOSING, JOB_CLOSE, pool->record.uid);
 	return true;
 }
 
@@ -238,7 +237,8 @@ static bool holder_lives(uint64_t holder)
 	return r != -ESRCH;
 }
 
-static int load_start(struct pool *pool, enum recovery_depth depth)
+/* Starts a load on account of `uid`. */
+static int load_start(struct pool *pool, enum recovery_depth depth, enum job_class class, uid_t uid)
 {
 	struct heap_load *load = calloc(1, sizeof(*load));
 	const struct opening *opening;
@@ -251,6 +251,8 @@ static int load_start(struct pool *pool, enum recovery_depth depth)
 	load->how.repair = depth == RECOVERY_REPAIR;
 	if (depth > RECOVERY_LOAD) {
 		load->how.report = calloc(1, sizeof(*load->how.report));
+		if (load->how.report)
+			load->how.report->stop = &pool->nvmmd->jobs.stopping;
 		r = load->how.report && recovery_report(pool) == 0 ? 0 : -ENOMEM;
 	}
 	if (r == 0)
@@ -272,15 +274,15 @@ static int load_start(struct pool *pool, enum recovery_depth depth)
 			lane_set_add(&load->alive, opening->lanes[i]);
 	load->job.run = load_run;
 	load->job.done = load_done;
-	pool->busy = POOL_BUSY_LOADING;
-	job_start(&load->job, pool->nvmmd);
+	pool_job_start_own(pool, &load->job, POOL_BUSY_LOADING, class, uid);
 	return 0;
 }
 
 void heap_load_ahead(struct pool *pool)
 {
 	if (!pool->heap && !pool->damage && !pool_is_gone(pool) && pool->busy == POOL_IDLE &&
-	    pool->recovery.state != RECOVERY_WAITING && load_start(pool, RECOVERY_LOAD) < 0)
+	    pool->recovery.state != RECOVERY_WAITING &&
+	    load_start(pool, RECOVERY_LOAD, JOB_RECOVERY, pool->record.uid) < 0)
 		log_warning("pool %u: its heap will be loaded when it is asked for", pool->id);
 }
 
@@ -320,7 +322,10 @@ static void look_trim(struct job *job, int r)
 		job->run = look_run;
 		job->done = look_done;
 	}
-	job_start(job, look->pool->nvmmd);
+	if (job->run == look_run)
+		job_start_own(job, look->pool->nvmmd, JOB_RECOVERY, look->pool->record.uid);
+	else
+		job_pause(job, look->pool->nvmmd, look->pool->record.uid);
 }
 
 static void look_done(struct job *job, int r)
@@ -356,11 +361,11 @@ static int look_start(struct pool *pool)
 		free(look);
 		return r;
 	}
+	look->report->stop = &pool->nvmmd->jobs.stopping;
 	look->pool = pool_ref(pool);
 	look->heap = heap_service_ref(pool->heap);
-	look->job.run = job_pause;
 	look->job.done = look_trim;
-	job_start(&look->job, pool->nvmmd);
+	job_pause(&look->job, pool->nvmmd, pool->record.uid);
 	return 0;
 }
 
@@ -372,7 +377,7 @@ int heap_load_recover(struct pool *pool)
 		return -EUCLEAN;
 	if (pool->heap && pool->recovery.offline)
 		heap_service_unref(take(pool->heap)); /* its clients are kept away meanwhile */
-	return pool->heap ? look_start(pool) : load_start(pool, depth);
+	return pool->heap ? look_start(pool) : load_start(pool, depth, JOB_RECOVERY, pool->record.uid);
 }
 
 int heap_need(struct request *request, struct pool *pool)
@@ -386,15 +391,16 @@ int heap_need(struct request *request, struct pool *pool)
 				    pool->damage);
 	if (pool->heap)
 		return 0;
-	if (pool->load_error < 0)
-		return request_fail(request, pool->load_error,
-				    "pool %u: its heap cannot be loaded: %s", pool->id,
-				    strerror(-pool->load_error));
+	r = request->load_error;
+	request->load_error = 0;
+	if (r < 0)
+		return request_fail(request, r, "pool %u: its heap cannot be loaded: %s", pool->id,
+				    strerror(-r));
 	r = recovery_need(request, pool, true);
 	if (r != 0)
 		return r;
 	if (pool->busy == POOL_IDLE) {
-		r = load_start(pool, RECOVERY_LOAD);
+		r = load_start(pool, RECOVERY_LOAD, JOB_WORK, request_peer(request)->uid);
 		if (r < 0)
 			return request_fail(request, r, "pool %u: its heap cannot be loaded: %s",
 					    pool->id, strerror(-r));

@@ -256,11 +256,13 @@ static void pause_done(struct job *job, int r)
 	struct pause *pause = container_of(job, struct pause, job);
 	struct pool *pool = pause->pool;
 
-	(void)r;
 	/* Given up and loaded anew meanwhile: all is looked at again. */
 	if (pool->heap != pause->heap)
 		memset(&pause->request->press, 0, sizeof(pause->request->press));
-	request_run(pause->request);
+	if (r < 0)
+		request_finish(pause->request, request_fail(pause->request, r, "nvmmd stops"));
+	else
+		request_run(pause->request);
 	heap_service_unref(pause->heap);
 	pool_rest(pool);
 	pool_unref(pool);
@@ -276,9 +278,8 @@ static int pause_start(struct request *request, struct pool *pool)
 	pause->pool = pool_ref(pool);
 	pause->heap = heap_service_ref(pool->heap);
 	pause->request = request;
-	pause->job.run = job_pause;
 	pause->job.done = pause_done;
-	job_start(&pause->job, request->nvmmd);
+	job_pause(&pause->job, request->nvmmd, request_peer(request)->uid);
 	return REQUEST_PENDING;
 }
 

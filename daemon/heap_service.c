@@ -153,7 +153,7 @@ static int audit_guarded(void *arg)
 	struct looking *l = arg;
 
 	heap_audit(l->heap, l->live, l->report);
-	return 0;
+	return check_stopped(l->report) ? -ECANCELED : 0;
 }
 
 static int repair_guarded(void *arg)

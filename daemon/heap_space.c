@@ -150,7 +150,7 @@ static void giving_slice(struct job *job, int r)
 	if (giving->place.whole || giving->returned >= giving->most)
 		giving_end(giving, 0);
 	else
-		job_start(&giving->job, giving->pool->nvmmd);
+		job_pause(&giving->job, giving->pool->nvmmd, request_peer(giving->request)->uid);
 }
 
 /* Gives back `most` bytes of what the pool has free, of empty spans as well if it `retires`; then calls
@@ -169,9 +169,8 @@ static int giving_start(struct request *request, struct pool *pool, uint64_t mos
 	giving->own = own;
 	giving->trim.begun = !retires;
 	giving->end = end;
-	giving->job.run = job_pause;
 	giving->job.done = giving_slice;
-	job_start(&giving->job, request->nvmmd);
+	job_pause(&giving->job, request->nvmmd, request_peer(request)->uid);
 	return REQUEST_PENDING;
 }
 
@@ -284,7 +283,7 @@ int heap_space_wish(struct request *request, struct pool *pool)
 	reservation_begin(&wish->reservation, &request->nvmmd->memory, wanted.units << UNIT_SHIFT,
 			  &request->session->gone);
 	pool->space_wish = true;
-	job_start(&wish->job, request->nvmmd);
+	job_start(&wish->job, request, JOB_WORK);
 	return REQUEST_PENDING;
 }
 

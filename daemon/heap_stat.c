@@ -163,7 +163,7 @@ int op_heap_stat(struct request *request)
 		return r;
 	look->reply = reply_count;
 	look->job.run = count_run;
-	job_start(&look->job, request->nvmmd);
+	job_start(&look->job, request, JOB_LOOK);
 	return REQUEST_PENDING;
 }
 
@@ -230,6 +230,6 @@ int op_heap_map(struct request *request)
 		look_done(&look->job, -ENOMEM);
 		return REQUEST_PENDING;
 	}
-	job_start(&look->job, request->nvmmd);
+	job_start(&look->job, request, JOB_LOOK);
 	return REQUEST_PENDING;
 }

@@ -39,6 +39,7 @@
 
 #define DEFAULT_CONFIG SYSCONFDIR "/nvmmd/nvmmd.yaml"
 #define COMPLAINTS_PER_SECOND 20u
+#define RECOVERY_THREADS 4u /* at least, so that recovery.parallel can be raised by a reload */
 #define PROBE_BYTES (UINT64_C(2) << 20)
 
 int64_t nvmmd_now(void)
@@ -261,6 +262,11 @@ static int open_loop(struct nvmmd *nvmmd)
 	r = uv_loop_init(&nvmmd->loop);
 	if (r < 0)
 		return r;
+	r = jobs_init(nvmmd, MAX(nvmmd->config.recovery.parallel, RECOVERY_THREADS));
+	if (r < 0) {
+		uv_loop_close(&nvmmd->loop);
+		return r;
+	}
 	nvmmd->loop_ready = true;
 	r = fair_start(&nvmmd->fair, &nvmmd->loop);
 	if (r < 0)
@@ -388,6 +394,7 @@ void nvmmd_stop(struct nvmmd *nvmmd)
 		return;
 	nvmmd->stopping = true;
 	memory_stop(&nvmmd->memory);
+	jobs_stop(nvmmd);
 	notify("STOPPING=1\nSTATUS=stopping");
 	server_stop(nvmmd);
 	server_pause_connections(nvmmd);
@@ -396,7 +403,7 @@ void nvmmd_stop(struct nvmmd *nvmmd)
 
 void nvmmd_stop_if_idle(struct nvmmd *nvmmd)
 {
-	if (!nvmmd->stopping || nvmmd->jobs > 0 || settler_busy(nvmmd) || nvmmd->stopped)
+	if (!nvmmd->stopping || nvmmd->jobs.n > 0 || settler_busy(nvmmd) || nvmmd->stopped)
 		return;
 	nvmmd->stopped = true;
 	server_close_connections(nvmmd);
@@ -404,6 +411,7 @@ void nvmmd_stop_if_idle(struct nvmmd *nvmmd)
 	nvmmd->sessions_left = sessions_with_pools(nvmmd);
 	sessions_deinit(&nvmmd->sessions);
 	settler_close(nvmmd);
+	jobs_close(nvmmd);
 	uv_close((uv_handle_t *)&nvmmd->sigterm, NULL);
 	uv_close((uv_handle_t *)&nvmmd->sigint, NULL);
 	uv_close((uv_handle_t *)&nvmmd->sighup, NULL);
@@ -484,6 +492,7 @@ void nvmmd_deinit(struct nvmmd *nvmmd)
 	server_deinit(&nvmmd->server);
 	epochs_deinit(nvmmd);
 	pools_deinit(&nvmmd->pools);
+	jobs_deinit(nvmmd);
 	registry_free(nvmmd->registry);
 	node_file_free(nvmmd->node_file);
 	close_fd(nvmmd->runtime_lock);

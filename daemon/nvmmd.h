@@ -17,6 +17,7 @@
 #include "daemon/failures.h"
 #include "daemon/fair.h"
 #include "daemon/identity.h"
+#include "daemon/job.h"
 #include "daemon/memory.h"
 #include "daemon/options.h"
 #include "daemon/pool.h"
@@ -65,7 +66,7 @@ struct nvmmd {
 	uv_signal_t sigint;
 	uv_signal_t sighup;
 	uv_timer_t watchdog;
-	unsigned jobs;
+	struct jobs jobs;
 	bool stopping;
 	bool stopped;           /* nothing is left but to close handles */
 	struct failures failures;

@@ -134,8 +134,8 @@ static void pool_forget(struct pool *pool)
 
 void pool_rest(struct pool *pool)
 {
-	/* A job under way may need them; it calls this when it is done. */
-	if (pool->openers > 0 || pool->busy != POOL_IDLE)
+	/* A job under way may need them, or a request that waited for it; they call this when they are done. */
+	if (pool->openers > 0 || pool->busy != POOL_IDLE || pool->resuming > 0)
 		return;
 	if (pool->heap && heap_unload(pool))
 		return;
@@ -293,21 +293,54 @@ void pool_load(struct pool *pool)
 	pool_recount(pool);
 }
 
+void pool_job_start(struct pool *pool, struct job *job, struct request *request, enum pool_busy busy)
+{
+	pool->busy = busy;
+	pool->job = job;
+	job_start(job, request, JOB_WORK);
+}
+
+void pool_job_start_own(struct pool *pool, struct job *job, enum pool_busy busy, enum job_class class,
+			uid_t uid)
+{
+	pool->busy = busy;
+	pool->job = job;
+	job_start_own(job, pool->nvmmd, class, uid);
+}
+
 void pool_park(struct pool *pool, struct request *request)
 {
+	if (pool->busy != POOL_IDLE)
+		job_hasten(pool->job, request_peer(request)->uid);
 	TAILQ_INSERT_TAIL(&pool->parked, request, of_pool);
+}
+
+/* A request that waited goes on. It may be freed here, or park again. */
+static void resumed(struct job *job, int r)
+{
+	struct request *request = container_of(job, struct request, resume);
+	struct pool *pool = request->resumes;
+
+	if (r < 0)
+		request_finish(request, request_fail(request, r, "nvmmd stops"));
+	else
+		request_run(request);
+	pool->resuming--;
+	pool_rest(pool);
+	pool_unref(pool);
 }
 
 void pool_unpark(struct pool *pool)
 {
-	struct request_list list = TAILQ_HEAD_INITIALIZER(list);
 	struct request *request;
 
-	/* A request that runs may park again: on the pool's own list, after this one was moved. */
-	TAILQ_CONCAT(&list, &pool->parked, of_pool);
-	while ((request = TAILQ_FIRST(&list))) {
-		TAILQ_REMOVE(&list, request, of_pool);
-		request_run(request);
+	while ((request = TAILQ_FIRST(&pool->parked))) {
+		TAILQ_REMOVE(&pool->parked, request, of_pool);
+		request->load_error = pool->load_error;
+		request->resumes = pool_ref(pool);
+		pool->resuming++;
+		request->resume.done = resumed;
+		job_pause(&request->resume, pool->nvmmd, request_peer(request)->uid);
 	}
 	if (pool->recovery.state == RECOVERY_WAITING)
 		recovery_kick(pool->nvmmd);

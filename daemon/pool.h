@@ -17,6 +17,7 @@
 #include "common/macro.h"
 #include "daemon/epochs.h"
 #include "daemon/heap_service.h"
+#include "daemon/job.h"
 #include "daemon/pool_layout.h"
 #include "daemon/recovery.h"
 #include "daemon/session_file.h"
@@ -71,6 +72,8 @@ struct pool {
 	int space_refused;   /* sparse: which limit refused space last; 0: none */
 	bool space_wish;     /* sparse: space is being reserved for a request */
 	enum pool_busy busy; /* a job works on it; what must not run beside it is parked */
+	struct job *job;     /* that job; borrowed, and only while the pool is busy */
+	unsigned resuming;   /* requests that waited and will run soon: the pool stays as it is */
 	struct request_list parked;
 	int load_error; /* of the heap, for the requests that waited for it */
 	char *damage; /* what is rotten, and where; NULL: nothing */
@@ -155,7 +158,13 @@ int pool_replace(struct pool *pool, const struct pool_record *record);
 /* Recounts the bytes of its files. */
 void pool_recount(struct pool *pool);
 
-/* Requests that wait until the pool's job is done; pool_unpark() runs them again. */
+/* Starts a job that the pool is busy with: for a request, which waits for it; or on account of a user. */
+void pool_job_start(struct pool *pool, struct job *job, struct request *request, enum pool_busy busy);
+void pool_job_start_own(struct pool *pool, struct job *job, enum pool_busy busy, enum job_class class,
+			uid_t uid);
+
+/* Requests that wait until the pool's job is done. pool_unpark() has them run again soon, a few each turn of the
+ * loop, in turn with other users'. A job of another user's that waits is put forward for them. */
 void pool_park(struct pool *pool, struct request *request);
 void pool_unpark(struct pool *pool);
 

@@ -191,10 +191,9 @@ static int create_start(struct request *request, const struct pool_record *recor
 	create->job.done = create_done;
 	pool->shelves = *shelves;
 	pool->lanes = LANES_FIRST;
-	pool->busy = POOL_BUSY_CREATING;
 	pool_recount(pool);
 	reservation_begin(&create->reservation, &nvmmd->memory, pool->file_bytes, &request->session->gone);
-	job_start(&create->job, nvmmd);
+	pool_job_start(pool, &create->job, request, POOL_BUSY_CREATING);
 	return REQUEST_PENDING;
 }
 

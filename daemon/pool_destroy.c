@@ -111,8 +111,7 @@ static int destroy_start(struct request *request, struct pool *pool, struct pool
 	destroy->id = pool->id;
 	destroy->job.run = destroy_run;
 	destroy->job.done = destroy_done;
-	pool->busy = POOL_BUSY_DESTROYING;
-	job_start(&destroy->job, request->nvmmd);
+	pool_job_start(pool, &destroy->job, request, POOL_BUSY_DESTROYING);
 	return REQUEST_PENDING;
 }
 

@@ -147,7 +147,6 @@ int recovery_mend(struct request *request, struct pool *pool)
 	m->request = request;
 	m->job.run = mending_run;
 	m->job.done = mending_done;
-	pool->busy = POOL_BUSY_MENDING;
-	job_start(&m->job, nvmmd);
+	pool_job_start(pool, &m->job, request, POOL_BUSY_MENDING);
 	return REQUEST_PENDING;
 }

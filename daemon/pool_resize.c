@@ -203,11 +203,10 @@ static int resize_start(struct request *request, struct pool *pool, struct resiz
 	pool->file_bytes += resize_bytes(pool, resize);
 	reservation_begin(&resize->reservation, &request->nvmmd->memory, resize_bytes(pool, resize),
 			  &request->session->gone);
-	pool->busy = POOL_BUSY_RESIZING;
 	pool_ref(pool);
 	resize->job.run = resize_run;
 	resize->job.done = resize_done;
-	job_start(&resize->job, request->nvmmd);
+	pool_job_start(pool, &resize->job, request, POOL_BUSY_RESIZING);
 	return REQUEST_PENDING;
 }
 

@@ -264,6 +264,7 @@ struct check_job {
 	struct request *request;
 	int base_fd;
 	bool live;
+	uint32_t lanes;
 	struct pool_record record; /* kind 0: rotten */
 	struct check_report report;
 };
@@ -278,7 +279,8 @@ static int check_run(struct job *job)
 				   check->record.pool * sizeof(struct registry_entry_df),
 			   0, "the pool's record is rotten or not there",
 			   "nobody can tell what the pool is; repair asks its files");
-	return inspect_pool(&check->report, check->base_fd, &check->record, check->live);
+	return inspect_pool(&check->report, check->base_fd, &check->record, check->lanes,
+			    check->live);
 }
 
 static void check_done(struct job *job, int r)
@@ -327,9 +329,11 @@ int op_check(struct request *request)
 	check->live = pool->openers > 0 || pool->heap;
 	check->record = pool->record;
 	check->record.pool = pool->id;
+	check->lanes = pool->lanes;
+	check->report.stop = &request->nvmmd->jobs.stopping;
 	check->job.run = check_run;
 	check->job.done = check_done;
-	job_start(&check->job, request->nvmmd);
+	job_start(&check->job, request, JOB_LOOK);
 	return REQUEST_PENDING;
 }
 

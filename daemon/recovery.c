@@ -214,7 +214,8 @@ static void count_start(struct pool *pool, int r)
 {
 	struct recovery *recovery = &pool->nvmmd->recovery;
 
-	if (!pool->recovery.at_start)
+	/* Ended by a stop: the pool is loaded when it is opened. */
+	if (!pool->recovery.at_start || r == -ECANCELED)
 		return;
 	pool->recovery.at_start = false;
 	if (pool->recovery.state == RECOVERY_DONE)

@@ -14,6 +14,7 @@
 #include <sys/queue.h>
 
 #include "common/macro.h"
+#include "daemon/job.h"
 #include "daemon/peer.h"
 #include "media/grant.h"
 #include "proto/frame.h"
@@ -40,6 +41,9 @@ struct request {
 	size_t n_fds;
 	struct request_chunk *chunks; /* what request_alloc() gave */
 	TAILQ_ENTRY(request) of_pool;
+	struct job resume;    /* of a request that waited for a pool */
+	struct pool *resumes; /* a reference, meanwhile */
+	int load_error;       /* of the heap's load that it waited for */
 	unsigned rounds; /* of reclamation that it asked for */
 	bool waited;     /* for readers, once */
 	uint64_t settle_upto; /* SettleWait: number of the last opening that it waits for, plus 1; 0: not known */

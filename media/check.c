@@ -6,7 +6,8 @@
  * settler would not find it else.
  *
  * Beside running clients each rule can look broken for a moment. There a finding counts if it is
- * still there after LIVE_TRIES looks; and a walk that was led astray by a grant begins again at the
+ * still there after LIVE_TRIES looks, of which one audit makes so many that its pauses take CHECK_WAIT_MS, and none
+ * once the report is full: a client that fills its state files with rubbish does not hold a thread. And a walk that was led astray by a grant begins again at the
  * last head that it had seen.
  *
  * A table that leads nowhere is gone on with at the next head that can be told, so that one rotten
@@ -23,11 +24,13 @@
 #include "media/repair.h"
 
 #define LIVE_TRIES 20u
+#define PAUSE_NS 200000u
 
 struct audit {
 	struct heap *heap;
 	struct check_report *report;
 	bool live;
+	unsigned pauses; /* that are left */
 };
 
 void check_note(struct check_report *report, const char *file, uint64_t offset, uint64_t ref,
@@ -54,9 +57,21 @@ void check_progress(struct check_report *report, uint64_t units)
 		__atomic_store_n(report->progress, units, __ATOMIC_RELAXED);
 }
 
-static void pause_for_others(void)
+bool check_stopped(const struct check_report *report)
 {
-	nanosleep(&(struct timespec){ .tv_nsec = 200000 }, NULL);
+	/* ordering: relaxed; seen a step later, the audit ends a step later. */
+	return report->stop && __atomic_load_n(report->stop, __ATOMIC_RELAXED);
+}
+
+/* Waits before another look, of which `tries` are left; false: what was seen counts. */
+static bool look_again(struct audit *a, unsigned *tries)
+{
+	if (--*tries == 0 || a->pauses == 0 || a->report->n_findings == CHECK_FINDINGS ||
+	    check_stopped(a->report))
+		return false;
+	a->pauses--;
+	nanosleep(&(struct timespec){ .tv_nsec = PAUSE_NS }, NULL);
+	return true;
 }
 
 static void note_table(struct audit *a, uint64_t ref, const char *what, const char *so)
@@ -109,13 +124,12 @@ static void audit_interior(struct audit *a, uint32_t index, uint64_t head, uint6
 			continue;
 		}
 		while (owner_at(a->heap, shelf, u) != OWNER_NOT_HEAD && still(shelf, head, word)) {
-			if (--tries == 0) {
+			if (!look_again(a, &tries)) {
 				note_state(a, ref_make(index, (uint32_t)u),
 					   "a unit that is no head has an owner",
 					   "a thread could take it for a span of its own");
 				break;
 			}
-			pause_for_others();
 		}
 	}
 }
@@ -124,7 +138,7 @@ static const char *owner_fault(struct heap *heap, const struct span_at *at)
 {
 	uint64_t owner = media_load64(&state_tail(&heap->layout, at->record)->owner);
 
-	if (!(owner & OWNER_LANE) || !heap->lanes)
+	if (!(owner & OWNER_LANE))
 		return NULL;
 	if (((owner >> 40) & 255) != heap->node)
 		return "a span's owner is a lane of a node that is not there";
@@ -152,11 +166,10 @@ static void audit_span(struct audit *a, const struct span_at *at)
 	while ((why = span_check(a->heap, at)) || (why = owner_fault(a->heap, at))) {
 		if (!still(at->shelf, ref_unit(at->ref), word))
 			return; /* retired meanwhile */
-		if (--tries == 0) {
+		if (!look_again(a, &tries)) {
 			note_span(a, at, why);
 			return;
 		}
-		pause_for_others();
 	}
 }
 
@@ -221,8 +234,9 @@ static uint64_t audit_lost(struct audit *a, uint32_t index, uint64_t unit, unsig
 	struct heap_shelf *shelf = a->heap->shelf[index];
 	uint64_t next;
 
-	if (a->live && ++*tries < LIVE_TRIES) {
-		pause_for_others();
+	if (*tries == 0)
+		*tries = a->live ? LIVE_TRIES : 1;
+	if (look_again(a, tries)) {
 		/* A span or run that begins earlier covers it now. */
 		next = repair_cover(a->heap, index, unit);
 		return next > unit ? next : unit;
@@ -242,7 +256,7 @@ static void audit_shelf(struct audit *a, uint32_t index)
 	uint64_t units = shelf ? shelf->units : 0, before = a->report->units;
 	unsigned tries = 0;
 
-	for (uint64_t u = 0; u < units;) {
+	for (uint64_t u = 0; u < units && !check_stopped(a->report);) {
 		uint64_t step = audit_unit(a, index, u);
 
 		if (step > 0)
@@ -254,7 +268,8 @@ static void audit_shelf(struct audit *a, uint32_t index)
 
 uint64_t heap_audit(struct heap *heap, bool live, struct check_report *report)
 {
-	struct audit a = { .heap = heap, .report = report, .live = live };
+	struct audit a = { .heap = heap, .report = report, .live = live,
+			   .pauses = CHECK_WAIT_MS * 1000000 / PAUSE_NS };
 	uint64_t before = report->violations;
 
 	for (uint32_t i = 0; i < POOL_SHELVES_MAX; i++)

@@ -10,6 +10,7 @@
 #include "media/heap.h"
 
 #define CHECK_FINDINGS 64u
+#define CHECK_WAIT_MS 100u
 
 struct check_finding {
 	char file[24];    /* within the pool's directory; "registry": of the base */
@@ -22,6 +23,7 @@ struct check_finding {
 struct check_report {
 	uint64_t units;     /* looked at */
 	uint64_t *progress; /* NULL, or where they are shown meanwhile; atomic, borrowed */
+	const int *stop; /* NULL, or atomic, borrowed: not 0, the audit ends early */
 	uint64_t spans;
 	uint64_t blocks; /* allocated, those in limbo too */
 	uint64_t used;   /* bytes of them */
@@ -37,13 +39,17 @@ struct check_report {
 void check_note(struct check_report *report, const char *file, uint64_t offset, uint64_t ref,
 		const char *what, const char *so);
 
+/* Whether the audit is to end early: what it has found is not all. */
+bool check_stopped(const struct check_report *report);
+
 /* Says how many units were looked at. */
 void check_progress(struct check_report *report, uint64_t units);
 
 /*
  * Audits the heap into `report`, which goes on from what it has. `live`: others use the heap
  * meanwhile; what looks broken is looked at again for a while, since steps that take several
- * stores look so half-way. Returns the violations found. May fault where a client shortened a file:
+ * stores look so half-way. That takes CHECK_WAIT_MS in all: then what is seen counts. So the time goes by what the
+ * daemon granted, whatever clients write. Returns the violations found. May fault where a client shortened a file:
  * the daemon calls it under guard_run().
  */
 uint64_t heap_audit(struct heap *heap, bool live, struct check_report *report);

@@ -10,6 +10,7 @@
  */
 #include "media/inspect.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -34,10 +35,12 @@ struct inspection {
 	struct check_report *report;
 	const struct pool_record *record;
 	int dir;
+	uint32_t given; /* lanes, as the daemon knows them; 0: unknown */
 	bool live;
+	int lanes_fd;
+	uint64_t lanes_len; /* bytes that are looked at */
 	struct pool_shelves shelves;
 	struct inspected file[POOL_SHELVES_MAX][POOL_FILE_LANES];
-	struct inspected lanes;
 	struct heap_shelf shelf[POOL_SHELVES_MAX];
 	struct heap heap;
 };
@@ -52,8 +55,7 @@ static void inspection_free(struct inspection *in)
 		for (unsigned f = 0; f < POOL_FILE_LANES; f++)
 			if (in->file[i][f].addr)
 				file_unmap(in->file[i][f].addr, in->file[i][f].len);
-	if (in->lanes.addr)
-		file_unmap(in->lanes.addr, in->lanes.len);
+	fd_close_p(&in->lanes_fd);
 	fd_close_p(&in->dir);
 	free(in);
 }
@@ -196,7 +198,36 @@ static bool inspect_header(struct inspection *in, const char *name, enum pool_fi
 	return r == 0;
 }
 
-/* Maps a file for reading, if it is long enough; notes it else. 0, 1: it was noted. */
+/* Bytes that a file never exceeds; UINT64_MAX: no client can make it longer. */
+static uint64_t length_max(struct inspection *in, enum pool_file file, const struct shelf_record *s)
+{
+	struct shelf_record whole = *s;
+
+	switch (file) {
+	case POOL_FILE_SHELF:
+		return s->limit;
+	case POOL_FILE_STATE:
+		whole.size = s->limit;
+		return pool_file_length(in->record, file, &whole);
+	case POOL_FILE_LANES:
+		return lanes_file_size(LANES_MAX);
+	case POOL_FILE_TABLE:
+		break;
+	}
+	return UINT64_MAX;
+}
+
+/* Lanes are read, not mapped: a mapping would fill the file's holes. */
+static int inspect_lanes(struct inspection *in, int *fd, uint64_t bytes)
+{
+	uint64_t most = lanes_file_size(in->given ? in->given : LANES_MAX);
+
+	in->lanes_len = MIN(bytes, most);
+	in->lanes_fd = fd_take(fd);
+	return 0;
+}
+
+/* Opens a file, and maps it for reading if it is metadata and long enough; notes it else. 0, 1: it was noted. */
 static int inspect_file(struct inspection *in, enum pool_file file, uint32_t index,
 			const struct shelf_record *s, struct inspected *ret)
 {
@@ -221,10 +252,13 @@ static int inspect_file(struct inspection *in, enum pool_file file, uint32_t ind
 			   "the file is shorter than it should be", unusable);
 		return 1;
 	}
+	if ((uint64_t)st.st_size > length_max(in, file, s))
+		check_note(in->report, name, (uint64_t)st.st_size, 0, "the file is longer than it can be",
+			   "a program made it so; what is past its end is not looked at");
 	if (file == POOL_FILE_SHELF)
 		return 0; /* user bytes */
 	if (file == POOL_FILE_LANES)
-		len = (uint64_t)st.st_size;
+		return inspect_lanes(in, &fd, (uint64_t)st.st_size);
 	r = file_map(&ret->addr, fd, len, 0, false);
 	if (r < 0)
 		return r;
@@ -260,32 +294,66 @@ static int audit_guarded(void *arg)
 	struct inspection *in = arg;
 
 	heap_audit(&in->heap, in->live, in->report);
-	return 0;
+	return check_stopped(in->report) ? -ECANCELED : 0;
 }
 
-/* Entries of the owned-span tables name units. */
-static int lanes_guarded(void *arg)
+/* Entries of a lane's owned-span table name units. */
+static void inspect_lane(struct inspection *in, const char *name, uint32_t lane,
+			 const uint64_t owned[LANE_OWNED])
 {
-	struct inspection *in = arg;
-	struct lanes_file_df *file = in->lanes.addr;
-	uint64_t n = (in->lanes.len - lanes_file_size(0)) / sizeof(struct lane_df);
+	for (unsigned i = 0; i < LANE_OWNED; i++) {
+		uint64_t ref = le64toh(owned[i]);
+		const struct heap_shelf *shelf = in->heap.shelf[ref_shelf(ref)];
+
+		if (ref == 0 || ((ref & REF_VALID) && shelf && ref_unit(ref) < shelf->units))
+			continue;
+		check_note(in->report, name,
+			   lanes_file_size(lane) + offsetof(struct lane_df, owned) + i * sizeof(m64), 0,
+			   "a lane's table names no unit of the heap",
+			   "nothing: settling passes it over");
+	}
+}
+
+/* The first lane from `lane` on that has a page, or the end. */
+static uint32_t next_lane(const struct inspection *in, uint32_t lane, uint32_t end)
+{
+	off_t at = lseek(in->lanes_fd, (off_t)lanes_file_size(lane), SEEK_DATA);
+
+	if (at < 0)
+		return errno == ENXIO ? end : lane; /* a file system that cannot tell */
+	return (uint32_t)MIN(((uint64_t)at - lanes_file_size(0)) / sizeof(struct lane_df), (uint64_t)end);
+}
+
+static void inspect_all_lanes(struct inspection *in)
+{
+	uint32_t end = (uint32_t)((in->lanes_len - lanes_file_size(0)) / sizeof(struct lane_df));
+	uint64_t owned[LANE_OWNED];
 	char name[24];
 
 	snprintf(name, sizeof(name), "lanes.%u", in->record->home);
-	for (uint64_t lane = 0; lane < n; lane++)
-		for (unsigned i = 0; i < LANE_OWNED; i++) {
-			uint64_t ref = media_load64(&file->lane[lane].owned[i]);
-			const struct heap_shelf *shelf = in->heap.shelf[ref_shelf(ref)];
+	for (uint32_t lane = next_lane(in, 0, end); lane < end && !check_stopped(in->report);
+	     lane = next_lane(in, lane + 1, end)) {
+		off_t at = (off_t)(lanes_file_size(lane) + offsetof(struct lane_df, owned));
 
-			if (ref == 0 || ((ref & REF_VALID) && shelf && ref_unit(ref) < shelf->units))
-				continue;
-			check_note(in->report, name,
-				   lanes_file_size((uint32_t)lane) + offsetof(struct lane_df, owned) +
-					   i * sizeof(m64),
-				   0, "a lane's table names no unit of the heap",
-				   "nothing: settling passes it over");
-		}
-	return 0;
+		if (pread(in->lanes_fd, owned, sizeof(owned), at) == (ssize_t)sizeof(owned))
+			inspect_lane(in, name, lane, owned);
+		else
+			check_note(in->report, name, (uint64_t)at, 0, "a page of a file cannot be read",
+				   unusable);
+	}
+}
+
+/* The header is read, too; 0, 1: it was noted. */
+static int inspect_lanes_header(struct inspection *in)
+{
+	struct file_header_df header;
+	char name[24];
+
+	snprintf(name, sizeof(name), "lanes.%u", in->record->home);
+	if (pread(in->lanes_fd, &header, sizeof(header), 0) == (ssize_t)sizeof(header))
+		return !inspect_header(in, name, POOL_FILE_LANES, 0, &header);
+	check_note(in->report, name, 0, 0, "it cannot be read", unusable);
+	return 1;
 }
 
 static int inspect_heap(struct inspection *in)
@@ -293,8 +361,8 @@ static int inspect_heap(struct inspection *in)
 	int r;
 
 	r = guard_run(audit_guarded, in, NULL);
-	if (r == 0 && in->lanes.addr)
-		r = guard_run(lanes_guarded, in, NULL);
+	if (r == 0 && in->lanes_fd >= 0 && inspect_lanes_header(in) == 0)
+		inspect_all_lanes(in);
 	if (r == -EIO) {
 		check_note(in->report, "?", 0, 0, "a page of a file cannot be read", unusable);
 		r = 0;
@@ -320,14 +388,12 @@ static int inspect_files(struct inspection *in)
 	}
 	if (in->record->kind != POOL_HEAP || in->shelves.n == 0)
 		return 0;
-	r = inspect_file(in, POOL_FILE_LANES, 0, &in->shelves.shelf[0], &in->lanes);
-	if (r == 0)
-		in->heap.lanes = in->lanes.addr;
+	r = inspect_file(in, POOL_FILE_LANES, 0, &in->shelves.shelf[0], NULL);
 	return r < 0 ? r : inspect_heap(in);
 }
 
 int inspect_pool(struct check_report *report, int base_fd, const struct pool_record *record,
-		 bool live)
+		 uint32_t lanes, bool live)
 {
 	_auto(inspection_free) struct inspection *in = calloc(1, sizeof(*in));
 	char name[32];
@@ -335,7 +401,8 @@ int inspect_pool(struct check_report *report, int base_fd, const struct pool_rec
 
 	if (!in)
 		return -ENOMEM;
-	in->dir = -1;
+	in->dir = in->lanes_fd = -1;
+	in->given = lanes;
 	in->report = report;
 	in->record = record;
 	in->live = live;

@@ -186,7 +186,7 @@ static void read_meta(int dir, const struct pool_record *record, struct choice *
 static uint64_t inspect(const struct pool_record *record, bool live)
 {
 	memset(&report, 0, sizeof(report));
-	if (inspect_pool(&report, rig_base, record, live) < 0)
+	if (inspect_pool(&report, rig_base, record, 0, live) < 0)
 		return 0;
 	fuzz_must(report.n_findings <= CHECK_FINDINGS && (report.violations > 0) == (report.n_findings > 0),
 		  "%u findings of %llu violations", report.n_findings, (unsigned long long)report.violations);
