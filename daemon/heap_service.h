@@ -135,7 +135,10 @@ enum heap_lane_end {
 void heap_service_settle_end(struct heap_settle *settle, enum heap_lane_end end);
 
 uint32_t heap_service_lanes_used(const struct heap_service *service);
-uint32_t heap_service_lanes(const struct heap_service *service); /* in the file */
+uint32_t heap_service_lanes(const struct heap_service *service);
+/* Forgets lanes at the end of the file that nobody has, after all of them were settled: clients can make the file
+ * longer. At least LANES_FIRST stay. */
+void heap_service_lanes_trim(struct heap_service *service); /* in the file */
 
 /* Grants */
 

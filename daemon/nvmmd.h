@@ -20,6 +20,7 @@
 #include "daemon/job.h"
 #include "daemon/memory.h"
 #include "daemon/options.h"
+#include "daemon/overgrown.h"
 #include "daemon/pool.h"
 #include "daemon/recovery.h"
 #include "daemon/server.h"
@@ -55,6 +56,7 @@ struct nvmmd {
 	struct settler settler;
 	struct epochs epochs;
 	struct recovery recovery;
+	struct overgrown overgrown;
 	struct server server;
 	struct counters counters;
 	struct frame *frame;   /* what a connection receives into */

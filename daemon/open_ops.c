@@ -145,6 +145,8 @@ static int open_enter(struct request *request, struct pool *pool, bool write)
 	if (*flag)
 		return 0; /* a repeat */
 	*flag = true;
+	if (write)
+		overgrown_watch(pool);
 	r = session_save(session);
 	if (r == 0) {
 		request->nvmmd->counters.opens++;
@@ -229,6 +231,8 @@ int op_pool_close(struct request *request)
 		return REQUEST_PENDING;
 	}
 	*flag = false;
+	if (m->write)
+		overgrown_look(opening->pool);
 	if (!opening->read && !opening->write)
 		opening_free(opening);
 	r = session_save(session);

@@ -45,6 +45,7 @@ struct request {
 	struct pool *resumes; /* a reference, meanwhile */
 	int load_error;       /* of the heap's load that it waited for */
 	unsigned rounds; /* of reclamation that it asked for */
+	bool cut_waited; /* for files that were cut back, once */
 	bool waited;     /* for readers, once */
 	uint64_t settle_upto; /* SettleWait: number of the last opening that it waits for, plus 1; 0: not known */
 	pid_t dying;          /* SettleWait: who was about to die then */
