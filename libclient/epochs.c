@@ -24,11 +24,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "media/barrier.h"
@@ -264,18 +266,36 @@ const struct epoch_page *epochs_page(const struct epochs *e)
 	return e->page;
 }
 
+/* Writes the word. A program under `ulimit -f` is not killed by it: SIGXFSZ is sent to the thread that
+ * writes, which keeps it from being delivered, and takes it away again. */
+static void write_wake(int fd)
+{
+	const struct timespec at_once = { .tv_nsec = 0 };
+	const uint64_t any = 1;
+	sigset_t fsz, before, pending;
+	ssize_t n;
+
+	sigemptyset(&fsz);
+	sigaddset(&fsz, SIGXFSZ);
+	pthread_sigmask(SIG_BLOCK, &fsz, &before);
+	sigpending(&pending);
+	/* It cannot fail for want of space; if it does, a look at pressure finds what there is. */
+	do
+		n = pwrite(fd, &any, sizeof(any), offsetof(struct epoch_slots, wake));
+	while (n < 0 && errno == EINTR);
+	if (n < 0 && errno == EFBIG && !sigismember(&pending, SIGXFSZ))
+		while (sigtimedwait(&fsz, NULL, &at_once) < 0 && errno == EINTR)
+			;
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
 void epochs_wake(struct epochs *e)
 {
-	const uint64_t any = 1;
 	int state;
-	ssize_t n;
 
 	/* A thread that vanished here would leave its lane busy. */
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
-	/* It cannot fail for want of space; if it does, a look at pressure finds what there is. */
-	do
-		n = pwrite(e->fd, &any, sizeof(any), offsetof(struct epoch_slots, wake));
-	while (n < 0 && errno == EINTR);
+	write_wake(e->fd);
 	pthread_setcancelstate(state, NULL);
 }
 
