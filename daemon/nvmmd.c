@@ -30,6 +30,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/fd.h"
 #include "daemon/keeper.h"
 #include "daemon/lock.h"
 #include "daemon/notify.h"
@@ -272,6 +273,9 @@ static int open_loop(struct nvmmd *nvmmd)
 	if (r < 0)
 		return r;
 	settler_init(nvmmd);
+	r = turns_start(&nvmmd->turns, &nvmmd->loop, &nvmmd->counters.loop_turns_long);
+	if (r < 0)
+		return r;
 	uv_signal_init(&nvmmd->loop, &nvmmd->sigterm);
 	uv_signal_init(&nvmmd->loop, &nvmmd->sigint);
 	uv_signal_init(&nvmmd->loop, &nvmmd->sighup);
@@ -314,12 +318,27 @@ static int init_identity(struct nvmmd *nvmmd)
 	return 0;
 }
 
+/*
+ * A stray signal does not end the daemon. Ignored SIGXFSZ makes a write beyond `ulimit -f` fail with
+ * EFBIG, as SIGPIPE does with EPIPE. Signals of faults, of an operator who wants an end (SIGTERM, SIGINT,
+ * SIGQUIT, SIGXCPU) and of job control stay as they are.
+ */
+static void ignore_signals(void)
+{
+	static const int without_meaning[] = { SIGPIPE, SIGXFSZ,   SIGUSR1, SIGUSR2,   SIGALRM,
+					       SIGIO,	SIGVTALRM, SIGPROF, SIGSTKFLT, SIGPWR };
+
+	for (size_t i = 0; i < ARRAY_SIZE(without_meaning); i++)
+		signal(without_meaning[i], SIG_IGN);
+	for (int i = SIGRTMIN; i <= SIGRTMAX; i++)
+		signal(i, SIG_IGN);
+}
+
 static int init_process(struct nvmmd *nvmmd)
 {
 	int r;
 
-	signal(SIGPIPE, SIG_IGN);
-	signal(SIGIO, SIG_IGN); /* of a lease (cutback_held()) that root breaks */
+	ignore_signals();
 	raise_limits();
 	r = guard_init();
 	if (r == 0)
@@ -422,6 +441,7 @@ void nvmmd_stop_if_idle(struct nvmmd *nvmmd)
 	uv_close((uv_handle_t *)&nvmmd->sighup, NULL);
 	uv_close((uv_handle_t *)&nvmmd->watchdog, NULL);
 	fair_stop(&nvmmd->fair);
+	turns_stop(&nvmmd->turns);
 }
 
 /* Last of all: what it vouches for is durable, nobody changes anything any more. */
@@ -529,6 +549,8 @@ int nvmmd_main(int argc, char **argv)
 	struct nvmmd *nvmmd;
 	int r;
 
+	if (fd_fill_standard(O_RDWR) < 0)
+		return 1;
 	/* A daemon that needs a keeper starts it so; see keeper.c. */
 	if (argc == 2 && strcmp(argv[1], KEEPER_ARGUMENT) == 0)
 		return keeper_main();

@@ -27,6 +27,7 @@
 #include "daemon/settle.h"
 #include "daemon/session.h"
 #include "daemon/user.h"
+#include "daemon/turn.h"
 #include "media/node.h"
 #include "media/registry.h"
 #include "proto/frame.h"
@@ -64,6 +65,7 @@ struct nvmmd {
 	bool loop_ready;
 	uv_loop_t loop;
 	struct fair fair; /* what clients ask of the loop, by user */
+	struct turns turns;
 	uv_signal_t sigterm;
 	uv_signal_t sigint;
 	uv_signal_t sighup;
