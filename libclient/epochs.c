@@ -31,8 +31,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "libclient/mapping.h"
 #include "media/barrier.h"
 #include "media/epoch.h"
+#include "media/format.h"
 
 #define SYNC_MS_MAX 8u
 
@@ -156,7 +158,7 @@ static int map_file(void **ret, int fd, uint64_t len, int prot)
 		return -errno;
 	if ((uint64_t)st.st_size < len)
 		return -EPROTO;
-	addr = mmap(NULL, len, prot, MAP_SHARED, fd, 0);
+	addr = mapping_new(NULL, ALIGN_UP(len, (uint64_t)MEDIA_PAGE), prot, MAP_SHARED, fd);
 	if (addr == MAP_FAILED)
 		return -errno;
 	/* A child must not store into its parent's slots; that it reads the page does no harm. */
