@@ -26,6 +26,7 @@
 #include "libclient/connection.h"
 #include "libclient/epochs.h"
 #include "libclient/failure.h"
+#include "libclient/mapping.h"
 #include "libclient/options.h"
 #include "libclient/pool.h"
 #include "libclient/range.h"
@@ -256,8 +257,8 @@ int connection_attach(struct nvmm_client *nvmm)
 
 static void *map_zero(size_t len)
 {
-	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *p = mapping_new(NULL, len, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1);
 
 	return p == MAP_FAILED ? NULL : p;
 }

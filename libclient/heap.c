@@ -24,7 +24,8 @@ _public int nvmm_heap_destroy(struct nvmm_client *nvmm, nvmm_pool_id id)
 
 _public int nvmm_heap_destroy_forced(struct nvmm_client *nvmm, nvmm_pool_id id)
 {
-	return pools_destroy(nvmm, id, NVMM_POOL_HEAP, true);
+	/* Of any kind: there was no other forced call for regions, and programs use this one. */
+	return nvmm_pool_destroy(nvmm, id, NVMM_DESTROY_FORCED);
 }
 
 _public int nvmm_heap_open(struct nvmm_heap **ret, struct nvmm_client *nvmm, nvmm_pool_id id, int flags)

@@ -432,7 +432,24 @@ int pool_open_implicit(struct pool **ret, struct nvmm_client *nvmm, nvmm_pool_id
 	if (r < 0)
 		return r;
 	pool->refs++;
+	pool->implicit = true;
 	*ret = pool;
+	return 0;
+}
+
+int pool_release(struct nvmm_client *nvmm, nvmm_pool_id id)
+{
+	struct pool *pool = nvmm->pools[id];
+
+	if (id == 0)
+		return nvmm_fail(nvmm, -EINVAL, "0 is not the id of a pool");
+	if (!pool)
+		return 0;
+	if (!pool->implicit || pool->refs > 1)
+		return nvmm_fail(nvmm, -EBUSY,
+				 "a handle on pool %u exists: close it first", id);
+	pool->implicit = false;
+	pool_close(pool, false);
 	return 0;
 }
 

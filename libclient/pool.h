@@ -17,7 +17,8 @@ struct pool {
 	uint64_t bytes; /* when it was opened */
 
 	/* Guarded by open_lock. */
-	unsigned refs;    /* handles; one if nvmm_local() or nvmm_map() opened it, never given up */
+	unsigned refs;    /* handles; one more for `implicit` */
+	bool implicit;    /* nvmm_local() or nvmm_map() opened it, and it was not released since */
 	unsigned writers; /* handles for writing */
 	bool read_open;   /* the daemon counts an opening for reading, */
 	bool write_open;  /*   for writing */
@@ -43,9 +44,15 @@ int pool_open(struct pool **ret, struct nvmm_client *nvmm, nvmm_pool_id id, unsi
 /* Gives up a reference; the last one unmaps and tells the daemon. */
 void pool_close(struct pool *pool, bool write);
 
-/* The pool of a pointer: if it is not open, it is opened until nvmm_disconnect(), for writing if
+/* The pool of a pointer: if it is not open, it is opened until pool_release(), for writing if
  * that is allowed. `write`: it must be open for writing. */
 int pool_open_implicit(struct pool **ret, struct nvmm_client *nvmm, nvmm_pool_id id, bool write);
+
+/*
+ * Gives up what pool_open_implicit() opened. 0 also if there is nothing to give up; -EBUSY: handles
+ * on the pool exist, it stays as it is.
+ */
+int pool_release(struct nvmm_client *nvmm, nvmm_pool_id id);
 
 /* Asks for a shelf's size and descriptors, of which the first is the shelf itself. */
 int pool_ask_shelf(struct pool *pool, unsigned index, bool write, struct nvmm_reply *reply);

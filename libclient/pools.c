@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "libclient/options.h"
+#include "libclient/pool.h"
 #include "libclient/pools.h"
 
 #define LIST_STEP 128u
@@ -241,15 +242,74 @@ int pools_create(struct nvmm_client *nvmm, nvmm_pool_id *id, enum nvmm_pool_kind
 	return 0;
 }
 
-int pools_destroy(struct nvmm_client *nvmm, nvmm_pool_id id, enum nvmm_pool_kind kind, bool force)
+static int ask_destroy(struct nvmm_client *nvmm, nvmm_pool_id id, unsigned kind, bool force)
 {
+	_reply reply = NVMM_REPLY_INIT;
 	Nvmm__PoolDestroy op = NVMM__POOL_DESTROY__INIT;
 	Nvmm__Request request = NVMM_REQUEST(POOL_DESTROY, pool_destroy, &op);
 
 	op.id = id;
 	op.kind = kind;
 	op.force = force;
-	return call_done(nvmm, &request);
+	return call_daemon(nvmm, &request, NVMM__REPLY__RESULT__NOT_SET, 0, &reply);
+}
+
+/*
+ * Gives up the pool if a pointer opened it, no handle is there, and no other session has it open.
+ * Whether it did. As long as others have it open, destroying fails in any case, and the addresses
+ * that this process has translated stay valid.
+ */
+static bool give_up_own(struct nvmm_client *nvmm, nvmm_pool_id id)
+{
+	const struct pool *pool = nvmm->pools[id];
+	struct nvmm_pool_info info;
+
+	return pool && pool->implicit && pool->refs == 1 && pools_ask(nvmm, id, &info) == 0 &&
+	       info.openers == 1 && pool_release(nvmm, id) == 0;
+}
+
+int pools_destroy(struct nvmm_client *nvmm, nvmm_pool_id id, unsigned kind, bool force)
+{
+	_entry entry = ENTRY_NONE;
+	_gate *locked = NULL;
+	int r;
+
+	r = enter(&entry, nvmm);
+	if (r < 0)
+		return r;
+	r = ask_destroy(nvmm, id, kind, force);
+	if (r != -EBUSY)
+		return r;
+	r = pool_lock(nvmm, &locked);
+	if (r < 0)
+		return r;
+	/* Asks again in any case: the text of the failure is the daemon's then. */
+	(void)give_up_own(nvmm, id);
+	return ask_destroy(nvmm, id, kind, force);
+}
+
+_public int nvmm_pool_destroy(struct nvmm_client *nvmm, nvmm_pool_id id, unsigned flags)
+{
+	_entry entry = ENTRY_NONE;
+	int r;
+
+	if (flags & ~NVMM_DESTROY_FORCED) {
+		r = enter(&entry, nvmm);
+		return r < 0 ? r : nvmm_fail(nvmm, -EINVAL, "flags must be 0 or NVMM_DESTROY_FORCED");
+	}
+	return pools_destroy(nvmm, id, 0, flags & NVMM_DESTROY_FORCED);
+}
+
+_public int nvmm_pool_release(struct nvmm_client *nvmm, nvmm_pool_id id)
+{
+	_entry entry = ENTRY_NONE;
+	_gate *locked = NULL;
+	int r;
+
+	r = enter(&entry, nvmm);
+	if (r == 0)
+		r = pool_lock(nvmm, &locked);
+	return r < 0 ? r : pool_release(nvmm, id);
 }
 
 int open_flags(struct nvmm_client *nvmm, int flags, bool *write)

@@ -9,8 +9,11 @@
 /* Creates a pool of `kind`. Errors as nvmm_region_create(). */
 int pools_create(struct nvmm_client *nvmm, nvmm_pool_id *id, enum nvmm_pool_kind kind, uint64_t bytes,
 		 const struct nvmm_pool_options *options);
-/* `force`: though others have it open. */
-int pools_destroy(struct nvmm_client *nvmm, nvmm_pool_id id, enum nvmm_pool_kind kind, bool force);
+/*
+ * Destroys a pool of `kind`, 0: any. `force`: though others have it open. What nvmm_local() and
+ * nvmm_map() opened of it here does not count as open.
+ */
+int pools_destroy(struct nvmm_client *nvmm, nvmm_pool_id id, unsigned kind, bool force);
 
 /* The present bytes and shelves of a pool; entered. */
 int pools_ask(struct nvmm_client *nvmm, nvmm_pool_id id, struct nvmm_pool_info *ret);

@@ -82,8 +82,28 @@ static uintptr_t covered(const struct nvmm_client *nvmm, uintptr_t from, uintptr
 	return n;
 }
 
+/* Maps a file with holes. Without access at first, so that neither mlockall(MCL_FUTURE) nor
+ * MAP_POPULATE reads the holes, which would fill them. */
+static void *map_sparse(void *hint, int prot, int flags, const struct segment *s)
+{
+	void *p = mmap(hint, s->len, PROT_NONE, MAP_SHARED | (flags & ~MAP_POPULATE), s->fd,
+		       (off_t)s->offset);
+	int error;
+
+	if (p == MAP_FAILED)
+		return p;
+	if (munlock(p, s->len) == 0 && mprotect(p, s->len, prot) == 0)
+		return p;
+	error = errno;
+	munmap(p, s->len);
+	errno = error;
+	return MAP_FAILED;
+}
+
 static void *map_one(void *hint, int prot, int flags, const struct segment *s)
 {
+	if (s->sparse)
+		return map_sparse(hint, prot, flags, s);
 	return mmap(hint, s->len, prot, MAP_SHARED | flags, s->fd, (off_t)s->offset);
 }
 
@@ -111,6 +131,16 @@ static void *map_many(void *hint, int prot, int flags, const struct segment *s, 
 	return base;
 }
 
+static int no_range(struct nvmm_client *nvmm, int r, size_t len)
+{
+	if (r == -EAGAIN)
+		return nvmm_fail(nvmm, r,
+				 "cannot map %zu bytes: mlockall() is in force and they are more than this "
+				 "process may lock (ulimit -l)",
+				 len);
+	return nvmm_fail(nvmm, r, "cannot map %zu bytes: %s", len, strerror(-r));
+}
+
 int range_map(struct nvmm_client *nvmm, void *hint, int prot, int flags, const struct segment *segments,
 	      size_t n, void **ret)
 {
@@ -129,7 +159,7 @@ int range_map(struct nvmm_client *nvmm, void *hint, int prot, int flags, const s
 		r = -errno;
 		free(range);
 		free(spare);
-		return nvmm_fail(nvmm, r, "cannot map %zu bytes: %s", len, strerror(-r));
+		return no_range(nvmm, r, len);
 	}
 	range->from = (uintptr_t)p;
 	range->to = ALIGN_UP((uintptr_t)p + len, (uintptr_t)MEDIA_PAGE);

@@ -11,6 +11,7 @@ struct segment {
 	int fd;
 	uint64_t offset;
 	size_t len;
+	bool sparse; /* it has holes, which the mapping must not fill */
 };
 
 /* -EINVAL: length 0, or `prot` or `flags` that are not offered. Text set. */

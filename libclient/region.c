@@ -33,6 +33,11 @@ _public int nvmm_region_destroy(struct nvmm_client *nvmm, nvmm_pool_id id)
 	return pools_destroy(nvmm, id, NVMM_POOL_REGION, false);
 }
 
+_public int nvmm_region_destroy_forced(struct nvmm_client *nvmm, nvmm_pool_id id)
+{
+	return pools_destroy(nvmm, id, NVMM_POOL_REGION, true);
+}
+
 _public int nvmm_region_open(struct nvmm_region **ret, struct nvmm_client *nvmm, nvmm_pool_id id,
 			     int flags)
 {

@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "libclient/mapping.h"
 #include "libclient/shelf.h"
 
 #ifndef MAP_SYNC
@@ -35,7 +36,7 @@ static int set_aside(struct area *ret, size_t len, size_t align)
 
 	if (len + slack < len)
 		return -ENOMEM;
-	p = mmap(NULL, len + slack, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	p = mapping_new(NULL, len + slack, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1);
 	if (p == MAP_FAILED)
 		return -errno;
 	start = (uintptr_t)p;
@@ -56,9 +57,9 @@ static int map_over(const struct area *area, int fd, size_t len, bool write, boo
 	void *p = MAP_FAILED;
 
 	if (sync && write)
-		p = mmap(area->addr, len, prot, MAP_SHARED_VALIDATE | MAP_SYNC | MAP_FIXED, fd, 0);
+		p = mapping_new(area->addr, len, prot, MAP_SHARED_VALIDATE | MAP_SYNC, fd);
 	if (p == MAP_FAILED)
-		p = mmap(area->addr, len, prot, MAP_SHARED | MAP_FIXED, fd, 0);
+		p = mapping_new(area->addr, len, prot, MAP_SHARED, fd);
 	return p == MAP_FAILED ? -errno : 0;
 }
 
@@ -96,6 +97,10 @@ static int no_room(struct nvmm_client *nvmm, int r, uint64_t len)
 				 "no address space for %llu bytes of a shelf: raise ulimit -v or "
 				 "vm.max_map_count",
 				 (unsigned long long)len);
+	if (r == -EAGAIN)
+		return nvmm_fail(nvmm, r,
+				 "cannot map a shelf: mlockall() is in force and this process is at its "
+				 "limit on locked memory (ulimit -l)");
 	return nvmm_fail(nvmm, r, "cannot map a shelf: %s", strerror(-r));
 }
 

@@ -94,7 +94,10 @@ static int map_one(struct nvmm_client *nvmm, nvmm_ptr ptr, size_t len, void *hin
 	size = reply.msg->shelf->size;
 	if (nvmm_ptr_offset(ptr) >= size || len > size - nvmm_ptr_offset(ptr))
 		return nvmm_fail(nvmm, -EINVAL, "the range ends behind its shelf");
-	segment = (struct segment){ .fd = reply.fds[0], .offset = nvmm_ptr_offset(ptr), .len = len };
+	segment = (struct segment){ .fd = reply.fds[0],
+				    .offset = nvmm_ptr_offset(ptr),
+				    .len = len,
+				    .sparse = reply.msg->shelf->sparse };
 	return range_map(nvmm, hint, prot, flags, &segment, 1, ret);
 }
 

@@ -165,6 +165,25 @@ int nvmm_pool_chown(struct nvmm_client *nvmm, nvmm_pool_id id, uid_t uid, gid_t 
  */
 int nvmm_pool_resize(struct nvmm_client *nvmm, nvmm_pool_id id, uint64_t bytes);
 
+#define NVMM_DESTROY_FORCED 1u /* also if others have it open */
+
+/*
+ * Destroys a pool of any kind. `flags`: 0, or NVMM_DESTROY_FORCED: what others have mapped stays
+ * theirs until they close it, nobody else can open it, and the id is given out again after that.
+ * What nvmm_local() or nvmm_map() opened on this connection does not count as open; it is unmapped.
+ * -EBUSY: others have it open, or this connection has a handle on it; -EPERM: not the owner;
+ * -ENOENT; -EINVAL.
+ */
+int nvmm_pool_destroy(struct nvmm_client *nvmm, nvmm_pool_id id, unsigned flags);
+
+/*
+ * Closes a pool that nvmm_local() or nvmm_map() opened, and unmaps its shelves: the addresses of its
+ * blocks become invalid, so no other thread may be using one or translating a pointer of this pool.
+ * Ranges of nvmm_map() stay until nvmm_unmap(). A later nvmm_local() opens the pool again. 0 also if
+ * the pool is not open here; -EBUSY: a handle on it exists; then nothing has changed.
+ */
+int nvmm_pool_release(struct nvmm_client *nvmm, nvmm_pool_id id);
+
 /* Regions */
 
 /*
@@ -190,8 +209,9 @@ int nvmm_region_map(struct nvmm_region *region, void *hint, size_t len, int prot
 int nvmm_region_unmap(struct nvmm_region *region, void *addr, size_t len);
 uint64_t nvmm_region_size(struct nvmm_region *region);
 
-/* -EBUSY: others have it open; -EPERM: not the owner; -ENOENT. */
+/* nvmm_pool_destroy() of a region: -EINVAL: it is a heap. */
 int nvmm_region_destroy(struct nvmm_client *nvmm, nvmm_pool_id id);
+int nvmm_region_destroy_forced(struct nvmm_client *nvmm, nvmm_pool_id id);
 
 /* Heaps */
 
@@ -209,11 +229,10 @@ int nvmm_heap_open(struct nvmm_heap **ret, struct nvmm_client *nvmm, nvmm_pool_i
  */
 void nvmm_heap_close(struct nvmm_heap *heap);
 
-/* As nvmm_region_destroy(). */
+/* nvmm_pool_destroy() of a heap: -EINVAL: it is a region. */
 int nvmm_heap_destroy(struct nvmm_client *nvmm, nvmm_pool_id id);
 
-/* Also if others have it open: what they have mapped stays theirs until they close it, and nobody else can
- * open it; the id is given out again after that. -EPERM: not the owner; -ENOENT. */
+/* nvmm_pool_destroy() with NVMM_DESTROY_FORCED, of a pool of either kind. */
 int nvmm_heap_destroy_forced(struct nvmm_client *nvmm, nvmm_pool_id id);
 
 /*
@@ -502,7 +521,7 @@ int nvmm_root_list(struct nvmm_heap *heap, struct nvmm_root *roots, size_t n);
 /*
  * The local address of a global pointer; NULL for NVMM_NULL, and, with errno, where its pool can't
  * be opened by this user or its shelf cannot be mapped. Maps a shelf at first use; a pool that has
- * no handle is opened, for writing if allowed, until nvmm_disconnect().
+ * no handle is opened, for writing if allowed, until nvmm_pool_release() or nvmm_disconnect().
  */
 void *nvmm_local_slow(struct nvmm_client *nvmm, nvmm_ptr ptr);
 
