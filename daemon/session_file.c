@@ -39,6 +39,7 @@ struct session_head {
 	uint64_t last_seq;
 	uint64_t done_seq;
 	uint64_t done_incarnation;
+	uint64_t owner;
 	uint8_t boot_id[BOOT_ID_LEN];
 	uint8_t cookie[SESSION_COOKIE_LEN];
 	uint32_t pid;
@@ -49,7 +50,7 @@ struct session_head {
 	uint32_t epochs;
 	char name[SESSION_NAME_MAX + 1];
 };
-_Static_assert(sizeof(struct session_head) == 184, "no padding");
+_Static_assert(sizeof(struct session_head) == 192, "no padding");
 
 struct session_entry {
 	uint64_t incarnation;
@@ -108,6 +109,7 @@ static void encode_head(struct session_head *head, const struct session_image *s
 		.done_seq = s->done.seq,
 		.done_incarnation = s->done.incarnation,
 		.done_pool = s->done.pool,
+		.owner = s->owner,
 		.pid = (uint32_t)s->process.pid,
 		.uid = s->uid,
 		.gid = s->gid,
@@ -270,6 +272,7 @@ static int image_decode(struct session_image **ret, char *buf, size_t len)
 	if (head.magic != SESSION_FILE_MAGIC || head.len != len ||
 	    crc != (uint32_t)crc32(0, (const Bytef *)buf, (uInt)len) || head.id == 0 ||
 	    head.pid == 0 || head.pid > INT32_MAX || head.done_pool > POOL_ID_MAX || head.epochs > 1 ||
+	    head.owner == 0 || head.owner >> OWNER_BITS ||
 	    strnlen(head.name, sizeof(head.name)) == sizeof(head.name) ||
 	    !entries_fit(buf + sizeof(head), len - sizeof(head), head.n_pools))
 		return -EUCLEAN;
@@ -283,6 +286,7 @@ static int image_decode(struct session_image **ret, char *buf, size_t len)
 	image->since = head.since;
 	image->epochs = (uint8_t)head.epochs;
 	image->last_seq = head.last_seq;
+	image->owner = head.owner;
 	image->done = (struct session_done){ head.done_seq, head.done_incarnation,
 					     (uint16_t)head.done_pool };
 	memcpy(image->boot_id, head.boot_id, BOOT_ID_LEN);
