@@ -107,7 +107,7 @@ static int pools_settled(struct request *request, uint32_t id)
 	return 0;
 }
 
-/* Whether the session of this number may still touch memory, or is not settled. A dead one is settled first. */
+/* Whether the session of this number may still touch memory, or is not settled. Settling of a dead one begins. */
 static bool owner_lives(struct nvmmd *nvmmd, uint64_t owner)
 {
 	struct session *session = session_of_owner(nvmmd, owner);
@@ -116,9 +116,9 @@ static bool owner_lives(struct nvmmd *nvmmd, uint64_t owner)
 		return false;
 	if (!process_ended(session->peer.pidfd))
 		return true;
-	nvmmd->counters.sessions_settled++;
 	session_end(session, "its process is gone");
-	return false;
+	/* With lanes it is settled in slices: whoever asks, asks again. */
+	return session_of_owner(nvmmd, owner) != NULL;
 }
 
 int op_owner_state(struct request *request)
