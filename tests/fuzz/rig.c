@@ -29,7 +29,7 @@
 #include "tests/fuzz/rig_template.h"
 
 #define FIRST_USER 61000u
-#define TURNS_FOR_REPLY 60u /* of a millisecond at most */
+#define TURNS_FOR_REPLY 25u /* of a millisecond at most */
 #define STOP_TURNS 100000u
 
 int rig_base = -1, rig_runtime = -1;
