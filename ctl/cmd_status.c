@@ -44,6 +44,8 @@ static void write_memory(struct writer *w, const Nvmm__StatusReply *status)
 		writer_bytes(w, "capacity", "capacity", status->capacity);
 	else
 		writer_none(w, "capacity", NULL);
+	writer_bytes(w, "overgrown", status->overgrown > 0 ? "overgrown by clients" : NULL, status->overgrown);
+	writer_count(w, "unlinked", status->unlinked > 0 ? "destroyed files in use" : NULL, status->unlinked);
 	writer_count(w, "pool_count", "pools", status->pools);
 	writer_count(w, "pools_damaged", "pools damaged", status->pools_damaged);
 	writer_count(w, "clients", "clients", status->clients);

@@ -323,6 +323,8 @@ enum ctl_exit poolview_write(struct ctl *ctl, const struct nvmm_pool_info *info,
 	write_identity(w, info);
 	write_access(w, info);
 	writer_bytes(w, "file_bytes", "in files", info->file_bytes);
+	writer_bytes(w, "overgrown", info->overgrown > 0 ? "overgrown by clients" : NULL, info->overgrown);
+	writer_count(w, "cuts", info->cuts > 0 ? "times cut back" : NULL, info->cuts);
 	writer_count(w, "shelves", "shelves", info->shelves);
 	if (info->kind == NVMM_POOL_HEAP)
 		writer_bytes(w, "smallest_block", "smallest block", info->smallest_block);
@@ -364,6 +366,15 @@ enum ctl_exit poolview_write_changed(struct ctl *ctl, nvmm_pool_id id)
 	return code == CTL_DAMAGED ? CTL_DONE : code;
 }
 
+static const char *row_state(const struct nvmm_pool_info *info)
+{
+	if (info->damaged)
+		return "DAMAGED";
+	if (info->overgrown > 0)
+		return "OVERGROWN";
+	return info->cuts > 0 ? "good, was cut back" : "good";
+}
+
 static int write_row(struct ctl *ctl, const struct nvmm_pool_info *info)
 {
 	struct writer *w = ctl->writer;
@@ -381,7 +392,9 @@ static int write_row(struct ctl *ctl, const struct nvmm_pool_info *info)
 		writer_none(w, "heap_used", NULL);
 	writer_share(w, "heap_used_percent", "used", usage.used, usage.bytes);
 	write_access(w, info);
-	writer_text(w, NULL, "state", info->damaged ? "DAMAGED" : "good");
+	writer_text(w, NULL, "state", row_state(info));
+	writer_bytes(w, "overgrown", NULL, info->overgrown);
+	writer_count(w, "cuts", NULL, info->cuts);
 	writer_flag(w, "damaged", NULL, info->damaged);
 	return 0;
 }

@@ -23,6 +23,8 @@
 	X(pools_resized, "Pools grown")                                                   \
 	X(pools_recovered, "Interrupted creations, destructions and resizes put right")   \
 	X(pools_damaged, "Pools taken out of service because their metadata is damaged")  \
+	X(files_cut, "Times that a pool's files were cut back which clients had lengthened") \
+	X(bytes_cut, "Bytes that were cut back")                                          \
 	X(opens, "Pools opened")                                                          \
 	X(descriptors_sent, "Descriptors passed to clients")                              \
 	X(heaps_recovered, "Heaps recovered after an unclean stop, or when asked to")     \

@@ -120,6 +120,11 @@ int op_lane_take(struct request *request)
 				    "limits.lanes_per_client allows %u: one for each thread that "
 				    "allocates",
 				    opening->n_lanes, m->id, limit);
+	/* The lanes file may be getting shorter: it is made longer after that. */
+	if (opening->pool->busy == POOL_BUSY_CUTTING) {
+		pool_park(opening->pool, request);
+		return REQUEST_PENDING;
+	}
 	r = take_lanes(request, opening, m->count);
 	if (r < 0)
 		return r;

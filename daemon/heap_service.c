@@ -478,6 +478,20 @@ uint32_t heap_service_lanes(const struct heap_service *service)
 	return service->n_lanes;
 }
 
+void heap_service_lanes_trim(struct heap_service *service)
+{
+	uint32_t used = service->n_lanes, n = LANES_FIRST;
+
+	while (used > 0 && service->lane_session[used - 1] == 0)
+		used--;
+	while (n < used)
+		n *= 2;
+	if (n >= service->n_lanes)
+		return;
+	service->n_lanes = n;
+	service_lanes_live(service);
+}
+
 bool heap_service_class_ok(const struct heap_service *service, unsigned class)
 {
 	return class >= service->heap.first_class && class < CLASS_COUNT;

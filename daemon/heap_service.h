@@ -108,7 +108,10 @@ int heap_service_take(struct heap_service *service, int pool_fd, uint64_t sessio
 int heap_service_settle(struct heap_service *service, const uint32_t *lanes, uint32_t n);
 
 uint32_t heap_service_lanes_used(const struct heap_service *service);
-uint32_t heap_service_lanes(const struct heap_service *service); /* in the file */
+uint32_t heap_service_lanes(const struct heap_service *service);
+/* Forgets lanes at the end of the file that nobody has, after all of them were settled: clients can make the file
+ * longer. At least LANES_FIRST stay. */
+void heap_service_lanes_trim(struct heap_service *service); /* in the file */
 
 /* Grants */
 

@@ -311,6 +311,7 @@ static int init_process(struct nvmmd *nvmmd)
 	int r;
 
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGIO, SIG_IGN); /* of a lease (cutback_held()) that root breaks */
 	raise_limits();
 	r = guard_init();
 	if (r == 0)
@@ -345,6 +346,8 @@ static int init_service(struct nvmmd *nvmmd)
 		r = sessions_restore(nvmmd);
 	if (r == 0)
 		r = epochs_start(nvmmd);
+	if (r == 0)
+		r = overgrown_start(nvmmd);
 	if (r == 0) {
 		recovery_plan(nvmmd);
 		r = server_listen(nvmmd);
@@ -362,6 +365,7 @@ int nvmmd_init(struct nvmmd *nvmmd, const struct options *options)
 	nvmmd->base_fd = nvmmd->base_lock = nvmmd->runtime_fd = nvmmd->runtime_lock = -1;
 	pools_init(&nvmmd->pools);
 	recovery_init(&nvmmd->recovery);
+	overgrown_init(&nvmmd->overgrown);
 	sessions_init(&nvmmd->sessions);
 	server_init(&nvmmd->server);
 	r = load_config(nvmmd);
@@ -398,6 +402,7 @@ void nvmmd_stop_if_idle(struct nvmmd *nvmmd)
 	nvmmd->stopped = true;
 	server_close_connections(nvmmd);
 	epochs_stop(nvmmd);
+	overgrown_stop(nvmmd);
 	nvmmd->sessions_left = sessions_with_pools(nvmmd);
 	sessions_deinit(&nvmmd->sessions);
 	uv_close((uv_handle_t *)&nvmmd->sigterm, NULL);
@@ -479,6 +484,7 @@ void nvmmd_deinit(struct nvmmd *nvmmd)
 	memory_deinit(&nvmmd->memory);
 	server_deinit(&nvmmd->server);
 	epochs_deinit(nvmmd);
+	overgrown_deinit(&nvmmd->overgrown);
 	pools_deinit(&nvmmd->pools);
 	registry_free(nvmmd->registry);
 	node_file_free(nvmmd->node_file);

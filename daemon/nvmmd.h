@@ -19,6 +19,7 @@
 #include "daemon/identity.h"
 #include "daemon/memory.h"
 #include "daemon/options.h"
+#include "daemon/overgrown.h"
 #include "daemon/pool.h"
 #include "daemon/recovery.h"
 #include "daemon/server.h"
@@ -50,6 +51,7 @@ struct nvmmd {
 	struct sessions sessions;
 	struct epochs epochs;
 	struct recovery recovery;
+	struct overgrown overgrown;
 	struct server server;
 	struct counters counters;
 	struct frame *frame;   /* what a connection receives into */

@@ -141,6 +141,8 @@ static int open_enter(struct request *request, struct pool *pool, bool write)
 	if (*flag)
 		return 0; /* a repeat */
 	*flag = true;
+	if (write)
+		overgrown_watch(pool);
 	r = session_save(session);
 	if (r == 0) {
 		request->nvmmd->counters.opens++;
@@ -215,8 +217,10 @@ int op_pool_close(struct request *request)
 				    m->id, (unsigned long long)m->incarnation,
 				    m->write ? "writing" : "reading");
 	*flag = false;
-	if (m->write)
+	if (m->write) {
 		opening_settle(opening);
+		overgrown_look(opening->pool);
+	}
 	if (!opening->read && !opening->write)
 		opening_free(opening);
 	r = session_save(session);

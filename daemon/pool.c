@@ -58,6 +58,7 @@ void pools_usage(struct pools_usage *ret, const struct pools *pools, uid_t uid)
 		ret->pools++;
 		ret->damaged += pool->damage != NULL;
 		ret->bytes += pool->file_bytes;
+		ret->overgrown += pool->over.bytes;
 		if (pool->record.uid != uid)
 			continue;
 		ret->user_pools++;
@@ -125,6 +126,8 @@ static void pool_forget(struct pool *pool)
 	    pool->record.state != POOL_FREE)
 		return;
 	pool_drop_name(pool);
+	overgrown_forget(pool);
+	overgrown_closed(pool->nvmmd, pool->id, pool->record.incarnation);
 	pools->by_id[pool->id] = NULL;
 	pool_unref(pool);
 }
@@ -218,11 +221,13 @@ void pool_recount(struct pool *pool)
 {
 	int dir;
 
-	pool->file_bytes = pool_layout_file_bytes(&pool->record, &pool->shelves, pool->lanes);
+	/* What clients added counts, too, until it is cut off. */
+	pool->file_bytes = pool_layout_file_bytes(&pool->record, &pool->shelves, pool->lanes) +
+			   pool->over.bytes;
 	if (!(pool->record.flags & POOL_SPARSE) ||
 	    pool_files_dir(&dir, pool->nvmmd->base_fd, pool->id) < 0)
 		return;
-	pool->file_bytes = sizeof(struct meta_file_df) + lanes_file_size(pool->lanes) +
+	pool->file_bytes = sizeof(struct meta_file_df) + lanes_file_size(pool->lanes) + pool->over.lanes +
 			   pool_files_held(dir, &pool->record, &pool->shelves);
 	close(dir);
 }
@@ -375,6 +380,8 @@ void opening_free(struct opening *opening)
 	struct pool *pool = opening->pool;
 
 	opening_settle(opening);
+	if (opening->write)
+		overgrown_look(pool);
 	if (pool->exclusive == opening->session)
 		pool_share(pool);
 	LIST_REMOVE(opening, of_pool);

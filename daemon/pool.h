@@ -17,6 +17,7 @@
 #include "common/macro.h"
 #include "daemon/epochs.h"
 #include "daemon/heap_service.h"
+#include "daemon/overgrown.h"
 #include "daemon/pool_layout.h"
 #include "daemon/recovery.h"
 #include "daemon/session_file.h"
@@ -48,6 +49,7 @@ enum pool_busy {
 	POOL_BUSY_DESTROYING,
 	POOL_BUSY_LOADING, /* its heap is being walked */
 	POOL_BUSY_MENDING, /* its files are, by a repair */
+	POOL_BUSY_CUTTING, /* its files are cut back to what the daemon gave */
 	POOL_BUSY_CLOSING, /* its heap is being drained: the last opener has left */
 };
 
@@ -71,6 +73,7 @@ struct pool {
 	unsigned openers;
 	struct pool_epochs epochs;
 	struct pool_recovery recovery;
+	struct overgrown_watch over;
 	struct session *exclusive; /* who alone may open it; NULL: nobody */
 	RB_ENTRY(pool) of_name;
 };
@@ -88,6 +91,7 @@ struct pools_usage {
 	uint32_t pools;
 	uint32_t damaged;
 	uint64_t bytes; /* of all files */
+	uint64_t overgrown; /* of these, what clients added */
 	uint32_t user_pools;
 	uint64_t user_bytes;
 };

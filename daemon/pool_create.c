@@ -155,9 +155,12 @@ static void create_done(struct job *job, int r)
 			 pool->record.name[0] ? " " : "", pool->record.name,
 			 pool->record.kind == POOL_HEAP ? "heap" : "region", pool->record.size,
 			 pool->record.uid);
+		overgrown_watch(pool);
 		r = reply_pool(request, pool);
 	}
-	request_finish(request, r);
+	/* Where clients overgrew their files, there may be room when these are cut back. */
+	if (r != -ENOSPC || !overgrown_relief(request))
+		request_finish(request, r);
 	pool_unpark(pool);
 	pool_rest(pool);
 	pool_unref(pool);
@@ -401,6 +404,8 @@ int op_pool_create(struct request *request)
 	r = check_quota(request, peer->uid, 1, bytes);
 	if (r == 0)
 		r = check_memory(request, bytes);
+	if (r == -ENOSPC && overgrown_relief(request))
+		return REQUEST_PENDING;
 	if (r < 0)
 		return r;
 	pool_mark_change(request, &record);

@@ -13,11 +13,16 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "daemon/cutback.h"
 #include "daemon/job.h"
 #include "daemon/nvmmd.h"
 #include "daemon/pool_files.h"
 #include "daemon/pool_ops.h"
+
+/* Files of one pool: of a heap of so many shelves, two each and one. */
+#define HELD_MAX (2 * POOL_SHELVES_MAX + 1)
 
 struct destroy {
 	struct job job;
@@ -25,13 +30,36 @@ struct destroy {
 	struct request *request;
 	int base_fd;
 	uint16_t id;
+	struct pool_record record;
+	struct pool_shelves shelves;
+	uint32_t lanes;
+	uint32_t n_held; /* files that clients hold, which stay open to be cut back */
+	int held[HELD_MAX];
+	uint64_t length[HELD_MAX];
 };
 
 static int destroy_run(struct job *job)
 {
 	struct destroy *destroy = container_of(job, struct destroy, job);
 
+	int dir;
+
+	if (destroy->record.kind != 0 && pool_files_dir(&dir, destroy->base_fd, destroy->id) == 0) {
+		destroy->n_held = cutback_open_held(destroy->held, destroy->length, HELD_MAX, dir,
+						    &destroy->record, &destroy->shelves, destroy->lanes);
+		close(dir);
+	}
 	return pool_files_remove(destroy->base_fd, destroy->id);
+}
+
+/* Watches over the files that are unlinked and held; of a pool that nobody has open nothing is kept. */
+static void destroy_held(struct destroy *destroy)
+{
+	struct pool *pool = destroy->pool;
+
+	for (uint32_t i = 0; i < destroy->n_held; i++)
+		overgrown_unlinked(pool->nvmmd, pool->id, pool->record.incarnation, destroy->held[i],
+				   pool->openers > 0 ? destroy->length[i] : 0);
 }
 
 static void destroy_done(struct job *job, int r)
@@ -51,6 +79,7 @@ static void destroy_done(struct job *job, int r)
 		log_warning("pool %u is destroyed, but its files stay until the next start: %s",
 			    pool->id, strerror(-r));
 	}
+	destroy_held(destroy);
 	pool->nvmmd->counters.pools_destroyed++;
 	request_finish(destroy->request, 0);
 	pool_unpark(pool);
@@ -98,10 +127,14 @@ static int destroy_start(struct request *request, struct pool *pool, struct pool
 	pool_drop_name(pool);
 	recovery_forget(pool);
 	drop_service(pool);
+	overgrown_forget(pool);
 	destroy->pool = pool_ref(pool);
 	destroy->request = request;
 	destroy->base_fd = request->nvmmd->base_fd;
 	destroy->id = pool->id;
+	destroy->record = pool->record;
+	destroy->shelves = pool->shelves;
+	destroy->lanes = pool->lanes;
 	destroy->job.run = destroy_run;
 	destroy->job.done = destroy_done;
 	pool->busy = POOL_BUSY_DESTROYING;

@@ -40,6 +40,8 @@ Nvmm__PoolInfo *pool_info(struct request *request, const struct pool *pool)
 	info->mode = record->mode;
 	info->created = (int64_t)record->created;
 	info->priority = record->priority;
+	info->overgrown = pool->over.bytes;
+	info->cuts = pool->over.cuts;
 	info->name = request_strdup(request, record->name);
 	info->sparse = record->flags & POOL_SPARSE;
 	info->damage = request_strdup(request, pool->damage ? pool->damage : "");

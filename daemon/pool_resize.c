@@ -151,7 +151,8 @@ static void resize_done(struct job *job, int r)
 		resize_undo(resize);
 		r = resize_fail(resize, r);
 	}
-	request_finish(resize->request, r);
+	if (r != -ENOSPC || !overgrown_relief(resize->request))
+		request_finish(resize->request, r);
 	pool_unpark(pool);
 	pool_rest(pool);
 	pool_unref(pool);

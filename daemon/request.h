@@ -41,6 +41,7 @@ struct request {
 	struct request_chunk *chunks; /* what request_alloc() gave */
 	TAILQ_ENTRY(request) of_pool;
 	unsigned rounds; /* of reclamation that it asked for */
+	bool cut_waited; /* for files that were cut back, once */
 	bool waited;     /* for readers, once */
 	bool relieved;   /* there is no more space to be given back for it */
 	struct grant_press press; /* how far it has looked for room */

@@ -83,6 +83,8 @@ int op_status(struct request *request)
 	status->pools_damaged = usage.damaged;
 	status->clients = nvmmd->sessions.n - nvmmd->sessions.detached;
 	status->sessions_detached = nvmmd->sessions.detached;
+	status->overgrown = usage.overgrown;
+	status->unlinked = nvmmd->overgrown.n_unlinked;
 	status->uids_partial = nvmmd->identity.uids_partial;
 	status->gids_partial = nvmmd->identity.gids_partial;
 	status->overflow_uid = nvmmd->identity.overflow_uid;

@@ -41,6 +41,8 @@ static int info_read(struct nvmm_client *nvmm, struct nvmm_pool_info *ret, const
 	memcpy(ret->name, p->name, strlen(p->name) + 1);
 	ret->damaged = damaged;
 	ret->sparse = p->sparse;
+	ret->overgrown = p->overgrown;
+	ret->cuts = p->cuts;
 	return 0;
 }
 

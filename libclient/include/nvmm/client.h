@@ -138,6 +138,8 @@ struct nvmm_pool_info {
 	 * all that it would tell are 0. */
 	bool damaged;
 	bool sparse; /* heaps: `file_bytes` grow as blocks are granted */
+	uint64_t overgrown; /* bytes that clients added to its files, and that are not cut off yet */
+	uint64_t cuts;      /* how often the daemon cut its files back */
 };
 
 /* -ENOENT: no such pool; -EINVAL: not a name. */
