@@ -21,6 +21,7 @@ static void write_row(struct writer *w, const Nvmm__ClientInfo *client)
 	writer_flag(w, "attached", NULL, client->attached);
 	writer_count(w, "lanes", "lanes", client->lanes);
 	writer_count(w, "requests", "requests", client->requests);
+	writer_count(w, "owner", NULL, client->owner);
 	writer_numbers(w, "pools", "pools", client->pools, client->n_pools);
 }
 

@@ -32,6 +32,7 @@
 
 #include "daemon/lock.h"
 #include "daemon/notify.h"
+#include "daemon/owner.h"
 #include "daemon/recover.h"
 #include "media/file.h"
 #include "media/guard.h"
@@ -194,6 +195,7 @@ static int open_node_file(struct nvmmd *nvmmd)
 	nvmmd->node.node = node;
 	nvmmd->node.clean = false;
 	nvmmd->node.starts++;
+	owner_begin(nvmmd);
 	memcpy(nvmmd->node.boot_id, nvmmd->boot_id, BOOT_ID_LEN);
 	snprintf(nvmmd->node.name, sizeof(nvmmd->node.name), "%s",
 		 nvmmd->config.node.name ? nvmmd->config.node.name : "");

@@ -44,6 +44,7 @@ struct nvmmd {
 	int runtime_lock;
 	struct node_file *node_file;
 	struct node_record node;
+	uint64_t owner_count; /* of the next owner number, daemon/owner.c */
 	struct memory memory; /* that reservations may take */
 	struct registry *registry;
 	struct pools pools;

@@ -55,6 +55,7 @@ static const struct request_op ops[] = {
 	[NVMM__REQUEST__OP_HEAP_MAP] = { "HeapMap", op_heap_map, false, false },
 	[NVMM__REQUEST__OP_HEAP_TRIM] = { "HeapTrim", op_heap_trim, false, false },
 	[NVMM__REQUEST__OP_SETTLE_WAIT] = { "SettleWait", op_settle_wait, false, false },
+	[NVMM__REQUEST__OP_OWNER_STATE] = { "OwnerState", op_owner_state, false, false },
 	[NVMM__REQUEST__OP_FAILURES] = { "Failures", op_failures, false, false },
 	[NVMM__REQUEST__OP_ROOT_GET] = { "RootGet", op_root_get, false, true },
 	[NVMM__REQUEST__OP_ROOT_SET] = { "RootSet", op_root_set, true, true },

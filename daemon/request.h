@@ -116,6 +116,8 @@ int op_heap_stat(struct request *request);
 int op_heap_map(struct request *request);
 /* settle_ops.c */
 int op_settle_wait(struct request *request);
+/* owner.c */
+int op_owner_state(struct request *request);
 /* failures.c */
 int op_failures(struct request *request);
 /* heap_space.c */

@@ -23,6 +23,7 @@
 #include "daemon/connection.h"
 #include "daemon/failures.h"
 #include "daemon/nvmmd.h"
+#include "daemon/owner.h"
 
 static int session_compare(struct session *a, struct session *b)
 {
@@ -31,10 +32,18 @@ static int session_compare(struct session *a, struct session *b)
 
 RB_GENERATE_INTERNAL(session_ids, session, of_id, session_compare, _unused static)
 
+static int session_compare_owners(struct session *a, struct session *b)
+{
+	return a->owner < b->owner ? -1 : a->owner > b->owner;
+}
+
+RB_GENERATE_INTERNAL(session_owners, session, of_owner, session_compare_owners, _unused static)
+
 void sessions_init(struct sessions *sessions)
 {
 	*sessions = (struct sessions){ .next_id = 1 };
 	RB_INIT(&sessions->by_id);
+	RB_INIT(&sessions->by_owner);
 }
 
 static void session_closed(uv_handle_t *handle)
@@ -53,6 +62,7 @@ static void session_remove(struct session *session)
 	/* ordering: relaxed; a thread that reserves for it looks at this word alone. */
 	__atomic_store_n(&session->gone, 1, __ATOMIC_RELAXED);
 	RB_REMOVE(session_ids, &sessions->by_id, session);
+	RB_REMOVE(session_owners, &sessions->by_owner, session);
 	sessions->n--;
 	if (connection) {
 		session->connection = NULL;
@@ -101,6 +111,13 @@ struct session *session_find(struct nvmmd *nvmmd, uint64_t id)
 	struct session key = { .id = id };
 
 	return RB_FIND(session_ids, &nvmmd->sessions.by_id, &key);
+}
+
+struct session *session_of_owner(struct nvmmd *nvmmd, uint64_t owner)
+{
+	struct session key = { .owner = owner };
+
+	return RB_FIND(session_owners, &nvmmd->sessions.by_owner, &key);
 }
 
 struct session *session_after(struct nvmmd *nvmmd, uint64_t after)
@@ -159,7 +176,8 @@ static void session_died(uv_poll_t *poll, int status, int events)
 	fair_push(&session->nvmmd->fair, &session->item, session->peer.uid);
 }
 
-int session_make(struct session **ret, struct nvmmd *nvmmd, struct peer *peer, uint64_t id)
+int session_make(struct session **ret, struct nvmmd *nvmmd, struct peer *peer, uint64_t id,
+		 uint64_t owner)
 {
 	struct session *session = calloc(1, sizeof(*session));
 	int r;
@@ -175,12 +193,14 @@ int session_make(struct session **ret, struct nvmmd *nvmmd, struct peer *peer, u
 	session->item.run = session_end_dead;
 	session->refs = 1; /* the table's; then the handle's, until it is closed */
 	session->id = id;
+	session->owner = owner;
 	session->peer = *peer;
 	*peer = (struct peer){ .pidfd = -1 };
 	LIST_INIT(&session->openings);
 	session->death.data = session;
 	uv_poll_start(&session->death, UV_READABLE, session_died);
 	RB_INSERT(session_ids, &nvmmd->sessions.by_id, session);
+	RB_INSERT(session_owners, &nvmmd->sessions.by_owner, session);
 	nvmmd->sessions.n++;
 	nvmmd->sessions.detached++;
 	nvmmd->sessions.next_id = MAX(nvmmd->sessions.next_id, id + 1);
@@ -192,9 +212,12 @@ int session_new(struct session **ret, struct nvmmd *nvmmd, struct peer *peer,
 		const uint8_t cookie[SESSION_COOKIE_LEN], const char *name)
 {
 	struct session *session;
+	uint64_t owner;
 	int r;
 
-	r = session_make(&session, nvmmd, peer, nvmmd->sessions.next_id);
+	r = owner_next(&owner, nvmmd);
+	if (r == 0)
+		r = session_make(&session, nvmmd, peer, nvmmd->sessions.next_id, owner);
 	if (r < 0)
 		return r;
 	memcpy(session->cookie, cookie, SESSION_COOKIE_LEN);
@@ -310,6 +333,7 @@ int session_save(struct session *session)
 		.since = session->since,
 		.last_seq = session->last_seq,
 		.done = session->done,
+		.owner = session->owner,
 	};
 	int r;
 

@@ -26,6 +26,7 @@ struct session {
 	struct nvmmd *nvmmd;
 	unsigned refs;
 	uint64_t id;
+	uint64_t owner; /* by which locks name it; see doc/locks.md */
 	struct peer peer; /* of the connection that attached last; pidfd is the process's */
 	uint8_t cookie[SESSION_COOKIE_LEN];
 	char name[SESSION_NAME_MAX + 1];
@@ -46,12 +47,15 @@ struct session {
 	bool ended;
 	int gone; /* atomic: the same, for threads that work for it */
 	RB_ENTRY(session) of_id;
+	RB_ENTRY(session) of_owner;
 };
 
 RB_HEAD(session_ids, session);
+RB_HEAD(session_owners, session);
 
 struct sessions {
 	struct session_ids by_id;
+	struct session_owners by_owner;
 	uint64_t next_id;
 	uint32_t n;
 	uint32_t detached;
@@ -66,7 +70,8 @@ void sessions_deinit(struct sessions *sessions);
 int sessions_restore(struct nvmmd *nvmmd);
 
 /* Makes a session, watches its process, enters it as detached. Takes over *peer on success. */
-int session_make(struct session **ret, struct nvmmd *nvmmd, struct peer *peer, uint64_t id);
+int session_make(struct session **ret, struct nvmmd *nvmmd, struct peer *peer, uint64_t id,
+		 uint64_t owner);
 /* Begins a session; takes over *peer on success. -ENOMEM; -errno of writing its file. */
 int session_new(struct session **ret, struct nvmmd *nvmmd, struct peer *peer,
 		const uint8_t cookie[SESSION_COOKIE_LEN], const char *name);
@@ -75,6 +80,8 @@ void session_unref(struct session *session);
 DEFINE_AUTO(struct session, session_unref)
 
 struct session *session_find(struct nvmmd *nvmmd, uint64_t id);
+/* The session that locks name by this number; NULL: it has ended, or there was none. */
+struct session *session_of_owner(struct nvmmd *nvmmd, uint64_t owner);
 /* The first session with an id above `after`. */
 struct session *session_after(struct nvmmd *nvmmd, uint64_t after);
 uint32_t sessions_of_user(struct nvmmd *nvmmd, uid_t uid);

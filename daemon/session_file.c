@@ -26,7 +26,7 @@
 #include "common/text.h"
 #include "media/format.h"
 
-#define SESSION_FILE_MAGIC UINT64_C(0x32737365736d766e) /* "nvmsess2" */
+#define SESSION_FILE_MAGIC UINT64_C(0x33737365736d766e) /* "nvmsess3" */
 #define SESSION_FILE_MAX (UINT32_C(64) << 20)
 
 struct session_head {
@@ -39,6 +39,7 @@ struct session_head {
 	uint64_t last_seq;
 	uint64_t done_seq;
 	uint64_t done_incarnation;
+	uint64_t owner;
 	uint8_t boot_id[BOOT_ID_LEN];
 	uint8_t cookie[SESSION_COOKIE_LEN];
 	uint32_t pid;
@@ -48,7 +49,7 @@ struct session_head {
 	uint64_t done_pool;
 	char name[SESSION_NAME_MAX + 1];
 };
-_Static_assert(sizeof(struct session_head) == 184, "no padding");
+_Static_assert(sizeof(struct session_head) == 192, "no padding");
 
 struct session_entry {
 	uint64_t incarnation;
@@ -107,6 +108,7 @@ static void encode_head(struct session_head *head, const struct session_image *s
 		.done_seq = s->done.seq,
 		.done_incarnation = s->done.incarnation,
 		.done_pool = s->done.pool,
+		.owner = s->owner,
 		.pid = (uint32_t)s->process.pid,
 		.uid = s->uid,
 		.gid = s->gid,
@@ -267,7 +269,7 @@ static int image_decode(struct session_image **ret, char *buf, size_t len)
 	memcpy(buf, &head, sizeof(head));
 	if (head.magic != SESSION_FILE_MAGIC || head.len != len ||
 	    crc != (uint32_t)crc32(0, (const Bytef *)buf, (uInt)len) || head.id == 0 ||
-	    head.pid == 0 || head.pid > INT32_MAX || head.done_pool > POOL_ID_MAX ||
+	    head.pid == 0 || head.owner == 0 || head.owner >> OWNER_BITS || head.pid > INT32_MAX || head.done_pool > POOL_ID_MAX ||
 	    strnlen(head.name, sizeof(head.name)) == sizeof(head.name) ||
 	    !entries_fit(buf + sizeof(head), len - sizeof(head), head.n_pools))
 		return -EUCLEAN;
@@ -280,6 +282,7 @@ static int image_decode(struct session_image **ret, char *buf, size_t len)
 	image->gid = head.gid;
 	image->since = head.since;
 	image->last_seq = head.last_seq;
+	image->owner = head.owner;
 	image->done = (struct session_done){ head.done_seq, head.done_incarnation,
 					     (uint16_t)head.done_pool };
 	memcpy(image->boot_id, head.boot_id, BOOT_ID_LEN);

@@ -14,6 +14,7 @@
 #define SESSION_COOKIE_LEN 16u
 #define SESSION_NAME_MAX 63u
 #define BOOT_ID_LEN 16u
+#define OWNER_BITS 48 /* of an owner number: the node, then a count (daemon/owner.h) */
 
 /* A pool that the session has open. */
 struct session_pool {
@@ -43,6 +44,7 @@ struct session_image {
 	int64_t since; /* seconds since 1970 */
 	uint64_t last_seq;
 	struct session_done done;
+	uint64_t owner; /* by which locks name it; never another session's */
 	uint32_t n_pools;
 	struct session_pool *pools;
 };

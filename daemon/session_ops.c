@@ -33,6 +33,7 @@ static int hello_reply(struct request *request, const struct session *session, b
 	reply->node_name = nvmmd->config.node.name;
 	reply->resumed = resumed;
 	reply->run = nvmmd->run;
+	reply->owner = session->owner;
 	reply->daemon_version = request_strdup(request, PACKAGE_VERSION);
 	if (!reply->daemon_version)
 		return request_fail(request, -ENOMEM, "the daemon has no memory");

@@ -24,6 +24,7 @@
 
 #include "daemon/failures.h"
 #include "daemon/nvmmd.h"
+#include "daemon/owner.h"
 #include "daemon/session.h"
 
 /*
@@ -83,7 +84,8 @@ static int restore_session(struct nvmmd *nvmmd, struct session_image *image)
 	r = process_open(&peer.pidfd, image->process);
 	if (r < 0)
 		return r;
-	r = session_make(&session, nvmmd, &peer, image->id);
+	owner_known(nvmmd, image->owner);
+	r = session_make(&session, nvmmd, &peer, image->id, image->owner);
 	if (r < 0) {
 		peer_deinit(&peer);
 		return r;

@@ -117,6 +117,7 @@ static Nvmm__ClientInfo *client_info(struct request *request, struct session *se
 	info->attached = session->connection != NULL;
 	info->lanes = session_lanes(session);
 	info->requests = session->requests;
+	info->owner = session->owner;
 	LIST_FOREACH (opening, &session->openings, of_session)
 		n++;
 	n = MIN(n, (size_t)CLIENT_POOLS_MAX);

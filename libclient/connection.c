@@ -25,6 +25,7 @@
 #include "libclient/connection.h"
 #include "libclient/epochs.h"
 #include "libclient/failure.h"
+#include "libclient/lock.h"
 #include "libclient/mapping.h"
 #include "libclient/options.h"
 #include "libclient/pool.h"
@@ -52,13 +53,22 @@ static void sock_set(struct nvmm_client *nvmm, int sock)
 	__atomic_store_n(&nvmm->sock, sock, __ATOMIC_RELAXED);
 }
 
+static void lock_word_set(struct nvmm_client *nvmm, uint64_t word)
+{
+	/* ordering: relaxed; before the connection is handed out, or to 0 at any time. */
+	__atomic_store_n(&nvmm->lock_word, word, __ATOMIC_RELAXED);
+}
+
 void connection_fork_child(void)
 {
-	for (struct nvmm_client *n = connections; n; n = n->next)
+	for (struct nvmm_client *n = connections; n; n = n->next) {
+		/* What the parent has locked is the parent's. */
+		lock_word_set(n, 0);
 		if (sock_of(n) >= 0) {
 			close(sock_of(n));
 			sock_set(n, -1);
 		}
+	}
 }
 
 void connection_detach(struct nvmm_client *nvmm)
@@ -74,6 +84,7 @@ int connection_lose(struct nvmm_client *nvmm, int error, const char *text)
 	(void)snprintf(nvmm->lost_text, sizeof(nvmm->lost_text), "%s", text);
 	/* ordering: release; pairs with connection_lost(). */
 	__atomic_store_n(&nvmm->lost, error, __ATOMIC_RELEASE);
+	lock_word_set(nvmm, 0);
 	return nvmm_fail(nvmm, error, "%s", nvmm->lost_text);
 }
 
@@ -152,8 +163,13 @@ static int hello_accept(struct nvmm_client *nvmm, const Nvmm__Reply *msg, bool r
 	    hello->session == 0 || hello->node == 0 || hello->node > 255)
 		return nvmm_fail(nvmm, -EPROTO, "%s: not an nvmmd of a version known here",
 				 nvmm->path);
-	if (resume && (!hello->resumed || hello->session != nvmm->session))
+	if (hello->owner >> (64 - LOCK_OWNER_SHIFT))
+		return nvmm_fail(nvmm, -EPROTO, "%s: an owner number is too large", nvmm->path);
+	if (resume && (!hello->resumed || hello->session != nvmm->session ||
+		       hello->owner << LOCK_OWNER_SHIFT != lock_me(nvmm)))
 		return -ESTALE;
+	if (!resume)
+		lock_word_set(nvmm, hello->owner << LOCK_OWNER_SHIFT);
 	nvmm->session = hello->session;
 	nvmm->node = hello->node;
 	nvmm->run = hello->run;

@@ -52,6 +52,7 @@ struct nvmm_client {
 	struct gate call_lock;
 	int sock; /* -1: none; atomic, for the forked child */
 	uint64_t session;
+	uint64_t lock_word; /* owner number as in locks (lock.h); 0: no locks any more; atomic */
 	uint32_t node;
 	uint64_t run; /* which daemon it is that was attached to last */
 	uint64_t seq;

@@ -209,8 +209,7 @@ static int epochs_ask(struct nvmm_client *nvmm, struct epochs **ret)
 	return 0;
 }
 
-/* Entered. */
-static int epochs_get(struct nvmm_client *nvmm, struct epochs **ret)
+int epochs_get(struct nvmm_client *nvmm, struct epochs **ret)
 {
 	_gate *locked = NULL;
 	struct epochs *e;

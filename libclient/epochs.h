@@ -23,6 +23,9 @@ static inline struct epochs *epochs_of(struct nvmm_client *nvmm)
  * Text set. */
 int epochs_need(struct nvmm_client *nvmm, struct epochs **ret);
 
+/* The same for who has entered already. */
+int epochs_get(struct nvmm_client *nvmm, struct epochs **ret);
+
 /* Mapped until the connection's end. */
 const struct epoch_page *epochs_page(const struct epochs *epochs);
 

@@ -22,6 +22,7 @@
 #include "libclient/connection.h"
 #include "libclient/epochs.h"
 #include "libclient/lanes.h"
+#include "libclient/lock.h"
 #include "libclient/process.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -72,6 +73,7 @@ static void fork_child(void)
 	connection_fork_child();
 	lanes_fork_child();
 	epochs_fork_child();
+	lock_fork_child();
 	process_unlock();
 }
 

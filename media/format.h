@@ -84,7 +84,8 @@ struct node_record_df {
 	m8 boot_id[16];
 	m64 last_stop; /* seconds since 1970, of the clean mark */
 	m8 name[64];
-	m8 zero1[128];
+	m64 owners; /* no session of this node was given an owner number from here on */
+	m8 zero1[120];
 };
 _Static_assert(sizeof(struct node_record_df) == 248, "frozen");
 

@@ -47,6 +47,7 @@ static void unpack(struct node_record *ret, const struct node_record_df *df)
 		.clean = df->clean.raw == 1,
 		.starts = df->starts.raw,
 		.last_stop = df->last_stop.raw,
+		.owners = df->owners.raw,
 	};
 	memcpy(ret->boot_id, df->boot_id, sizeof(ret->boot_id));
 	memcpy(ret->name, df->name, sizeof(ret->name));
@@ -131,6 +132,7 @@ int node_file_put(struct node_file *file, const struct node_record *record)
 		.clean = { record->clean },
 		.starts = { record->starts },
 		.last_stop = { record->last_stop },
+		.owners = { record->owners },
 	};
 	union node_copy copy;
 	char *bytes = (char *)copy.word;

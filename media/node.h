@@ -14,6 +14,7 @@ struct node_record {
 	uint8_t boot_id[16];
 	uint64_t last_stop; /* seconds since 1970 */
 	char name[64];
+	uint64_t owners; /* no owner number from here on was given out; see doc/locks.md */
 };
 
 struct node_file;

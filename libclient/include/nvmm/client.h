@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <time.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -653,6 +654,99 @@ int nvmm_epoch_synchronize(struct nvmm_client *nvmm);
  * blocks are in limbo. 0 with errno: as nvmm_epoch_enter(). */
 uint64_t nvmm_epoch_current(struct nvmm_client *nvmm);
 uint64_t nvmm_epoch_frontier(struct nvmm_client *nvmm);
+
+/* Locks */
+
+/*
+ * Locks in shared memory, for the threads of all processes that have the pool open for writing. Zeroed memory is an
+ * unlocked lock; there is nothing to initialise or destroy. A lock stands at a multiple of 8 in a heap's block or a
+ * region; at a multiple of 64 it has its cache lines for itself. `nvmm` is the connection through which the pool is
+ * open; it unlocks what it has locked. doc/locks.md has the argument.
+ *
+ * Locks are robust. A process that dies, disconnects or loses its session gives up all that it holds, when the daemon
+ * has settled its death; so does a reboot. Who locks next has the lock with -EOWNERDEAD: what it guards may be
+ * half changed. He repairs it and says so with nvmm_mutex_consistent(); who unlocks without makes the lock
+ * -ENOTRECOVERABLE for all, until its memory is zeroed while nobody uses it. In a heap, what the dead process was
+ * publishing is done by then, as after nvmm_wait_settled(). A thread that ends with a lock keeps it until its
+ * process ends. A forked child has none of its parent's locks.
+ *
+ * Locking and unlocking need no daemon while owners live; only the death of one does: without a daemon its lock stays
+ * taken. There is no order among waiters: a running thread may overtake those that sleep, which are woken by
+ * real-time priority, then in their order. Priorities are not inherited. Waiting is no cancellation point. Not for
+ * signal handlers.
+ *
+ * Deadlines are of CLOCK_MONOTONIC; NULL: none. A dead owner's lock may cost up to 20 ms beyond one, for the question.
+ *
+ * Errors of all: -EINVAL: not a multiple of 8, or not a deadline; -EROFS: the shelf is mapped read-only (in memory of
+ * nvmm_map() and nvmm_region_map() nobody can tell); -ECONNRESET: the session is lost; -ENOTCONN: after fork.
+ */
+struct nvmm_mutex {
+	uint64_t word;   /* the library's, all of it */
+	uint32_t thread;
+	uint32_t zero[13];
+};
+
+/* -EOWNERDEAD: locked, see above; -ENOTRECOVERABLE; -EDEADLK: this thread has it. */
+int nvmm_mutex_lock(struct nvmm_client *nvmm, struct nvmm_mutex *mutex);
+/* -EBUSY: another has it. Never asks the daemon: of a dead owner's, too. */
+int nvmm_mutex_trylock(struct nvmm_client *nvmm, struct nvmm_mutex *mutex);
+/* -ETIMEDOUT: not until `deadline`. */
+int nvmm_mutex_timedlock(struct nvmm_client *nvmm, struct nvmm_mutex *mutex, const struct timespec *deadline);
+/* -EPERM: this thread does not have it. */
+int nvmm_mutex_unlock(struct nvmm_client *nvmm, struct nvmm_mutex *mutex);
+/* What it guards is whole again. -EINVAL: this thread has not got it with -EOWNERDEAD. */
+int nvmm_mutex_consistent(struct nvmm_client *nvmm, struct nvmm_mutex *mutex);
+
+/* Processes that read at once; further ones wait. Threads of one process share one place. */
+#define NVMM_RWLOCK_READERS 32u
+
+/*
+ * One writer, or readers. A reader is let in while no writer has the lock or waits for readers to leave; so writers
+ * that follow each other closely keep readers out. Reading again while one reads may wait for a writer who
+ * waits for the first reading to end, for ever.
+ */
+struct nvmm_rwlock {
+	struct nvmm_mutex writer;
+	uint32_t drain;
+	uint32_t crowd;
+	uint32_t zero[14];
+	uint64_t readers[NVMM_RWLOCK_READERS];
+};
+
+/*
+ * For reading. -EOWNERDEAD: a writer died with it, and the caller does not have the lock: he takes it for writing, and
+ * repairs; -ENOTRECOVERABLE; -EDEADLK: this thread has it for writing; -EAGAIN: 65535 threads of the process read. A
+ * reader that dies gives up its place and harms nobody.
+ */
+int nvmm_rwlock_rdlock(struct nvmm_client *nvmm, struct nvmm_rwlock *rwlock);
+int nvmm_rwlock_tryrdlock(struct nvmm_client *nvmm, struct nvmm_rwlock *rwlock);
+int nvmm_rwlock_timedrdlock(struct nvmm_client *nvmm, struct nvmm_rwlock *rwlock, const struct timespec *deadline);
+/* For writing. As nvmm_mutex_lock(): -EOWNERDEAD: locked, and no reader is there. */
+int nvmm_rwlock_wrlock(struct nvmm_client *nvmm, struct nvmm_rwlock *rwlock);
+int nvmm_rwlock_trywrlock(struct nvmm_client *nvmm, struct nvmm_rwlock *rwlock);
+int nvmm_rwlock_timedwrlock(struct nvmm_client *nvmm, struct nvmm_rwlock *rwlock, const struct timespec *deadline);
+/* What the caller has. -EPERM: nothing. */
+int nvmm_rwlock_unlock(struct nvmm_client *nvmm, struct nvmm_rwlock *rwlock);
+/* As nvmm_mutex_consistent(), of who has it for writing. */
+int nvmm_rwlock_consistent(struct nvmm_client *nvmm, struct nvmm_rwlock *rwlock);
+
+struct nvmm_cond {
+	uint32_t seq;
+	uint32_t waited;
+	uint32_t zero[14];
+};
+
+/*
+ * Unlocks the mutex, waits to be signalled, and locks it again. May return for no reason, so callers look at what they
+ * wait for again. Returns as nvmm_mutex_lock() does of the locking; -EPERM: this thread does not have the mutex.
+ */
+int nvmm_cond_wait(struct nvmm_client *nvmm, struct nvmm_cond *cond, struct nvmm_mutex *mutex);
+/* -ETIMEDOUT: nobody signalled until `deadline`; the mutex is locked all the same. */
+int nvmm_cond_timedwait(struct nvmm_client *nvmm, struct nvmm_cond *cond, struct nvmm_mutex *mutex,
+			const struct timespec *deadline);
+/* Wakes one waiter, or all; more may return. A process that dies with a wake-up does not lose it: another one returns. */
+int nvmm_cond_signal(struct nvmm_client *nvmm, struct nvmm_cond *cond);
+int nvmm_cond_broadcast(struct nvmm_client *nvmm, struct nvmm_cond *cond);
 
 /* Persistence: of user bytes at local addresses. For pools of durability `process` not needed. */
 
