@@ -156,13 +156,6 @@ struct session *session_of_owner(struct nvmmd *nvmmd, uint64_t owner)
 	return RB_FIND(session_owners, &nvmmd->sessions.by_owner, &key);
 }
 
-struct session *session_of_owner(struct nvmmd *nvmmd, uint64_t owner)
-{
-	struct session key = { .owner = owner };
-
-	return RB_FIND(session_owners, &nvmmd->sessions.by_owner, &key);
-}
-
 struct session *session_after(struct nvmmd *nvmmd, uint64_t after)
 {
 	struct session key = { .id = after + 1 };
