@@ -234,9 +234,9 @@ static void cut_done(struct job *job, int r)
 	pool->over.cuts++;
 	nvmmd->counters.files_cut++;
 	nvmmd->counters.bytes_cut += cut->bytes;
-	if (r < 0)
+	if (r < 0 && r != -ECANCELED)
 		nvmmd_complain(nvmmd, "pool %u is overgrown and cannot be cut back: %s", pool->id, strerror(-r));
-	else
+	else if (r == 0)
 		cut_complain(pool, cut->bytes);
 	pool_look(pool, LOOK_AFTER_CUT);
 	nvmmd->overgrown.cutting--;
@@ -266,7 +266,7 @@ static void cut_start(struct pool *pool)
 	cut->job.done = cut_done;
 	pool->busy = POOL_BUSY_CUTTING;
 	pool->nvmmd->overgrown.cutting++;
-	job_start(&cut->job, pool->nvmmd);
+	job_start_own(&cut->job, pool->nvmmd, JOB_WORK, pool->record.uid);
 }
 
 /* Measures a pool. After a cut, blocks that are still beyond are the file system's own. */
