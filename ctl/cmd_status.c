@@ -50,6 +50,8 @@ static void write_memory(struct writer *w, const Nvmm__StatusReply *status)
 	writer_count(w, "pools_damaged", "pools damaged", status->pools_damaged);
 	writer_count(w, "clients", "clients", status->clients);
 	writer_count(w, "sessions_detached", "clients detached", status->sessions_detached);
+	writer_count(w, "sessions_unread", "clients whose epochs are unknown", status->sessions_unread);
+	writer_count(w, "keeper", "keeper of epoch slots", status->keeper);
 }
 
 /* Programs get them always, people when they ask. */

@@ -2,9 +2,10 @@
 /*
  * Requests about epochs.
  *
- * Waiting for readers is the client's: the daemon makes a stamp and afterwards says, each time it is
- * asked, whether the readers of that time have left. So it keeps nothing for who waits, a restart in
- * between does no harm, and no connection is blocked for its other threads.
+ * Waiting for readers is the client's: the daemon makes a stamp and afterwards says, each time it
+ * is asked, whether the readers of that time have left. So it keeps nothing for who waits, a
+ * restart in between does no harm, and no connection is blocked for its other threads. A request
+ * waits for one look at the slots, which many requests share (epochs.c).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -22,7 +23,6 @@
 #define READERS_BYTES (FRAME_MAX - 24576u)
 #define READER_POOLS_MAX 64u
 #define POOLS_LISTED_MAX 256u
-#define READ_ROOM 64u
 #define COUNT_SPANS 65536u /* with limbo that is in no snapshot, looked at for a reply */
 
 static int no_memory(struct request *request)
@@ -30,26 +30,103 @@ static int no_memory(struct request *request)
 	return request_fail(request, -ENOMEM, "the daemon has no memory");
 }
 
+static int add_copy(struct request *request, int fd)
+{
+	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+	if (copy < 0)
+		return -errno;
+	request_add_fd(request, copy);
+	return 0;
+}
+
+static int add_page(struct request *request)
+{
+	int fd = openat(request->nvmmd->epochs.dir, "page", O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	request_add_fd(request, fd);
+	return 0;
+}
+
+/* Has the keeper told of the session's slots, then the session's file, then the client. */
+static int make_known(struct request *request)
+{
+	struct session *session = request->session;
+	int r;
+
+	r = keep_session(session, request);
+	if (r < 0)
+		return request_fail(request, r, "the process that keeps epoch slots for the next daemon "
+				    "cannot be started: %s", strerror(-r));
+	if (r != 0 || session->epochs.saved)
+		return r;
+	session->epochs.saved = true;
+	r = session_save(session);
+	if (r == 0)
+		return 0;
+	session->epochs.saved = false;
+	return request_fail(request, r, "the session's file cannot be written: %s", strerror(-r));
+}
+
+static int tell_slots(struct request *request)
+{
+	Nvmm__EpochOpened *reply = request_alloc(request, sizeof(*reply));
+
+	if (!reply)
+		return no_memory(request);
+	nvmm__epoch_opened__init(reply);
+	reply->slots = request->session->epochs.slots;
+	request->reply.result_case = NVMM__REPLY__RESULT_EPOCH_OPENED;
+	request->reply.epoch_opened = reply;
+	return 0;
+}
+
 int op_epoch_open(struct request *request)
 {
-	int fd, r;
+	struct session_epochs *e = &request->session->epochs;
+	int r;
 
 	r = session_epochs_open(request->session);
 	if (r < 0)
 		return request_fail(request, r, "the session's place for epochs cannot be made: %s",
 				    strerror(-r));
-	fd = openat(request->nvmmd->epochs.dir, "page", O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0)
-		return request_fail(request, -errno, "the epoch page cannot be opened: %s",
-				    strerror(errno));
-	request_add_fd(request, fd);
-	r = epoch_slots_file(&fd, request->session);
+	r = make_known(request);
+	if (r != 0)
+		return r;
+	r = add_page(request);
+	if (r == 0)
+		r = add_copy(request, e->memory);
+	if (r == 0)
+		r = add_copy(request, e->bell);
 	if (r < 0)
 		return request_fail(request, r, "the session's epochs cannot be opened: %s",
 				    strerror(-r));
-	request_add_fd(request, fd);
-	request->nvmmd->counters.descriptors_sent += 2;
-	return 0;
+	return tell_slots(request);
+}
+
+int op_epoch_grow(struct request *request)
+{
+	struct session *session = request->session;
+	uint32_t want = request->msg->epoch_grow->slots;
+	int r;
+
+	if (session->epochs.memory < 0)
+		return request_fail(request, -EINVAL, "the session has no place for epochs yet");
+	r = session_epochs_grant(session, want);
+	if (r == -EUSERS)
+		return request_fail(request, r, "process %d has too few threads for %u places in epochs: "
+				    "threads that end without their libraries knowing keep theirs",
+				    session->peer.process.pid, want);
+	if (r == -EDQUOT)
+		return request_fail(request, r, "the threads of user %u have %u places in epochs, and can "
+				    "have no more", session->peer.uid, EPOCH_SLOTS_MAX);
+	if (r < 0)
+		return request_fail(request, r, "the threads of process %d cannot be counted: %s",
+				    session->peer.process.pid, strerror(-r));
+	r = make_known(request);
+	return r != 0 ? r : tell_slots(request);
 }
 
 /* The oldest epoch that a thread of a session is in that shares a pool with this one. */
@@ -70,20 +147,24 @@ static uint64_t oldest_beside(const struct session *session)
 int op_epoch_sync(struct request *request)
 {
 	uint64_t stamp = request->msg->epoch_sync->stamp;
-	Nvmm__EpochSynced *reply = request_alloc(request, sizeof(*reply));
+	Nvmm__EpochSynced *reply;
 	struct nvmmd *nvmmd = request->nvmmd;
+	int r;
 
+	if (stamp >= epoch_current(nvmmd->epochs.page))
+		return request_fail(request, -EINVAL, "epoch %" PRIu64 " is yet to come", stamp);
+	r = epochs_look(request);
+	if (r != 0)
+		return r;
+	reply = request_alloc(request, sizeof(*reply));
 	if (!reply)
 		return no_memory(request);
 	if (stamp == 0) {
-		stamp = epoch_raise(nvmmd->epochs.page);
-		if (!epochs_barrier(nvmmd))
+		if (!nvmmd->epochs.pass.passed)
 			return request_fail(request, -ENOSYS, "membarrier does not work for the daemon: "
 					    "nobody can wait for readers");
+		stamp = nvmmd->epochs.pass.stamp;
 	}
-	if (stamp >= epoch_current(nvmmd->epochs.page))
-		return request_fail(request, -EINVAL, "epoch %" PRIu64 " is yet to come", stamp);
-	epochs_scan(nvmmd);
 	nvmm__epoch_synced__init(reply);
 	reply->stamp = stamp;
 	reply->done = epoch_ripe(stamp, oldest_beside(request->session));
@@ -152,11 +233,10 @@ static int reader_pools(struct request *request, Nvmm__EpochReader *info,
 	return 0;
 }
 
-/* Adds one reader; `bytes` counts what the reply has. */
+/* Adds one reader, as the last pass saw it; `bytes` counts what the reply has. */
 static int add_reader(struct request *request, Nvmm__EpochsReply *reply, struct session *session,
-		      const struct epoch_reading *reading, size_t *bytes)
+		      const struct epoch_age *age, size_t *bytes)
 {
-	const struct session_epochs *e = &session->epochs;
 	Nvmm__EpochReader *info;
 
 	if (reply->n_readers == READERS_MAX || *bytes > READERS_BYTES) {
@@ -169,11 +249,10 @@ static int add_reader(struct request *request, Nvmm__EpochsReply *reply, struct 
 	nvmm__epoch_reader__init(info);
 	info->session = session->id;
 	info->pid = (uint32_t)session->peer.process.pid;
-	info->tid = reading->tid;
+	info->tid = age->tid;
 	info->name = session->name;
-	info->epoch = reading->epoch;
-	if (reading->slot < e->n_ages && e->ages[reading->slot].epoch == reading->epoch)
-		info->age = uv_now(&request->nvmmd->loop) - e->ages[reading->slot].since;
+	info->epoch = age->epoch;
+	info->age = uv_now(&request->nvmmd->loop) - age->since;
 	if (reader_pools(request, info, session) < 0)
 		return -ENOMEM;
 	*bytes += nvmm__epoch_reader__get_packed_size(info) + 8;
@@ -184,32 +263,31 @@ static int add_reader(struct request *request, Nvmm__EpochsReply *reply, struct 
 static int add_readers(struct request *request, Nvmm__EpochsReply *reply, struct session *session,
 		       size_t *bytes)
 {
-	struct epoch_reading readings[READ_ROOM];
-	uint32_t from = 0, n;
+	const struct session_epochs *e = &session->epochs;
 	int r = 0;
 
-	do {
-		n = session_epochs_read(session, &from, readings, READ_ROOM);
-		for (uint32_t i = 0; r == 0 && i < n; i++)
-			r = add_reader(request, reply, session, &readings[i], bytes);
-	} while (r == 0 && n == READ_ROOM && !reply->more);
+	for (uint32_t i = 0; r == 0 && !reply->more && e->oldest != 0 && i < e->n_ages; i++)
+		if (e->ages[i].epoch != 0)
+			r = add_reader(request, reply, session, &e->ages[i], bytes);
 	return r;
 }
 
 int op_epochs(struct request *request)
 {
-	Nvmm__EpochsReply *reply = request_alloc(request, sizeof(*reply));
 	struct nvmmd *nvmmd = request->nvmmd;
+	Nvmm__EpochsReply *reply;
 	struct session *session;
 	size_t bytes = 0;
 	int r;
 
+	r = epochs_look(request);
+	if (r != 0)
+		return r;
+	reply = request_alloc(request, sizeof(*reply));
 	if (!reply)
 		return no_memory(request);
 	nvmm__epochs_reply__init(reply);
-	/* So that who is seen inside now is told from who enters later. */
-	epochs_scan(nvmmd);
-	reply->current = epoch_current(nvmmd->epochs.page);
+	reply->current = epoch_now(nvmmd->epochs.page);
 	reply->frontier = epoch_frontier(nvmmd->epochs.page);
 	reply->halted = nvmmd->epochs.barrier_failed;
 	reply->interval = nvmmd->config.epoch.interval;
@@ -220,6 +298,7 @@ int op_epochs(struct request *request)
 		r = add_readers(request, reply, session, &bytes);
 	if (r < 0)
 		return no_memory(request);
+	/* So that who is seen inside now is told from who enters later. */
 	epoch_raise(nvmmd->epochs.page);
 	request->reply.result_case = NVMM__REPLY__RESULT_EPOCHS;
 	request->reply.epochs = reply;

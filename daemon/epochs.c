@@ -2,21 +2,27 @@
 /*
  * Rounds of reclamation.
  *
- * While any pool has something in limbo a timer ticks, every epoch.interval; else nothing runs. A tick
- * takes a snapshot of what is in limbo in each active pool that has none waiting, stamps all of these
- * with the number, raises it, passes a barrier, scans the slots once, and frees each pool's snapshot
- * that is ripe for the sessions that have the pool open: without readers, all in one tick. A snapshot
- * that is not ripe waits, and with it what comes after in that pool, which would have to wait for
- * the same reader; the other pools go on. The number rises all the same, so that one who leaves and
- * enters is told from one who stays.
+ * While any pool has something in limbo a timer ticks, every epoch.interval; else nothing runs. A
+ * tick takes a snapshot of what is in limbo in each active pool that has none waiting, stamps all
+ * of these with the number, raises it, passes a barrier, scans the slots once, and frees each
+ * pool's snapshot that is ripe for the sessions that have the pool open: without readers, all in
+ * one tick. A snapshot that is not ripe waits, and with it what comes after in that pool, which
+ * would have to wait for the same reader; the other pools go on. The number rises all the same, so
+ * that one who leaves and enters is told from one who stays.
  *
  * Long work is cut: a tick looks at a bounded number of spans of each pool and, if there are more,
- * the next one follows at once, with whatever else the loop has to do in between.
+ * the next one follows at once, with whatever else the loop has to do in between. So is the look at
+ * the slots, which is a pass: it goes on for PASS_NS, then at the loop's next turn. What a
+ * session's slots said earlier in the pass is as good as what they say at its end: all of it is
+ * after the barrier. Requests that need a look wait for a pass that begins after they came; one
+ * pass serves all of them.
  *
- * Waking. A client that frees with delay in a heap that nobody looks at writes to its own slots file;
- * inotify tells of it, which needs neither a reply nor a living daemon: the next one looks at each heap
- * that it loads, and it loads those that a living session can write to. Where inotify is not to
- * be had, active pools stay active.
+ * Waking. A client that frees with delay in a heap that nobody looks at rings: it adds to an
+ * eventfd of its session. That needs neither a reply nor a living daemon: the next one looks at
+ * each heap that it loads, and it loads those that a living session can write to. The daemon never
+ * reads an eventfd: an edge-triggered epoll tells of each addition, and a client that took what it
+ * added, or filled it up, would harm itself alone. After some bells the daemon is deaf for a while,
+ * the longer the more it had to look at. Where epoll is not to be had, active pools stay active.
  *
  * Without the barrier nothing is freed: the daemon says so and goes on with all else.
  */
@@ -26,7 +32,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/inotify.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -46,6 +52,10 @@
 #define PATIENCE_TICKS 5u  /* and waits for readers, */
 #define PATIENCE_MIN_MS UINT64_C(50) /* or this long if that is more, */
 #define PATIENCE_MAX_MS UINT64_C(1000) /* but no longer than this */
+#define PASS_NS UINT64_C(500000) /* that a pass looks at slots, in a turn of the loop */
+#define BELLS 64         /* heard at once, */
+#define EARS_MS 2u       /* then none for so long, */
+#define EARS_POOLS 1024u /* and a millisecond more for so many pools that were looked at for them */
 
 static void tick(struct nvmmd *nvmmd);
 
@@ -76,8 +86,10 @@ int epochs_init(struct nvmmd *nvmmd)
 	int r = 0;
 
 	e->dir = -1;
-	e->wake_fd = -1;
+	e->bells = -1;
 	TAILQ_INIT(&e->active);
+	TAILQ_INIT(&e->asking);
+	keep_init(&e->keep);
 	if (mkdirat(nvmmd->runtime_fd, DIRECTORY, 0700) < 0 && errno != EEXIST)
 		r = -errno;
 	if (r == 0) {
@@ -91,6 +103,7 @@ int epochs_init(struct nvmmd *nvmmd)
 	}
 	/* Whatever number a reader may have stored is below. */
 	epoch_page_init(e->page);
+	epoch_set_interval(e->page, nvmmd->config.epoch.interval);
 	/* They may have missed what the daemon before this one would have told them. */
 	epoch_page_call(e->page);
 	return 0;
@@ -102,12 +115,12 @@ void epochs_deinit(struct nvmmd *nvmmd)
 
 	if (e->page)
 		munmap(e->page, sizeof(*e->page));
-	if (e->wake_fd >= 0)
-		close(e->wake_fd);
+	if (e->bells >= 0)
+		close(e->bells);
 	if (e->dir >= 0)
 		close(e->dir);
 	e->page = NULL;
-	e->wake_fd = e->dir = -1;
+	e->bells = e->dir = -1;
 }
 
 /* Ticks */
@@ -167,7 +180,8 @@ static void deactivate(struct pool *pool)
 	pool_unref(pool);
 }
 
-bool epochs_barrier(struct nvmmd *nvmmd)
+/* Passes all registered threads a barrier. False: it did not work; nothing is freed then. */
+static bool pass_barrier(struct nvmmd *nvmmd)
 {
 	if (barrier_all()) {
 		nvmmd->epochs.barrier_failed = false;
@@ -181,19 +195,81 @@ bool epochs_barrier(struct nvmmd *nvmmd)
 	return false;
 }
 
-void epochs_scan(struct nvmmd *nvmmd)
+/* Passes */
+
+/* Begins a pass: raises the number and, unless the last barrier will do, passes one. */
+static void pass_begin(struct nvmmd *nvmmd, bool barrier)
 {
+	struct epoch_pass *pass = &nvmmd->epochs.pass;
+
+	pass->stamp = epoch_raise(nvmmd->epochs.page);
+	pass->passed = barrier && pass_barrier(nvmmd);
 	/* One who entered below this is seen in its slot, or has left. */
-	uint64_t oldest = nvmmd->epochs.passed;
+	pass->oldest = nvmmd->epochs.passed;
+	pass->session = 0;
+	pass->number++;
+	pass->running = true;
+	nvmmd->epochs.asked = false;
+}
+
+/* Goes on with the pass; whether it is done. */
+static bool pass_go(struct nvmmd *nvmmd)
+{
+	struct epoch_pass *pass = &nvmmd->epochs.pass;
+	uint64_t until = uv_hrtime() + PASS_NS;
 	struct session *session;
 
-	for (session = session_after(nvmmd, 0); session;
-	     session = session_after(nvmmd, session->id)) {
-		session_epochs_scan(session);
+	while ((session = session_after(nvmmd, pass->session))) {
+		if (!session_epochs_scan(session, until))
+			return false;
 		if (session->epochs.oldest != 0)
-			oldest = MIN(oldest, session->epochs.oldest);
+			pass->oldest = MIN(pass->oldest, session->epochs.oldest);
+		pass->session = session->id;
+		if (uv_hrtime() >= until && session_after(nvmmd, session->id))
+			return false;
 	}
-	epoch_publish_frontier(nvmmd->epochs.page, oldest);
+	pass->running = false;
+	pass->done = pass->number;
+	epoch_publish_frontier(nvmmd->epochs.page, pass->oldest);
+	return true;
+}
+
+/* Those that wait for the pass that has ended go on; those that came after it had begun wait for
+ * the next one. */
+static void resume_asking(struct nvmmd *nvmmd)
+{
+	struct epoch_requests list = TAILQ_HEAD_INITIALIZER(list);
+	struct request *request;
+
+	TAILQ_CONCAT(&list, &nvmmd->epochs.asking, of_epochs);
+	while ((request = TAILQ_FIRST(&list))) {
+		TAILQ_REMOVE(&list, request, of_epochs);
+		if (!nvmmd->stopped && request->pass > nvmmd->epochs.pass.done)
+			TAILQ_INSERT_TAIL(&nvmmd->epochs.asking, request, of_epochs);
+		else
+			request_run(request);
+	}
+}
+
+int epochs_look(struct request *request)
+{
+	struct nvmmd *nvmmd = request->nvmmd;
+	struct epoch_pass *pass = &nvmmd->epochs.pass;
+
+	/* It has waited. */
+	if (request->pass != 0)
+		return 0;
+	if (!pass->running) {
+		pass_begin(nvmmd, true);
+		request->pass = pass->number;
+		if (pass_go(nvmmd))
+			return 0;
+	} else {
+		request->pass = pass->number + 1;
+	}
+	TAILQ_INSERT_TAIL(&nvmmd->epochs.asking, request, of_epochs);
+	tick_in(nvmmd, 0);
+	return REQUEST_PENDING;
 }
 
 uint64_t epochs_oldest(const struct pool *pool)
@@ -223,25 +299,13 @@ static bool take_snapshot(struct pool *pool)
 	return r == 0 && limbo_blocks(limbo) > 0;
 }
 
-static bool anybody_waits_for_readers(struct nvmmd *nvmmd)
-{
-	struct pool *pool;
-
-	TAILQ_FOREACH(pool, &nvmmd->epochs.active, epochs.of_active)
-		if (pool->epochs.phase == EPOCH_WAIT)
-			return true;
-	return false;
-}
-
-/* Snapshots first, then one stamp and one barrier for all of them. */
+/* Snapshots first, then one stamp and one barrier for all of them, and a pass. */
 static void begin_round(struct nvmmd *nvmmd, bool *more)
 {
-	bool any = false, passed;
+	struct epochs *e = &nvmmd->epochs;
+	bool any = false;
 	struct pool *pool;
-	uint64_t stamp;
 
-	if (anybody_waits_for_readers(nvmmd))
-		epoch_raise(nvmmd->epochs.page);
 	TAILQ_FOREACH(pool, &nvmmd->epochs.active, epochs.of_active) {
 		pool->epochs.stamped = pool->heap && !pool->damage &&
 				       pool->epochs.phase == EPOCH_SNAPSHOT &&
@@ -249,35 +313,21 @@ static void begin_round(struct nvmmd *nvmmd, bool *more)
 		any |= pool->epochs.stamped;
 		*more |= pool->epochs.more;
 	}
-	if (any) {
-		stamp = epoch_raise(nvmmd->epochs.page);
-		passed = epochs_barrier(nvmmd);
-		nvmmd->counters.epochs += 1;
-		TAILQ_FOREACH(pool, &nvmmd->epochs.active, epochs.of_active) {
-			if (!pool->epochs.stamped)
-				continue;
+	/* It rises each time, so that one who leaves and enters is told from one who stays. */
+	pass_begin(nvmmd, any || e->asked || e->barrier_failed || !TAILQ_EMPTY(&e->asking));
+	nvmmd->counters.epochs += any;
+	TAILQ_FOREACH(pool, &e->active, epochs.of_active) {
+		if (pool->epochs.stamped) {
 			pool->epochs.phase = EPOCH_WAIT;
 			/* Without the barrier it is never ripe: the next tick stamps it anew. */
-			pool->epochs.stamp = passed ? stamp : UINT64_MAX;
+			pool->epochs.stamp = UINT64_MAX;
 			pool->epochs.since = uv_now(&nvmmd->loop);
 		}
+		/* Also what was stamped while the barrier did not work. */
+		if (pool->epochs.phase == EPOCH_WAIT && pool->epochs.stamp == UINT64_MAX &&
+		    e->pass.passed)
+			pool->epochs.stamp = e->pass.stamp;
 	}
-}
-
-/* Stamps anew what was stamped while the barrier did not work. */
-static void retry_barrier(struct nvmmd *nvmmd)
-{
-	uint64_t stamp;
-	struct pool *pool;
-
-	if (!nvmmd->epochs.barrier_failed)
-		return;
-	stamp = epoch_raise(nvmmd->epochs.page);
-	if (!epochs_barrier(nvmmd))
-		return;
-	TAILQ_FOREACH(pool, &nvmmd->epochs.active, epochs.of_active)
-		if (pool->epochs.phase == EPOCH_WAIT && pool->epochs.stamp == UINT64_MAX)
-			pool->epochs.stamp = stamp;
 }
 
 /* Frees what is ripe in a pool; *more: there is work left that waits for nobody. */
@@ -307,7 +357,7 @@ static void look_away(struct pool *pool)
 	struct limbo *limbo = heap_service_limbo(pool->heap);
 	int r;
 
-	if (pool->epochs.more || limbo_blocks(limbo) > 0 || pool->nvmmd->epochs.wake_fd < 0)
+	if (pool->epochs.more || limbo_blocks(limbo) > 0 || pool->nvmmd->epochs.deaf)
 		return;
 	r = limbo_unwatch(limbo);
 	pool_judge(pool, r, "looking for limbo");
@@ -315,8 +365,8 @@ static void look_away(struct pool *pool)
 		deactivate(pool);
 }
 
-/* Whether those that wait have waited for readers long enough. What the daemon itself has to do, looking at
- * spans and freeing, ends by itself, however large the heap is. */
+/* Whether those that wait have waited for readers long enough. What the daemon itself has to do,
+ * looking at spans and freeing, ends by itself, however large the heap is. */
 static bool late(const struct pool *pool)
 {
 	bool working = pool->epochs.more || pool->epochs.phase == EPOCH_RELEASE;
@@ -353,22 +403,33 @@ static bool anybody_waits(struct nvmmd *nvmmd)
 	return false;
 }
 
-static void tick(struct nvmmd *nvmmd)
+/* The pools, after a pass. */
+static void finish_round(struct nvmmd *nvmmd, bool *more)
 {
 	struct pool *pool, *next;
+
+	for (pool = TAILQ_FIRST(&nvmmd->epochs.active); pool; pool = next) {
+		next = TAILQ_NEXT(pool, epochs.of_active);
+		finish_pool(pool, more);
+	}
+	resume_asking(nvmmd);
+	*more |= !TAILQ_EMPTY(&nvmmd->epochs.asking);
+}
+
+static void tick(struct nvmmd *nvmmd)
+{
 	bool more = false;
 
 	if (nvmmd->stopped)
 		return;
 	uv_update_time(&nvmmd->loop);
-	retry_barrier(nvmmd);
-	begin_round(nvmmd, &more);
-	epochs_scan(nvmmd);
-	for (pool = TAILQ_FIRST(&nvmmd->epochs.active); pool; pool = next) {
-		next = TAILQ_NEXT(pool, epochs.of_active);
-		finish_pool(pool, &more);
-	}
-	if (TAILQ_EMPTY(&nvmmd->epochs.active))
+	if (!nvmmd->epochs.pass.running)
+		begin_round(nvmmd, &more);
+	if (pass_go(nvmmd))
+		finish_round(nvmmd, &more);
+	else
+		more = true;
+	if (TAILQ_EMPTY(&nvmmd->epochs.active) && !more)
 		return;
 	tick_in(nvmmd, more ? 0 : anybody_waits(nvmmd) ? URGENT_MS : nvmmd->config.epoch.interval);
 }
@@ -411,64 +472,75 @@ enum epoch_relief epochs_pressure(struct request *request, struct pool *pool)
 
 /* Waking */
 
-static void kick_session(struct session *session)
+/* Looks at the pools that the session can write to. Returns how many it has. */
+static unsigned kick_session(struct session *session)
 {
 	struct opening *opening;
+	unsigned n = 0;
 
-	LIST_FOREACH(opening, &session->openings, of_session)
+	LIST_FOREACH(opening, &session->openings, of_session) {
 		if (opening->write)
 			epochs_kick(opening->pool);
-}
-
-static void kick_all(struct nvmmd *nvmmd)
-{
-	struct session *session;
-
-	for (session = session_after(nvmmd, 0); session;
-	     session = session_after(nvmmd, session->id))
-		kick_session(session);
-}
-
-static void woken_by(struct nvmmd *nvmmd, const struct inotify_event *event)
-{
-	struct session *session;
-
-	if (event->mask & IN_Q_OVERFLOW) {
-		kick_all(nvmmd);
-		return;
+		n++;
 	}
-	session = event->len > 0 ? session_find(nvmmd, epoch_slots_id(event->name)) : NULL;
-	if (session)
-		kick_session(session);
+	return n;
 }
 
-static void woken(uv_poll_t *poll, int status, int events)
+static void hear_again(uv_timer_t *timer);
+
+static void rung(uv_poll_t *poll, int status, int events)
 {
-	_Alignas(struct inotify_event) char buf[4096];
 	struct nvmmd *nvmmd = poll->data;
-	ssize_t n = read(nvmmd->epochs.wake_fd, buf, sizeof(buf));
+	struct epoll_event bells[BELLS];
+	int n = epoll_wait(nvmmd->epochs.bells, bells, BELLS, 0);
+	unsigned pools = 0;
 
-	for (char *p = buf; n > 0 && p < buf + n;) {
-		const struct inotify_event *event = (const void *)p;
+	for (int i = 0; i < n; i++) {
+		struct session *session = session_find(nvmmd, bells[i].data.u64);
 
-		woken_by(nvmmd, event);
-		p += sizeof(*event) + event->len;
+		pools += session ? kick_session(session) : 0;
 	}
+	/* Also where nothing is in limbo: the frontier is what one may have rung for. */
+	nvmmd->epochs.asked = true;
+	tick_in(nvmmd, nvmmd->config.epoch.interval);
+	uv_poll_stop(poll);
+	uv_timer_start(&nvmmd->epochs.ears, hear_again, EARS_MS + pools / EARS_POOLS, 0);
 }
 
-static int watch_directory(struct nvmmd *nvmmd)
+static void hear_again(uv_timer_t *timer)
+{
+	struct nvmmd *nvmmd = timer->data;
+
+	uv_poll_start(&nvmmd->epochs.wake, UV_READABLE, rung);
+}
+
+int epochs_hear(struct session *session)
+{
+	struct epochs *e = &session->nvmmd->epochs;
+	struct epoll_event event = { .events = EPOLLIN | EPOLLET, .data.u64 = session->id };
+
+	if (e->bells < 0 || epoll_ctl(e->bells, EPOLL_CTL_ADD, session->epochs.bell, &event) == 0)
+		return 0;
+	return -errno;
+}
+
+void epochs_unhear(struct session *session)
+{
+	struct epochs *e = &session->nvmmd->epochs;
+
+	if (e->bells >= 0)
+		epoll_ctl(e->bells, EPOLL_CTL_DEL, session->epochs.bell, NULL);
+}
+
+static int listen_to_bells(struct nvmmd *nvmmd)
 {
 	struct epochs *e = &nvmmd->epochs;
-	char path[64];
 
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", e->dir);
-	e->wake_fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
-	if (e->wake_fd >= 0 && inotify_add_watch(e->wake_fd, path, IN_MODIFY) >= 0)
-		return uv_poll_init(&nvmmd->loop, &e->wake, e->wake_fd);
-	log_warning("inotify: %s: heaps are looked at all the time", strerror(errno));
-	if (e->wake_fd >= 0)
-		close(e->wake_fd);
-	e->wake_fd = -1;
+	e->bells = epoll_create1(EPOLL_CLOEXEC);
+	e->deaf = e->bells < 0;
+	if (!e->deaf)
+		return uv_poll_init(&nvmmd->loop, &e->wake, e->bells);
+	log_warning("epoll: %s: heaps are looked at all the time", strerror(errno));
 	return 0;
 }
 
@@ -492,15 +564,17 @@ int epochs_start(struct nvmmd *nvmmd)
 	struct epochs *e = &nvmmd->epochs;
 	int r;
 
-	epoch_slots_tidy(nvmmd);
-	r = watch_directory(nvmmd);
+	r = listen_to_bells(nvmmd);
 	if (r < 0)
 		return r;
 	uv_timer_init(&nvmmd->loop, &e->timer);
-	e->timer.data = e->wake.data = nvmmd;
-	if (e->wake_fd >= 0)
-		uv_poll_start(&e->wake, UV_READABLE, woken);
+	uv_timer_init(&nvmmd->loop, &e->ears);
+	e->timer.data = e->ears.data = e->wake.data = nvmmd;
+	if (!e->deaf)
+		uv_poll_start(&e->wake, UV_READABLE, rung);
 	e->started = true;
+	/* Before anything is reclaimed: these may have readers inside. */
+	keep_start(nvmmd);
 	load_heaps(nvmmd);
 	return 0;
 }
@@ -514,8 +588,11 @@ void epochs_stop(struct nvmmd *nvmmd)
 		return;
 	while ((pool = TAILQ_FIRST(&e->active)))
 		deactivate(pool);
+	resume_asking(nvmmd);
+	keep_stop(nvmmd);
 	uv_close((uv_handle_t *)&e->timer, NULL);
-	if (e->wake_fd >= 0)
+	uv_close((uv_handle_t *)&e->ears, NULL);
+	if (!e->deaf)
 		uv_close((uv_handle_t *)&e->wake, NULL);
 	e->started = false;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Epochs: the daemon's number, the slots of its sessions, and the rounds that free what is in limbo.
- * Loop thread only.
+ * Epochs: the daemon's number, the slots of its sessions, and the rounds that free what is in
+ * limbo. Loop thread only.
  */
 #pragma once
 
@@ -11,6 +11,7 @@
 
 #include <uv.h>
 
+#include "daemon/keep.h"
 #include "media/epoch.h"
 
 struct nvmmd;
@@ -19,33 +20,60 @@ struct request;
 struct session;
 
 TAILQ_HEAD(epoch_pools, pool);
+TAILQ_HEAD(epoch_requests, request);
+
+/* A look at the slots of all sessions, in slices. */
+struct epoch_pass {
+	bool running;
+	uint64_t number;  /* of the last that was begun */
+	uint64_t done;    /* of the last that has ended */
+	uint64_t stamp;   /* readers of this number, and below, were inside before it began */
+	bool passed;      /* the barrier worked as it began */
+	uint64_t oldest;  /* of those seen so far */
+	uint64_t session; /* sessions up to this one were looked at */
+};
 
 struct epochs {
 	int dir;                 /* <runtime>/epochs */
 	struct epoch_page *page; /* NULL: not there yet */
-	int wake_fd;             /* inotify of the directory; -1: heaps are always looked at */
+	int bells;               /* epoll of the sessions' eventfds; -1: heaps are always looked at */
+	bool deaf;               /* some bell is not in it: likewise */
+	bool asked;              /* a client wants the frontier to be looked at */
 	bool started;
 	bool barrier_failed;     /* nothing is freed */
 	uint64_t passed;         /* the number when the barrier last worked: slots tell of readers below it */
 	uv_poll_t wake;
 	uv_timer_t timer;
+	uv_timer_t ears; /* until bells are listened to again */
+	struct epoch_pass pass;
+	struct epoch_requests asking; /* they wait for the end of a pass */
 	struct epoch_pools active; /* pools that are looked at; each holds a reference */
+	struct keep keep;
 };
 
 /* Of a session. */
 struct epoch_age {
-	uint64_t epoch;
+	uint64_t epoch; /* 0: it was outside when it was looked at last */
 	uint64_t since; /* uv_now() when it was first seen in it */
+	uint32_t tid;
 	bool warned;
 };
 
 struct session_epochs {
-	struct epoch_slots *slots; /* NULL: none of its threads was ever in an epoch */
-	bool bad;                  /* its process has spoilt its file */
-	bool unread;               /* it has a file that could not be mapped: as if it were in every epoch */
-	uint64_t oldest;           /* of the last scan; 0: none is inside */
-	struct epoch_age *ages;    /* by slot */
+	int memory;             /* its slots; -1: none of its threads was ever in an epoch */
+	int bell;               /* its eventfd */
+	uint32_t slots;         /* that it was granted: only these are looked at */
+	uint32_t kept;          /* that the keeper knows of; 0: it knows nothing of the session */
+	bool saved;             /* its file says that it has slots */
+	bool behind;            /* the keeper is to be told something */
+	bool unread;            /* it has slots that nobody can read: as if it were in every epoch */
+	bool lost;              /* nor will anybody: it was asked for */
+	uint64_t oldest;        /* of the last pass; 0: none is inside */
+	uint64_t seen;          /* the same, of the pass that runs */
+	uint32_t cursor;        /* slots below it were looked at in the pass that runs */
+	struct epoch_age *ages; /* by slot */
 	uint32_t n_ages;
+	TAILQ_ENTRY(session) of_behind;
 };
 
 /* Of a pool. */
@@ -54,8 +82,6 @@ enum epoch_phase {
 	EPOCH_WAIT,     /* the snapshot waits for its readers */
 	EPOCH_RELEASE,  /* the snapshot is being freed */
 };
-
-TAILQ_HEAD(epoch_requests, request);
 
 struct pool_epochs {
 	bool active;
@@ -89,29 +115,31 @@ enum epoch_relief {
 /* An allocation found no room: a round of reclamation is run for it. */
 enum epoch_relief epochs_pressure(struct request *request, struct pool *pool);
 
-/* Passes all registered threads a barrier. False: it did not work; nothing is freed then. */
-bool epochs_barrier(struct nvmmd *nvmmd);
-/* Looks at every session's slots; ages are noted, the frontier told. */
-void epochs_scan(struct nvmmd *nvmmd);
+/*
+ * Has the slots of all sessions looked at, in a pass that begins after this call: ages are noted,
+ * the frontier is told. 0: it was done, for this request; REQUEST_PENDING: the request begins again
+ * when it is done.
+ */
+int epochs_look(struct request *request);
+/* Hears the session's bell. -errno. */
+int epochs_hear(struct session *session);
+void epochs_unhear(struct session *session);
 /* The oldest epoch that a session with this pool open has a thread in; 0: none. */
 uint64_t epochs_oldest(const struct pool *pool);
 
 /* Slots of sessions: epoch_slots.c */
 
-/* Makes the session's file. -errno. */
+void session_epochs_init(struct session *session);
+/* Makes the session's slots, unless it has some. -errno. */
 int session_epochs_open(struct session *session);
-/* Takes up the file that a restored session had, if it had one. */
-void session_epochs_restore(struct session *session);
-/* Reads what its threads are in. */
-void session_epochs_scan(struct session *session);
-/* Reads slots from *from on: as epoch_scan(). A file that was spoilt has no readers. */
-uint32_t session_epochs_read(struct session *session, uint32_t *from, struct epoch_reading *ret,
-			     uint32_t room);
-/* Removes its file. */
+/* Grants `want` slots, if the process has so many threads. -EUSERS, -EDQUOT; -errno of looking
+ * at the process. */
+int session_epochs_grant(struct session *session, uint32_t want);
+/* Takes what the session had under another daemon: takes the descriptors over on success.
+ * -errno. */
+int session_epochs_take(struct session *session, int memory, int bell, uint32_t slots);
+/* Reads what its threads are in, until this uv_hrtime(). False: not all of it yet. */
+bool session_epochs_scan(struct session *session, uint64_t until);
+/* The session has ended: the keeper drops its slots. */
 void session_epochs_end(struct session *session);
 void session_epochs_deinit(struct session *session);
-/* Removes the files of sessions that are no more. */
-void epoch_slots_tidy(struct nvmmd *nvmmd);
-int epoch_slots_file(int *ret, struct session *session);
-/* The session whose file `name` is; 0: none's. */
-uint64_t epoch_slots_id(const char *name);

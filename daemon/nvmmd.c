@@ -30,6 +30,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "daemon/keeper.h"
 #include "daemon/lock.h"
 #include "daemon/notify.h"
 #include "daemon/recover.h"
@@ -361,7 +362,7 @@ int nvmmd_init(struct nvmmd *nvmmd, const struct options *options)
 
 	memset(nvmmd, 0, sizeof(*nvmmd));
 	nvmmd->options = options;
-	nvmmd->epochs.dir = nvmmd->epochs.wake_fd = -1;
+	nvmmd->epochs.dir = nvmmd->epochs.bells = -1;
 	nvmmd->base_fd = nvmmd->base_lock = nvmmd->runtime_fd = nvmmd->runtime_lock = -1;
 	pools_init(&nvmmd->pools);
 	recovery_init(&nvmmd->recovery);
@@ -516,6 +517,9 @@ int nvmmd_main(int argc, char **argv)
 	struct nvmmd *nvmmd;
 	int r;
 
+	/* A daemon that needs a keeper starts it so; see keeper.c. */
+	if (argc == 2 && strcmp(argv[1], KEEPER_ARGUMENT) == 0)
+		return keeper_main();
 	switch (options_parse(&options, argc, argv)) {
 	case OPTIONS_DONE:
 		return 0;

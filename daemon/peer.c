@@ -37,6 +37,8 @@
 #endif
 
 #define PEER_GROUPS_MAX 65536u
+#define FIELD_THREADS 20 /* of /proc/<pid>/stat, counted from 1 */
+#define FIELD_START 22
 
 /* Clock ticks since the boot, the unit of start times. */
 static uint64_t now_ticks(void)
@@ -138,27 +140,33 @@ bool process_dying(pid_t pid)
 	return dying;
 }
 
-int process_parse_start(uint64_t *ret, const char *stat)
+/* A number of /proc/<pid>/stat, by its field there. */
+static int parse_field(uint64_t *ret, const char *stat, int number)
 {
 	/* The command name stands in parentheses and may itself hold some: the last one counts. */
 	const char *p = strrchr(stat, ')');
-	unsigned long long start;
+	unsigned long long value;
 
 	if (!p)
 		return -EBADMSG;
-	/* The start time is field 22; what follows the parenthesis is field 3. */
-	for (int field = 2; field < 22; field++) {
+	/* What follows the parenthesis is field 3. */
+	for (int field = 2; field < number; field++) {
 		p = strchr(p + 1, ' ');
 		if (!p)
 			return -EBADMSG;
 	}
-	if (sscanf(p, " %llu", &start) != 1)
+	if (sscanf(p, " %llu", &value) != 1)
 		return -EBADMSG;
-	*ret = start;
+	*ret = value;
 	return 0;
 }
 
-int process_start(uint64_t *ret, pid_t pid)
+int process_parse_start(uint64_t *ret, const char *stat)
+{
+	return parse_field(ret, stat, FIELD_START);
+}
+
+static int read_field(uint64_t *ret, pid_t pid, int number)
 {
 	char path[64], buf[1024];
 	ssize_t len;
@@ -177,7 +185,22 @@ int process_start(uint64_t *ret, pid_t pid)
 	if (len <= 0)
 		return len < 0 ? (int)len : -ESRCH;
 	buf[len] = '\0';
-	return process_parse_start(ret, buf);
+	return parse_field(ret, buf, number);
+}
+
+int process_start(uint64_t *ret, pid_t pid)
+{
+	return read_field(ret, pid, FIELD_START);
+}
+
+int process_threads(uint32_t *ret, pid_t pid)
+{
+	uint64_t n;
+	int r = read_field(&n, pid, FIELD_THREADS);
+
+	if (r == 0)
+		*ret = (uint32_t)MIN(n, (uint64_t)UINT32_MAX);
+	return r;
 }
 
 int process_open(int *ret_pidfd, struct process_id id)

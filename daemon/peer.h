@@ -54,6 +54,8 @@ int process_open(int *ret_pidfd, struct process_id id);
 
 /* When `pid` started, from /proc/<pid>/stat. -ESRCH; -EACCES: hidden; -EBADMSG. */
 int process_start(uint64_t *ret, pid_t pid);
+/* How many threads it has. As process_start(). */
+int process_threads(uint32_t *ret, pid_t pid);
 
 /* The same from the text of that file, whose second field may hold anything. -EBADMSG. */
 int process_parse_start(uint64_t *ret, const char *stat);

@@ -66,6 +66,7 @@ static void take_over(struct nvmmd *nvmmd, struct config *new)
 	memory_set_margin(&nvmmd->memory, now->shelves.memory_margin);
 	now->durability = new->durability;
 	now->epoch = new->epoch;
+	epoch_set_interval(nvmmd->epochs.page, now->epoch.interval);
 	now->recovery.parallel = new->recovery.parallel;
 	now->limits = new->limits;
 	now->log = new->log;

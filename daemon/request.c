@@ -64,6 +64,7 @@ static const struct request_op ops[] = {
 	[NVMM__REQUEST__OP_STATUS] = { "Status", op_status, false, false },
 	[NVMM__REQUEST__OP_CLIENTS] = { "Clients", op_clients, false, false },
 	[NVMM__REQUEST__OP_EPOCH_OPEN] = { "EpochOpen", op_epoch_open, false, false },
+	[NVMM__REQUEST__OP_EPOCH_GROW] = { "EpochGrow", op_epoch_grow, false, false },
 	[NVMM__REQUEST__OP_EPOCH_SYNC] = { "EpochSync", op_epoch_sync, false, false },
 	[NVMM__REQUEST__OP_EPOCHS] = { "Epochs", op_epochs, false, false },
 	[NVMM__REQUEST__OP_RECOVER] = { "Recover", op_recover, false, false },

@@ -45,6 +45,7 @@ struct request {
 	bool waited;     /* for readers, once */
 	bool relieved;   /* there is no more space to be given back for it */
 	struct grant_press press; /* how far it has looked for room */
+	uint64_t pass; /* over all slots, that it waits for; 0: none */
 	TAILQ_ENTRY(request) of_epochs;
 };
 
@@ -129,6 +130,7 @@ int op_root_remove(struct request *request);
 int op_root_list(struct request *request);
 /* epoch_ops.c */
 int op_epoch_open(struct request *request);
+int op_epoch_grow(struct request *request);
 int op_epoch_sync(struct request *request);
 int op_epochs(struct request *request);
 /* recover_ops.c */

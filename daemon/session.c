@@ -130,6 +130,16 @@ uint32_t sessions_with_pools(struct nvmmd *nvmmd)
 	return n;
 }
 
+uint32_t sessions_unread(struct nvmmd *nvmmd)
+{
+	struct session *session;
+	uint32_t n = 0;
+
+	RB_FOREACH (session, session_ids, &nvmmd->sessions.by_id)
+		n += session->epochs.unread;
+	return n;
+}
+
 uint32_t session_lanes(const struct session *session)
 {
 	const struct opening *opening;
@@ -178,6 +188,7 @@ int session_make(struct session **ret, struct nvmmd *nvmmd, struct peer *peer, u
 	session->peer = *peer;
 	*peer = (struct peer){ .pidfd = -1 };
 	LIST_INIT(&session->openings);
+	session_epochs_init(session);
 	session->death.data = session;
 	uv_poll_start(&session->death, UV_READABLE, session_died);
 	RB_INSERT(session_ids, &nvmmd->sessions.by_id, session);
@@ -308,6 +319,7 @@ int session_save(struct session *session)
 		.uid = session->peer.uid,
 		.gid = session->peer.gid,
 		.since = session->since,
+		.epochs = session->epochs.saved,
 		.last_seq = session->last_seq,
 		.done = session->done,
 	};

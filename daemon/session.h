@@ -79,6 +79,8 @@ struct session *session_find(struct nvmmd *nvmmd, uint64_t id);
 struct session *session_after(struct nvmmd *nvmmd, uint64_t after);
 uint32_t sessions_of_user(struct nvmmd *nvmmd, uid_t uid);
 uint32_t sessions_with_pools(struct nvmmd *nvmmd);
+/* Those whose epoch slots nobody can read. */
+uint32_t sessions_unread(struct nvmmd *nvmmd);
 
 /* Gives the session a connection, and its rights if `peer` is not NULL, which is taken over then; the
  * connection it had before is closed. */

@@ -26,7 +26,7 @@
 #include "common/text.h"
 #include "media/format.h"
 
-#define SESSION_FILE_MAGIC UINT64_C(0x32737365736d766e) /* "nvmsess2" */
+#define SESSION_FILE_MAGIC UINT64_C(0x33737365736d766e) /* "nvmsess3" */
 #define SESSION_FILE_MAX (UINT32_C(64) << 20)
 
 struct session_head {
@@ -45,7 +45,8 @@ struct session_head {
 	uint32_t uid;
 	uint32_t gid;
 	uint32_t n_pools;
-	uint64_t done_pool;
+	uint32_t done_pool;
+	uint32_t epochs;
 	char name[SESSION_NAME_MAX + 1];
 };
 _Static_assert(sizeof(struct session_head) == 184, "no padding");
@@ -111,6 +112,7 @@ static void encode_head(struct session_head *head, const struct session_image *s
 		.uid = s->uid,
 		.gid = s->gid,
 		.n_pools = s->n_pools,
+		.epochs = s->epochs,
 	};
 	memcpy(head->boot_id, s->boot_id, BOOT_ID_LEN);
 	memcpy(head->cookie, s->cookie, SESSION_COOKIE_LEN);
@@ -267,7 +269,7 @@ static int image_decode(struct session_image **ret, char *buf, size_t len)
 	memcpy(buf, &head, sizeof(head));
 	if (head.magic != SESSION_FILE_MAGIC || head.len != len ||
 	    crc != (uint32_t)crc32(0, (const Bytef *)buf, (uInt)len) || head.id == 0 ||
-	    head.pid == 0 || head.pid > INT32_MAX || head.done_pool > POOL_ID_MAX ||
+	    head.pid == 0 || head.pid > INT32_MAX || head.done_pool > POOL_ID_MAX || head.epochs > 1 ||
 	    strnlen(head.name, sizeof(head.name)) == sizeof(head.name) ||
 	    !entries_fit(buf + sizeof(head), len - sizeof(head), head.n_pools))
 		return -EUCLEAN;
@@ -279,6 +281,7 @@ static int image_decode(struct session_image **ret, char *buf, size_t len)
 	image->uid = head.uid;
 	image->gid = head.gid;
 	image->since = head.since;
+	image->epochs = (uint8_t)head.epochs;
 	image->last_seq = head.last_seq;
 	image->done = (struct session_done){ head.done_seq, head.done_incarnation,
 					     (uint16_t)head.done_pool };

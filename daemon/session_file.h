@@ -41,6 +41,7 @@ struct session_image {
 	uint8_t cookie[SESSION_COOKIE_LEN];
 	char name[SESSION_NAME_MAX + 1];
 	int64_t since; /* seconds since 1970 */
+	uint8_t epochs; /* 1: it has epoch slots, which the keeper holds; else 0 */
 	uint64_t last_seq;
 	struct session_done done;
 	uint32_t n_pools;

@@ -96,7 +96,8 @@ static int restore_session(struct nvmmd *nvmmd, struct session_image *image)
 	/* A request that only changes the session is done when the file says so. */
 	if (image->last_seq > session->done.seq)
 		session->done = (struct session_done){ .seq = image->last_seq };
-	session_epochs_restore(session);
+	/* Until the keeper gives them. */
+	session->epochs.saved = session->epochs.unread = image->epochs;
 	for (uint32_t i = 0; r == 0 && i < image->n_pools; i++)
 		r = restore_opening(session, &image->pools[i]);
 	if (r < 0)

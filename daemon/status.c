@@ -89,6 +89,8 @@ int op_status(struct request *request)
 	status->gids_partial = nvmmd->identity.gids_partial;
 	status->overflow_uid = nvmmd->identity.overflow_uid;
 	status->overflow_gid = nvmmd->identity.overflow_gid;
+	status->sessions_unread = sessions_unread(nvmmd);
+	status->keeper = (uint32_t)keep_pid(&nvmmd->epochs.keep);
 	status->clean_start = nvmmd->clean_start;
 	status->recovering = nvmmd->recovery.total - nvmmd->recovery.done;
 	status->recovering_of = nvmmd->recovery.total;

@@ -2,7 +2,9 @@
 /*
  * Epochs: slots and threads.
  *
- * The daemon makes a connection's file of slots at its first need. A thread gets a slot when it first
+ * The daemon makes a connection's slots at its first need. It looks at as many as it granted, and grants
+ * more when it is asked; they are mapped in chunks that stay where they are, since threads have pointers
+ * to them. A thread gets a slot when it first
  * enters and keeps it until it ends; the list `mine` has a place for each connection that it has a slot
  * of, and `nvmm_epoch_place` leads the inline functions to the last one used. Where the kernel has no
  * membarrier it leads to no place, so each entry comes here and fences. NVMM_NO_MEMBARRIER in the
@@ -31,25 +33,32 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "libclient/mapping.h"
 #include "media/barrier.h"
 #include "media/epoch.h"
-#include "media/format.h"
 
 #define SYNC_MS_MAX 8u
+#define FRONTIER_NS UINT64_C(1000000) /* between rings for the frontier */
+
+/* Chunk 0 has the first slots; each further one as many as all before it. */
+#define CHUNKS 12u
+_Static_assert(EPOCH_SLOTS_FIRST << (CHUNKS - 1) == EPOCH_SLOTS_MAX, "all slots are in chunks");
 
 struct epochs {
 	uint64_t id;
 	struct epochs *next; /* registry; process lock */
 	const struct epoch_page *page;
-	struct epoch_slots *slots;
-	int fd;     /* of the slots, to wake the daemon by; atomic, for the forked child */
+	int memory; /* of the slots; atomic, for the forked child */
+	int bell;   /* an eventfd, to wake the daemon by; atomic likewise */
 	bool fence; /* entering pays for a full barrier */
+	uint64_t rung; /* time_now() when the frontier was asked for; atomic */
+	/* The connection's open_lock. */
+	uint32_t granted;
 	/* Process lock. */
+	struct epoch_slot *chunk[CHUNKS]; /* NULL: not mapped; in a forked child: the parent's */
+	uint32_t mapped; /* slots below it can be used */
 	uint32_t used;
-	uint32_t *idle; /* slots of threads that ended; room for `used` */
+	uint32_t *idle; /* slots of threads that ended; room for `mapped` */
 	uint32_t n_idle;
-	uint32_t room;
 };
 
 /* A slot of the thread's. */
@@ -68,6 +77,33 @@ static __thread struct my_slot *mine;
 
 static struct epochs *registry;
 static pthread_key_t thread_end;
+
+static unsigned chunk_of(uint32_t number)
+{
+	unsigned i = 0;
+
+	while (number >= EPOCH_SLOTS_FIRST << i)
+		i++;
+	return i;
+}
+
+/* The first slot of a chunk, and how many it has. */
+static uint32_t chunk_first(unsigned i)
+{
+	return i == 0 ? 0 : EPOCH_SLOTS_FIRST << (i - 1);
+}
+
+static uint32_t chunk_slots(unsigned i)
+{
+	return i == 0 ? EPOCH_SLOTS_FIRST : chunk_first(i);
+}
+
+static struct epoch_slot *slot_at(const struct epochs *e, uint32_t number)
+{
+	unsigned i = chunk_of(number);
+
+	return e->chunk[i] + (number - chunk_first(i));
+}
 
 static struct epochs *registry_find(uint64_t id)
 {
@@ -103,7 +139,7 @@ static void give_back(void *arg)
 
 		if (!e)
 			continue;
-		epoch_slot_clear(&e->slots->slot[s->number]);
+		epoch_slot_clear(slot_at(e, s->number));
 		e->idle[e->n_idle++] = s->number;
 	}
 	process_unlock();
@@ -118,71 +154,99 @@ int epochs_init(void)
 	return -pthread_key_create(&thread_end, give_back);
 }
 
+static void close_in_child(int *fd)
+{
+	/* ordering: relaxed; this is the only thread. */
+	int was = __atomic_exchange_n(fd, -1, __ATOMIC_RELAXED);
+
+	if (was >= 0)
+		close(was);
+}
+
 void epochs_fork_child(void)
 {
 	place_set(&nowhere);
 	for (struct my_slot *s = mine; s; s = s->next)
 		s->place.id = 0;
 	for (struct epochs *e = registry; e; e = e->next) {
-		/* ordering: relaxed; this is the only thread. */
-		int fd = __atomic_exchange_n(&e->fd, -1, __ATOMIC_RELAXED);
-
-		if (fd >= 0)
-			close(fd);
+		close_in_child(&e->memory);
+		close_in_child(&e->bell);
 		/* Whatever is mapped there from now on is the child's, and not to be unmapped. */
-		e->slots = NULL;
+		memset(e->chunk, 0, sizeof(e->chunk));
 	}
 }
 
-/* The connection's files */
+/* The connection's memory */
 
 static void epochs_unmap(struct epochs *e)
 {
 	if (e->page)
 		munmap((void *)(uintptr_t)e->page, sizeof(*e->page));
-	if (e->slots)
-		munmap(e->slots, EPOCH_SLOTS_BYTES);
-	if (e->fd >= 0)
-		close(e->fd);
+	for (unsigned i = 0; i < CHUNKS; i++)
+		if (e->chunk[i])
+			munmap(e->chunk[i], chunk_slots(i) * sizeof(struct epoch_slot));
+	if (e->memory >= 0)
+		close(e->memory);
+	if (e->bell >= 0)
+		close(e->bell);
 	free(e->idle);
 	free(e);
 }
 DEFINE_AUTO(struct epochs, epochs_unmap)
 
-static int map_file(void **ret, int fd, uint64_t len, int prot)
+static int check_length(int fd, uint64_t len)
 {
 	struct stat st;
-	void *addr;
 
 	if (fstat(fd, &st) < 0)
 		return -errno;
-	if ((uint64_t)st.st_size < len)
-		return -EPROTO;
-	addr = mapping_new(NULL, ALIGN_UP(len, (uint64_t)MEDIA_PAGE), prot, MAP_SHARED, fd);
+	return (uint64_t)st.st_size < len ? -EPROTO : 0;
+}
+
+/*
+ * Maps a chunk. Its pages are reserved first: a store for which there is no memory would be a SIGBUS. They are
+ * this process's memory. A child must not store into its parent's slots: there they are not mapped.
+ */
+static int map_chunk(struct epoch_slot **ret, const struct epochs *e, unsigned i)
+{
+	off_t at = (off_t)(chunk_first(i) * sizeof(struct epoch_slot));
+	size_t len = chunk_slots(i) * sizeof(struct epoch_slot);
+	void *addr;
+	int r;
+
+	do
+		r = fallocate(e->memory, FALLOC_FL_KEEP_SIZE, at, (off_t)len);
+	while (r < 0 && errno == EINTR);
+	if (r < 0 && errno != EOPNOTSUPP && errno != ENOSYS)
+		return -errno;
+	addr = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, e->memory, at);
 	if (addr == MAP_FAILED)
 		return -errno;
-	/* A child must not store into its parent's slots; that it reads the page does no harm. */
-	if (prot & PROT_WRITE)
-		(void)madvise(addr, len, MADV_DONTFORK);
+	(void)madvise(addr, len, MADV_DONTFORK);
 	*ret = addr;
 	return 0;
 }
 
-/* Maps what the daemon sent. */
+/* Takes what the daemon sent. */
 static int epochs_map(struct epochs *e, struct nvmm_reply *reply)
 {
-	void *page = NULL, *slots = NULL;
+	void *page;
 	int r;
 
-	r = map_file(&page, reply->fds[0], sizeof(struct epoch_page), PROT_READ);
-	e->page = page;
+	e->memory = take(reply->fds[1]);
+	e->bell = take(reply->fds[2]);
+	reply->fds[1] = reply->fds[2] = -1;
+	e->granted = MIN(reply->msg->epoch_opened->slots, EPOCH_SLOTS_MAX);
+	r = check_length(reply->fds[0], sizeof(struct epoch_page));
 	if (r == 0)
-		r = map_file(&slots, reply->fds[1], EPOCH_SLOTS_BYTES, PROT_READ | PROT_WRITE);
-	e->slots = slots;
+		r = check_length(e->memory, EPOCH_SLOTS_BYTES);
 	if (r < 0)
 		return r;
-	e->fd = reply->fds[1];
-	reply->fds[1] = -1;
+	/* That a child reads the page does no harm. */
+	page = mmap(NULL, sizeof(struct epoch_page), PROT_READ, MAP_SHARED, reply->fds[0], 0);
+	if (page == MAP_FAILED)
+		return -errno;
+	e->page = page;
 	return 0;
 }
 
@@ -196,10 +260,10 @@ static int epochs_ask(struct nvmm_client *nvmm, struct epochs **ret)
 
 	if (!e)
 		return nvmm_fail(nvmm, -ENOMEM, "no memory");
-	e->fd = -1;
+	e->memory = e->bell = -1;
 	e->id = nvmm->id;
 	e->fence = secure_getenv("NVMM_NO_MEMBARRIER") || !barrier_register();
-	r = call_daemon(nvmm, &request, NVMM__REPLY__RESULT__NOT_SET, 2, &reply);
+	r = call_daemon(nvmm, &request, NVMM__REPLY__RESULT_EPOCH_OPENED, 3, &reply);
 	if (r < 0)
 		return r;
 	r = epochs_map(e, &reply);
@@ -274,9 +338,9 @@ void epochs_wake(struct epochs *e)
 
 	/* A thread that vanished here would leave its lane busy. */
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
-	/* It cannot fail for want of space; if it does, a look at pressure finds what there is. */
+	/* It fails only if this process has filled it up; a look at pressure finds what there is. */
 	do
-		n = pwrite(e->fd, &any, sizeof(any), offsetof(struct epoch_slots, wake));
+		n = write(e->bell, &any, sizeof(any));
 	while (n < 0 && errno == EINTR);
 	pthread_setcancelstate(state, NULL);
 }
@@ -329,7 +393,7 @@ static void place_fill(struct my_slot *s, const struct epochs *e, uint32_t numbe
 {
 	s->place.id = 0;
 	compiler_fence();
-	s->place.slot = &e->slots->slot[number].word;
+	s->place.slot = &slot_at(e, number)->word;
 	s->place.current = &e->page->current;
 	s->number = number;
 	s->fence = e->fence;
@@ -337,69 +401,96 @@ static void place_fill(struct my_slot *s, const struct epochs *e, uint32_t numbe
 	s->place.id = e->id;
 }
 
-/* Room in the list of idle slots for one slot more. Process lock held. */
-static int idle_room(struct epochs *e)
+/* Takes a slot; false: all that are mapped are in use. */
+static bool take_slot(struct epochs *e, uint32_t *ret)
 {
-	uint32_t room = MAX(e->room * 2, 16u);
-	uint32_t *idle;
+	bool found = true;
 
-	if (e->used < e->room)
-		return 0;
-	idle = realloc(e->idle, room * sizeof(*idle));
-	if (!idle)
-		return -ENOMEM;
-	e->idle = idle;
-	e->room = room;
-	return 0;
-}
-
-/*
- * Has the file system give the next slot's page, so that storing to it does not end in SIGBUS where the
- * runtime directory is full. One that cannot tell gives it at the store.
- */
-static int slot_room(const struct epochs *e)
-{
-	off_t at = offsetof(struct epoch_slots, slot) + e->used * sizeof(struct epoch_slot);
-	int r;
-
-	if (at % EPOCH_PAGE_SIZE != 0)
-		return 0;
-	do
-		r = fallocate(e->fd, FALLOC_FL_KEEP_SIZE, at, EPOCH_PAGE_SIZE);
-	while (r < 0 && errno == EINTR);
-	return r == 0 || errno == EOPNOTSUPP || errno == ENOSYS ? 0 : -errno;
-}
-
-/* Takes a slot for the calling thread. Process lock held. */
-static int take_slot(struct epochs *e, uint32_t *ret)
-{
-	int r;
-
-	if (e->n_idle > 0) {
+	process_lock();
+	if (e->n_idle > 0)
 		*ret = e->idle[--e->n_idle];
-		return 0;
-	}
-	if (e->used == EPOCH_SLOTS_MAX)
-		return -EUSERS;
-	if (idle_room(e) < 0)
-		return -ENOMEM;
-	r = slot_room(e);
+	else if (e->used < e->mapped)
+		*ret = e->used++;
+	else
+		found = false;
+	process_unlock();
+	return found;
+}
+
+static bool slots_left(const struct epochs *e)
+{
+	bool left;
+
+	process_lock();
+	left = e->n_idle > 0 || e->used < e->mapped;
+	process_unlock();
+	return left;
+}
+
+/* Has the daemon look at more slots: at `want`, or more. open_lock held. */
+static int ask_grant(struct nvmm_client *nvmm, struct epochs *e, uint32_t want)
+{
+	_reply reply = NVMM_REPLY_INIT;
+	Nvmm__EpochGrow op = NVMM__EPOCH_GROW__INIT;
+	Nvmm__Request request = NVMM_REQUEST(EPOCH_GROW, epoch_grow, &op);
+	int r;
+
+	op.slots = want;
+	r = call_daemon(nvmm, &request, NVMM__REPLY__RESULT_EPOCH_OPENED, 0, &reply);
 	if (r < 0)
 		return r;
-	*ret = e->used++;
-	epoch_slots_use(e->slots, e->used);
+	e->granted = MIN(reply.msg->epoch_opened->slots, EPOCH_SLOTS_MAX);
+	return e->granted >= want ? 0 : nvmm_fail(nvmm, -EPROTO, "the daemon grants too few slots");
+}
+
+/* Lets the slots below the grant, of chunks that are mapped, be used. open_lock held. */
+static int map_granted(struct nvmm_client *nvmm, struct epochs *e)
+{
+	unsigned i = chunk_of(e->mapped);
+	uint32_t mapped = MIN(e->granted, chunk_first(i) + chunk_slots(i));
+	uint32_t *idle = malloc(mapped * sizeof(*idle)), *old;
+	struct epoch_slot *chunk = e->chunk[i];
+	int r = 0;
+
+	if (!idle)
+		return nvmm_fail(nvmm, -ENOMEM, "no memory for threads' epochs");
+	if (!chunk)
+		r = map_chunk(&chunk, e, i);
+	if (r < 0) {
+		free(idle);
+		return nvmm_fail(nvmm, r, "no memory for threads' epochs: %s", strerror(-r));
+	}
+	process_lock();
+	for (uint32_t n = 0; n < e->n_idle; n++)
+		idle[n] = e->idle[n];
+	old = e->idle;
+	e->idle = idle;
+	e->chunk[i] = chunk;
+	e->mapped = mapped;
+	process_unlock();
+	free(old);
 	return 0;
 }
 
-static int fail_slot(struct nvmm_client *nvmm, int r)
+/* Makes more slots usable. Entered. */
+static int more_slots(struct nvmm_client *nvmm, struct epochs *e)
 {
-	if (r == -EUSERS)
-		return nvmm_fail(nvmm, r, "%u threads of this process are in epochs",
+	_gate *locked = NULL;
+	int r;
+
+	r = gate_enter(&nvmm->open_lock, deadline());
+	if (r < 0)
+		return nvmm_fail(nvmm, r, "the daemon did not answer another thread's call in time");
+	locked = &nvmm->open_lock;
+	/* Another thread may have been here. */
+	if (slots_left(e))
+		return 0;
+	if (e->mapped == EPOCH_SLOTS_MAX)
+		return nvmm_fail(nvmm, -EUSERS, "%u threads of this process are in epochs",
 				 EPOCH_SLOTS_MAX);
-	if (r == -ENOMEM)
-		return nvmm_fail(nvmm, r, "no memory for a thread's epoch");
-	return nvmm_fail(nvmm, r, "no room for a thread's epoch in the daemon's runtime directory: "
-			 "%s", strerror(-r));
+	if (e->mapped == e->granted)
+		r = ask_grant(nvmm, e, e->granted + 1);
+	return r < 0 ? r : map_granted(nvmm, e);
 }
 
 /* Gives the thread a slot. */
@@ -416,15 +507,14 @@ static int acquire(struct nvmm_client *nvmm, struct my_slot **ret)
 		r = epochs_get(nvmm, &e);
 	if (r < 0)
 		return r;
-	r = place_new(&s);
-	if (r == 0) {
-		process_lock();
-		r = take_slot(e, &number);
-		process_unlock();
+	if (place_new(&s) < 0)
+		return nvmm_fail(nvmm, -ENOMEM, "no memory for a thread's epoch");
+	while (!take_slot(e, &number)) {
+		r = more_slots(nvmm, e);
+		if (r < 0)
+			return r;
 	}
-	if (r < 0)
-		return fail_slot(nvmm, r);
-	epoch_slot_give(&e->slots->slot[number], (uint32_t)syscall(SYS_gettid));
+	epoch_slot_give(slot_at(e, number), (uint32_t)syscall(SYS_gettid));
 	place_fill(s, e, number);
 	*ret = s;
 	return 0;
@@ -513,18 +603,35 @@ _public uint64_t nvmm_epoch_current(struct nvmm_client *nvmm)
 	int r = e ? 0 : epochs_need(nvmm, &e);
 
 	if (r == 0)
-		return epoch_current(e->page);
+		return epoch_now(e->page);
 	errno = -r;
 	return 0;
+}
+
+/* Has the daemon look how far readers are, unless it was asked just now. Does not wait for it. */
+static void ask_frontier(struct epochs *e)
+{
+	uint64_t now = time_now();
+	/* ordering: relaxed, both; a ring too many does no harm. */
+	uint64_t rung = __atomic_load_n(&e->rung, __ATOMIC_RELAXED);
+
+	if (now - rung >= FRONTIER_NS &&
+	    __atomic_compare_exchange_n(&e->rung, &rung, now, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		epochs_wake(e);
 }
 
 _public uint64_t nvmm_epoch_frontier(struct nvmm_client *nvmm)
 {
 	struct epochs *e = epochs_of(nvmm);
 	int r = e ? 0 : epochs_need(nvmm, &e);
+	uint64_t frontier;
 
-	if (r == 0)
-		return epoch_frontier(e->page);
-	errno = -r;
-	return 0;
+	if (r < 0) {
+		errno = -r;
+		return 0;
+	}
+	frontier = epoch_frontier(e->page);
+	if (frontier < epoch_now(e->page))
+		ask_frontier(e);
+	return frontier;
 }

@@ -8,13 +8,16 @@
  *   page.current   the daemon                               all clients, which map it read-only
  *   page.frontier  the daemon                               all clients
  *   page.calls     the daemon                               all clients; a futex
- *   slots.used     the session's process, under its lock    the daemon
+ *   page.clock     the daemon                               all clients
  *   slot.word      the thread that has the slot             the daemon
  *   slot.tid       the thread that has the slot             the daemon
  *
  * A word is an epoch and, in its low bits, how deep its thread is nested in it; zero: outside.
  * Words change by load, modify, store; <nvmm/client.h> has entry and exit inline. The order between
  * a reader's store and its later loads is the daemon's business (media/barrier.h).
+ *
+ * Slots are a sealed memfd of EPOCH_SLOTS_BYTES. The daemon looks at as many slots as it granted,
+ * and reads them by pread(2), of which no page comes to be and no fault can come.
  */
 #pragma once
 
@@ -23,15 +26,28 @@
 
 #define EPOCH_NEST_BITS 20
 #define EPOCH_NEST_MASK ((UINT64_C(1) << EPOCH_NEST_BITS) - 1)
-#define EPOCH_SLOTS_MAX 65536u /* threads of a process that are or were in an epoch at once */
+#define EPOCH_SLOTS_MAX 131072u /* threads of a process that are or were in an epoch at once */
+#define EPOCH_SLOTS_FIRST 64u   /* that are granted at first */
 #define EPOCH_PAGE_SIZE 4096u
-#define EPOCH_MAGIC UINT64_C(0x3163657065766d6e)
+
+/*
+ * The clock of the number that programs see: `epoch` at `since`, and one more each `interval`.
+ * There are two, and the low bit of page.turn says which one holds. The daemon fills the other one,
+ * then turns.
+ */
+struct epoch_clock {
+	uint64_t epoch;
+	uint64_t since;    /* CLOCK_MONOTONIC, ns */
+	uint64_t interval; /* ns; 0: it stands still */
+};
 
 struct epoch_page {
 	uint64_t current;  /* epoch_word(G): what a thread that enters stores */
 	uint64_t frontier; /* readers of epochs below it have left, as far as the daemon knows */
 	uint32_t calls; /* raised when the daemon has something to tell those who wait for it */
-	uint32_t zero[(EPOCH_PAGE_SIZE - 20) / 4];
+	uint32_t turn;
+	struct epoch_clock clock[2];
+	uint32_t zero[(EPOCH_PAGE_SIZE - 72) / 4];
 };
 _Static_assert(sizeof(struct epoch_page) == EPOCH_PAGE_SIZE, "one page");
 
@@ -43,17 +59,7 @@ struct epoch_slot {
 };
 _Static_assert(sizeof(struct epoch_slot) == 64, "one line");
 
-/* A session's file. */
-struct epoch_slots {
-	uint64_t magic;
-	uint64_t wake; /* written, with pwrite(2), to wake the daemon: what is written means nothing */
-	uint32_t used; /* slots below it may be in use; never falls */
-	uint32_t zero[(EPOCH_PAGE_SIZE - 20) / 4];
-	struct epoch_slot slot[];
-};
-_Static_assert(sizeof(struct epoch_slots) == EPOCH_PAGE_SIZE, "one page");
-
-#define EPOCH_SLOTS_BYTES (EPOCH_PAGE_SIZE + (uint64_t)EPOCH_SLOTS_MAX * sizeof(struct epoch_slot))
+#define EPOCH_SLOTS_BYTES ((uint64_t)EPOCH_SLOTS_MAX * sizeof(struct epoch_slot))
 
 static inline uint64_t epoch_word(uint64_t epoch)
 {
@@ -72,8 +78,11 @@ static inline uint64_t epoch_of(uint64_t word)
 uint64_t epoch_page_init(struct epoch_page *page);
 uint64_t epoch_current(const struct epoch_page *page);
 uint64_t epoch_frontier(const struct epoch_page *page);
-/* Raises the number; returns the stamp for what was snapshot before: the number until now. */
+/* Raises the number; returns the stamp for what was snapshot before: the number until now, as
+ * programs saw it. No reader has stored a higher one. */
 uint64_t epoch_raise(struct epoch_page *page);
+/* Has the number that programs see rise by one each `interval_ms` from now on. */
+void epoch_set_interval(struct epoch_page *page, uint64_t interval_ms);
 /* Has those who wait by epoch_page_wait() ask the daemon. */
 void epoch_page_call(struct epoch_page *page);
 /* Tells how far readers are; never falls. */
@@ -93,22 +102,25 @@ struct epoch_reading {
 };
 
 /*
- * Reads what the session's threads are in: up to `room` readings of threads inside, from slot *from
- * on, which moves behind what was read. Returns how many; less than `room`: that is all. Client memory
- * is read once and bounded; the daemon calls it under guard_run().
+ * Finds the threads that are inside in a copy of `n` slots, of which the first is number `first`.
+ * `ret` has room for `n` readings. Returns how many there are.
  */
-uint32_t epoch_scan(const struct epoch_slots *slots, uint32_t *from, struct epoch_reading *ret,
-		    uint32_t room);
+uint32_t epoch_scan(const struct epoch_slot *copy, uint32_t first, uint32_t n,
+		    struct epoch_reading *ret);
 
 /* The client's side */
 
-/* How often the daemon has called; waits until it has called more often than `seen`, or for no reason; ends the
- * wait of whoever waits, here and elsewhere. */
+/* How often the daemon has called; waits until it has called more often than `seen`, or for no
+ * reason; ends the wait of whoever waits, here and elsewhere. */
 uint32_t epoch_page_calls(const struct epoch_page *page);
 void epoch_page_wait(const struct epoch_page *page, uint32_t seen);
 void epoch_page_wake(const struct epoch_page *page);
-/* Says that slots below `used` may be in use, before the first of them is. */
-void epoch_slots_use(struct epoch_slots *slots, uint32_t used);
+/*
+ * The number as programs see it: the page's, or the clock's if that is higher. Never falls. No
+ * reader that is inside has stored a higher one; so those who are inside now have left once the
+ * frontier is above it.
+ */
+uint64_t epoch_now(const struct epoch_page *page);
 void epoch_slot_give(struct epoch_slot *slot, uint32_t tid);
 /* Ends whatever the slot's thread was in. */
 void epoch_slot_clear(struct epoch_slot *slot);

@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "daemon/keep.h"
 #include "daemon/nvmmd.h"
 #include "daemon/session_file.h"
 #include "media/store.h"
@@ -57,5 +58,6 @@ int main(int argc, char **argv)
 		killer.point = point;
 		media_backend = &killer;
 	}
+	keeper_program = "/proc/self/exe";
 	return nvmmd_main(argc, argv);
 }

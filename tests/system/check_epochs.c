@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -106,30 +105,6 @@ static void come_and_go(void *arg)
 	}
 	nvmm_disconnect(nvmm);
 }
-
-/* What a daemon leaves that dies while it makes a client's place for epochs is not taken for one. */
-START_TEST(daemon_died_making_slots)
-{
-	nvmm_pool_id id;
-	struct view v = view_new(&h, &id, 16 * MIB);
-	char path[300];
-	struct stat st;
-	int fd;
-
-	harness_signal(&h, SIGKILL);
-	snprintf(path, sizeof(path), "%s/epochs/new", h.runtime);
-	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	ck_assert_int_ge(fd, 0);
-	close(fd);
-	harness_start(&h);
-	ck_assert_int_eq(nvmm_epoch_enter(v.nvmm), 0);
-	nvmm_epoch_exit(v.nvmm);
-	view_defer(&v, 100, 64);
-	harness_until(view_no_limbo, &v, 5000);
-	ck_assert_int_lt(stat(path, &st), 0);
-	nvmm_disconnect(v.nvmm);
-}
-END_TEST
 
 static void kill_child(pid_t pid)
 {
@@ -419,6 +394,58 @@ static bool is_warned_of(void *arg)
 	return warned_of(*(const pid_t *)arg);
 }
 
+struct frontier {
+	struct nvmm_client *nvmm;
+	uint64_t above;
+};
+
+static bool frontier_is_above(void *arg)
+{
+	struct frontier *f = arg;
+
+	return nvmm_epoch_frontier(f->nvmm) > f->above;
+}
+
+static bool number_is_above(void *arg)
+{
+	struct frontier *f = arg;
+
+	return nvmm_epoch_current(f->nvmm) > f->above;
+}
+
+/* With nothing in limbo, and without a daemon, the number rises; it does not fall over restarts. The frontier follows
+ * when it is asked for, unless a reader is inside. */
+START_TEST(number_rises_when_idle)
+{
+	struct frontier f = { .nvmm = harness_connect(&h) };
+	uint64_t now;
+
+	for (unsigned i = 0; i < 3; i++) {
+		f.above = nvmm_epoch_current(f.nvmm);
+		ck_assert_uint_gt(f.above, 0);
+		harness_until(number_is_above, &f, 10000);
+	}
+	harness_until(frontier_is_above, &f, 10000);
+	harness_signal(&h, SIGKILL);
+	f.above = nvmm_epoch_current(f.nvmm);
+	harness_until(number_is_above, &f, 10000);
+	now = nvmm_epoch_current(f.nvmm);
+	harness_start(&h);
+	ck_assert_uint_ge(nvmm_epoch_current(f.nvmm), now);
+	f.above = nvmm_epoch_current(f.nvmm);
+	harness_until(frontier_is_above, &f, 10000);
+	ck_assert_int_eq(nvmm_epoch_enter(f.nvmm), 0);
+	f.above = nvmm_epoch_current(f.nvmm);
+	for (unsigned i = 0; i < 50; i++) {
+		ck_assert_uint_le(nvmm_epoch_frontier(f.nvmm), f.above);
+		harness_sleep_ms(2);
+	}
+	nvmm_epoch_exit(f.nvmm);
+	harness_until(frontier_is_above, &f, 10000);
+	nvmm_disconnect(f.nvmm);
+}
+END_TEST
+
 /* Who stays is told of; not who was there each time that the daemon looked, but had left in between. */
 START_TEST(warned_of_who_stays)
 {
@@ -455,8 +482,8 @@ int main(void)
 
 	tcase_add_checked_fixture(tc, start, stop);
 	tcase_add_test(tc, comes_back_by_itself);
-	tcase_add_test(tc, daemon_died_making_slots);
 	tcase_add_test(tc, refusals);
+	tcase_add_test(tc, number_rises_when_idle);
 	tcase_add_loop_test(tc, reader_holds, 0, 2);
 	tcase_add_test(tc, dead_reader_holds_nothing);
 	tcase_add_test(tc, dead_freer_leaves_no_limbo);

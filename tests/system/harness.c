@@ -20,7 +20,9 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -105,6 +107,54 @@ static void run_inner(SRunner *runner)
 	exit(failed > 0);
 }
 
+/*
+ * Keepers end by themselves with the last client of their directory. One that listens still is told of and killed; it
+ * fails the program.
+ */
+static unsigned keepers;
+static bool keepers_may_stay;
+
+static int look_for_keeper(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	struct ucred cred = { .pid = 0 };
+	socklen_t len = sizeof(cred);
+	int fd;
+
+	if (strcmp(path + ftw->base, "keeper") != 0 || !S_ISSOCK(st->st_mode) ||
+	    strlen(path) >= sizeof(addr.sun_path))
+		return 0;
+	strcpy(addr.sun_path, path);
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return 0;
+	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0) {
+		keepers++;
+		getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len);
+		if (!keepers_may_stay && cred.pid > 1) {
+			fprintf(stderr, "harness: keeper %d of %s is left\n", (int)cred.pid, path);
+			kill(cred.pid, SIGKILL);
+		}
+	}
+	close(fd);
+	return 0;
+}
+
+static bool end_keepers(void)
+{
+	keepers_may_stay = true;
+	for (unsigned i = 0; i < 500; i++) {
+		keepers = 0;
+		nftw(root, look_for_keeper, 16, FTW_PHYS);
+		if (keepers == 0)
+			return true;
+		harness_sleep_ms(10);
+	}
+	keepers_may_stay = false;
+	nftw(root, look_for_keeper, 16, FTW_PHYS);
+	return false;
+}
+
 /* Those below an inner process that was killed end a moment after it, and may write until then. */
 static void remove_root(void)
 {
@@ -123,6 +173,7 @@ int harness_run(Suite *suite)
 	const char *under = getenv("NVMMD_TEST_DIR");
 	pid_t self = getpid();
 	int status = 0;
+	bool ended;
 
 	format(root, sizeof(root), "%s/nvmmd-test-XXXXXX", under ? under : "/dev/shm");
 	if (!mkdtemp(root) || chmod(root, 0711) < 0) {
@@ -140,9 +191,10 @@ int harness_run(Suite *suite)
 		;
 	if (status != 0)
 		nftw(root, show_log, 16, FTW_PHYS);
+	ended = end_keepers();
 	remove_root();
 	srunner_free(runner);
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+	return WIFEXITED(status) && ended ? WEXITSTATUS(status) : 1;
 }
 
 static void case_setup(void)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * media/epoch.c against the header's entry and exit: what a scan sees of readers that are early, late,
- * nested or gone; and media/limbo.c on a heap of its own: what becomes of a snapshot.
+ * media/epoch.c against the header's entry and exit: what a scan sees of readers that are early,
+ * late, nested or gone; and media/limbo.c on a heap of its own: what becomes of a snapshot.
  */
 #include <check.h>
 #include <errno.h>
@@ -16,15 +16,16 @@
 #include "tests/unit/suite.h"
 
 static struct epoch_page page;
-static struct epoch_slots *slots;
+#define SLOTS 128u
+
+static struct epoch_slot *slots;
 
 static void setup(void)
 {
 	memset(&page, 0, sizeof(page));
-	slots = calloc(1, EPOCH_SLOTS_BYTES);
+	slots = calloc(SLOTS, sizeof(*slots));
 	ck_assert_ptr_nonnull(slots);
 	epoch_page_init(&page);
-	epoch_slots_use(slots, 2);
 }
 
 static void teardown(void)
@@ -34,26 +35,23 @@ static void teardown(void)
 
 static uint64_t oldest(void)
 {
-	struct epoch_reading r[4];
-	uint32_t from = 0, n;
+	struct epoch_reading r[SLOTS];
+	uint32_t n = epoch_scan(slots, 0, SLOTS, r);
 	uint64_t ret = 0;
 
-	do {
-		n = epoch_scan(slots, &from, r, 4);
-		for (uint32_t i = 0; i < n; i++)
-			ret = ret == 0 || r[i].epoch < ret ? r[i].epoch : ret;
-	} while (n == 4);
+	for (uint32_t i = 0; i < n; i++)
+		ret = ret == 0 || r[i].epoch < ret ? r[i].epoch : ret;
 	return ret;
 }
 
 static void pin(unsigned i)
 {
-	nvmm_epoch_pin(&slots->slot[i].word, &page.current);
+	nvmm_epoch_pin(&slots[i].word, &page.current);
 }
 
 static void unpin(unsigned i)
 {
-	nvmm_epoch_unpin(&slots->slot[i].word);
+	nvmm_epoch_unpin(&slots[i].word);
 }
 
 START_TEST(reader_holds_its_epoch)
@@ -89,10 +87,10 @@ START_TEST(nesting_keeps_the_first_epoch)
 	}
 	ck_assert_uint_eq(oldest(), first);
 	unpin(0);
-	ck_assert_uint_eq(slots->slot[0].word, 0);
+	ck_assert_uint_eq(slots[0].word, 0);
 	/* One exit too many changes nothing. */
 	unpin(0);
-	ck_assert_uint_eq(slots->slot[0].word, 0);
+	ck_assert_uint_eq(slots[0].word, 0);
 }
 END_TEST
 
@@ -104,7 +102,7 @@ START_TEST(late_store_holds_more_never_less)
 	passed = epoch_raise(&page);
 	ck_assert(epoch_ripe(passed, oldest()));
 	held = epoch_raise(&page);
-	slots->slot[0].word = read;
+	slots[0].word = read;
 	ck_assert(!epoch_ripe(held, oldest()));
 	ck_assert(!epoch_ripe(epoch_raise(&page), oldest()));
 	unpin(0);
@@ -121,24 +119,21 @@ START_TEST(equal_is_not_ripe)
 }
 END_TEST
 
-START_TEST(scan_is_bounded)
+START_TEST(scan_finds_each)
 {
-	uint32_t from = 0;
-	struct epoch_reading r[8];
+	struct epoch_reading r[SLOTS];
 
-	/* What the client says of the number of its slots may be anything. */
-	slots->used = UINT32_MAX;
-	slots->slot[EPOCH_SLOTS_MAX - 1].word = epoch_word(3);
-	ck_assert_uint_eq(epoch_scan(slots, &from, r, 8), 1);
-	ck_assert_uint_eq(from, EPOCH_SLOTS_MAX);
-	ck_assert_uint_eq(r[0].slot, EPOCH_SLOTS_MAX - 1);
-	/* More readers than there is room for come piece by piece. */
-	slots->used = 100;
-	for (unsigned i = 0; i < 100; i++)
-		slots->slot[i].word = epoch_word(10 + i);
-	from = 0;
-	for (unsigned i = 0; i < 100; i += 8)
-		ck_assert_uint_eq(epoch_scan(slots, &from, r, 8), i + 8 <= 100 ? 8 : 100 - i);
+	for (unsigned i = 0; i < SLOTS; i += 3) {
+		slots[i].word = epoch_word(10 + i);
+		epoch_slot_give(&slots[i], i + 1);
+	}
+	ck_assert_uint_eq(epoch_scan(slots, 1000, 10, r), 4);
+	for (unsigned i = 0; i < 4; i++) {
+		ck_assert_uint_eq(r[i].slot, 1000 + 3 * i);
+		ck_assert_uint_eq(r[i].epoch, 10 + 3 * i);
+		ck_assert_uint_eq(r[i].tid, 3 * i + 1);
+	}
+	ck_assert_uint_eq(epoch_scan(slots, 0, 0, r), 0);
 }
 END_TEST
 
@@ -156,11 +151,57 @@ START_TEST(daemon_begins_above_all)
 }
 END_TEST
 
+/* Makes it so many milliseconds later. */
+static void pass_time(uint64_t ms)
+{
+	for (unsigned i = 0; i < 2; i++)
+		page.clock[i].since -= ms * 1000000u;
+}
+
+/* The number that programs see rises with time alone, is never below what is stored, and never
+ * falls. */
+START_TEST(number_rises_with_time)
+{
+	uint64_t a = epoch_now(&page), b, stamp;
+
+	epoch_set_interval(&page, 1000000);
+	ck_assert_uint_eq(epoch_now(&page), a);
+	pass_time(5000000);
+	b = epoch_now(&page);
+	ck_assert_uint_eq(b, a + 5);
+	/* A stamp is at least what any program has seen, and readers who come later store a
+	 * higher one. */
+	stamp = epoch_raise(&page);
+	ck_assert_uint_eq(stamp, b);
+	ck_assert_uint_eq(epoch_current(&page), b + 1);
+	ck_assert_uint_eq(epoch_now(&page), b + 1);
+	/* It does not stand still after many raises. */
+	for (int i = 0; i < 1000; i++)
+		epoch_raise(&page);
+	b = epoch_now(&page);
+	ck_assert_uint_eq(b, epoch_current(&page));
+	pass_time(1000000);
+	ck_assert_uint_eq(epoch_now(&page), b + 1);
+	/* Another interval, and another daemon. */
+	epoch_set_interval(&page, 2000000);
+	ck_assert_uint_eq(epoch_now(&page), b + 1);
+	pass_time(2000000);
+	ck_assert_uint_eq(epoch_now(&page), b + 2);
+	ck_assert_uint_eq(epoch_page_init(&page), b + 3);
+	ck_assert_uint_ge(epoch_now(&page), b + 3);
+	/* A daemon that was killed while it set the clock: the half that it wrote does not
+	 * count. */
+	b = epoch_now(&page);
+	page.clock[(page.turn + 1) & 1] = (struct epoch_clock){ .epoch = 1, .interval = 1 };
+	ck_assert_uint_eq(epoch_now(&page), b);
+}
+END_TEST
+
 START_TEST(thread_end_clears)
 {
 	pin(0);
 	pin(0);
-	epoch_slot_clear(&slots->slot[0]);
+	epoch_slot_clear(&slots[0]);
 	ck_assert_uint_eq(oldest(), 0);
 }
 END_TEST
@@ -317,7 +358,8 @@ int main(void)
 	tcase_add_test(words, nesting_keeps_the_first_epoch);
 	tcase_add_test(words, late_store_holds_more_never_less);
 	tcase_add_test(words, equal_is_not_ripe);
-	tcase_add_test(words, scan_is_bounded);
+	tcase_add_test(words, scan_finds_each);
+	tcase_add_test(words, number_rises_with_time);
 	tcase_add_test(words, daemon_begins_above_all);
 	tcase_add_test(words, thread_end_clears);
 	suite_add_tcase(suite, words);

@@ -612,7 +612,8 @@ static inline void nvmm_epoch_unpin(uint64_t *slot)
 
 /*
  * Enters an epoch; nests, up to a million deep. A thread's first call on a connection may ask the daemon
- * for a place: -ENOMEM, -ENOSPC (in the daemon's runtime directory), -EMFILE, -EUSERS (65536 threads),
+ * for a place: -ENOMEM, -ENOSPC (in the daemon's runtime directory), -EMFILE, -EUSERS (131072 threads, or more
+ * places than the process's threads can need), -EDQUOT (the user's processes have too many),
  * -ETIMEDOUT, -ECONNRESET, -ENOTCONN (after fork), -EDEADLK (from a signal handler that interrupted the
  * library). Later ones return 0, never wait, and may be made from signal handlers. A thread's end ends
  * the epoch that it is in.
@@ -651,8 +652,13 @@ static inline void nvmm_epoch_exit(struct nvmm_client *nvmm)
  */
 int nvmm_epoch_synchronize(struct nvmm_client *nvmm);
 
-/* The node's epoch, and the oldest one that a reader was in when the daemon last looked; it looks while
- * blocks are in limbo. 0 with errno: as nvmm_epoch_enter(). */
+/*
+ * The node's epoch: a number that rises by one each epoch.interval and never falls, with nothing in limbo and
+ * without a daemon, too. The frontier: readers of numbers below it have left, as far as the daemon knows. Once the
+ * frontier is above a number that nvmm_epoch_current() returned, all readers that were inside at that time have
+ * left. The daemon looks while blocks are in limbo, and after nvmm_epoch_frontier() was called, which does not wait
+ * for it. 0 with errno: as nvmm_epoch_enter().
+ */
 uint64_t nvmm_epoch_current(struct nvmm_client *nvmm);
 uint64_t nvmm_epoch_frontier(struct nvmm_client *nvmm);
 
