@@ -365,6 +365,9 @@ static void flush(struct nvmmd *nvmmd)
 	if (r == 0 || r == -EAGAIN) {
 		uv_poll_start(&keep->link->poll, UV_READABLE | (r < 0 ? UV_WRITABLE : 0),
 			      link_event);
+		/* Not here: who calls may be one of them. */
+		if (r == 0 && !TAILQ_EMPTY(&keep->waiting))
+			again_in(nvmmd, 1);
 	} else if (r == -ETOOMANYREFS || r == -ENOMEM || r == -ENOBUFS) {
 		again_in(nvmmd, REFS_MS);
 	} else {
