@@ -139,36 +139,21 @@ static void read_session(struct choice *in)
 	session_image_free(image);
 }
 
-struct scan {
-	const struct epoch_slots *slots;
-	uint32_t from;
-	uint32_t n;
-	struct epoch_reading reading[64];
-};
-
-static int scan_slots(void *arg)
-{
-	struct scan *s = arg;
-
-	s->n = epoch_scan(s->slots, &s->from, s->reading, 64);
-	return 0;
-}
-
+/* As the daemon does: copies of some slots at a time, of a memory that has its length for good. */
 static void read_slots(struct choice *in)
 {
-	struct scan scan = { .from = choose(in, 65536) };
+	struct epoch_reading reading[64];
+	struct epoch_slot copy[64];
 	int fd = memfd_create("slots", MFD_CLOEXEC);
-	void *p;
 
 	fuzz_must(fd >= 0 && ftruncate(fd, (off_t)EPOCH_SLOTS_BYTES) == 0, "slots: %m");
 	for (unsigned n = 1 + choose(in, 8); n > 0; n--)
 		rig_files_damage(fd, in, 0, 0);
-	p = mmap(NULL, EPOCH_SLOTS_BYTES, PROT_READ, MAP_SHARED, fd, 0);
-	fuzz_must(p != MAP_FAILED, "mmap: %m");
-	scan.slots = p;
-	for (unsigned turns = 0; guard_run(scan_slots, &scan, NULL) == 0 && scan.n == 64; turns++)
-		fuzz_must(turns <= EPOCH_SLOTS_MAX / 64, "a scan of slots does not end");
-	munmap(p, EPOCH_SLOTS_BYTES);
+	for (uint32_t at = 0; at < 65536; at += 64) {
+		if (pread(fd, copy, sizeof(copy), (off_t)(at * sizeof(copy[0]))) != sizeof(copy))
+			break; /* the damage made it shorter */
+		fuzz_must(epoch_scan(copy, at, 64, reading) <= 64, "more readers than slots");
+	}
 	close(fd);
 }
 
