@@ -26,6 +26,8 @@ static struct session_image image = {
 	.cookie = { 9, 8, 7 },
 	.name = "a program",
 	.since = 1700000000,
+	.owner = UINT64_C(3) << 40 | 99,
+	.epochs = 1,
 	.last_seq = 17,
 	.n_pools = 2,
 	.pools = pools,
@@ -49,6 +51,8 @@ START_TEST(round_trip)
 	ck_assert_uint_eq(got->gid, image.gid);
 	ck_assert_str_eq(got->name, image.name);
 	ck_assert_int_eq(got->since, image.since);
+	ck_assert_uint_eq(got->owner, image.owner);
+	ck_assert_uint_eq(got->epochs, 1);
 	ck_assert_uint_eq(got->last_seq, image.last_seq);
 	ck_assert_uint_eq(got->n_pools, 2);
 	ck_assert_uint_eq(got->pools[0].pool, 7);
