@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* nvmmctl status: the daemon, its memory, its pools. */
 #include "ctl/poolview.h"
+#include "common/text.h"
 #include "libclient/call.h"
+
+#define WINDOW_MAX 60u
 
 /* Programs get it always, people where users cannot be told apart. */
 static void write_identity(struct writer *w, const Nvmm__StatusReply *status)
@@ -54,6 +57,18 @@ static void write_memory(struct writer *w, const Nvmm__StatusReply *status)
 	writer_count(w, "keeper", "keeper of epoch slots", status->keeper);
 }
 
+/* How long clients wait because of others. */
+static void write_turns(struct writer *w, const Nvmm__StatusReply *status)
+{
+	char label[64];
+
+	snprintf(label, sizeof(label), "in last %u s, us", status->loop_window);
+	writer_count(w, "loop_longest_us", "longest turn, us", status->loop_longest_us);
+	writer_count(w, "loop_recent_us", label, status->loop_recent_us);
+	writer_count(w, "loop_window", NULL, status->loop_window);
+	writer_count(w, "loop_turns", NULL, status->loop_turns);
+}
+
 /* Programs get them always, people when they ask. */
 static void write_counters(struct ctl *ctl, const Nvmm__StatusReply *status)
 {
@@ -73,12 +88,17 @@ static void write_counters(struct ctl *ctl, const Nvmm__StatusReply *status)
 
 static enum ctl_exit run(struct ctl *ctl)
 {
+	const char *window = ctl_option(ctl, "window");
+	uint64_t seconds = 0;
 	_cleanup(nvmm_reply_deinit) struct nvmm_reply reply = NVMM_REPLY_INIT;
 	Nvmm__Status op = NVMM__STATUS__INIT;
 	Nvmm__Request request = NVMM__REQUEST__INIT;
 	enum ctl_exit code;
 	int r;
 
+	if (window && (text_parse_u64(&seconds, window, WINDOW_MAX) < 0 || seconds == 0))
+		return ctl_usage(ctl, "window '%s', expected 1 to %u seconds", window, WINDOW_MAX);
+	op.window = (uint32_t)seconds;
 	code = ctl_connect(ctl);
 	if (code != CTL_DONE)
 		return code;
@@ -89,6 +109,7 @@ static enum ctl_exit run(struct ctl *ctl)
 		return ctl_fail(ctl, r);
 	write_daemon(ctl->writer, reply.msg->status);
 	write_memory(ctl->writer, reply.msg->status);
+	write_turns(ctl->writer, reply.msg->status);
 	code = poolview_write_all(ctl);
 	write_counters(ctl, reply.msg->status);
 	if (code == CTL_DONE && reply.msg->status->pools_damaged > 0)
@@ -100,6 +121,8 @@ static const char help[] =
 	"What is reserved by pools is taken from the shelf base when a pool is created; what is\n"
 	"used is what the blocks of a heap take of it. A detached client is a process that lives\n"
 	"on without its connection. The exit status is 5 if a pool is damaged.\n"
+	"A loop turn is what the daemon does between two waits for requests. The longest turn is\n"
+	"how long one client had to wait because of the others.\n"
 	"\n"
 	"Examples:\n"
 	"  nvmmctl status\n"
@@ -107,11 +130,12 @@ static const char help[] =
 
 const struct command command_status = {
 	.name = "status",
-	.args = "[--counters]",
+	.args = "[--counters] [--window SECONDS]",
 	.summary = "Shows the daemon, its memory and its pools",
 	.help = help,
 	.options = {
 		{ "counters", NULL, "show what the daemon counts as well" },
+		{ "window", "SECONDS", "how far back to look for the longest loop turn (10)" },
 	},
 	.run = run,
 };

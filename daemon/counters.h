@@ -37,6 +37,7 @@
 	X(epochs, "Rounds of reclamation: how often the epoch was raised")                \
 	X(blocks_reclaimed, "Blocks freed with delay that became free")                   \
 	X(readers_stalled, "Threads that were in an epoch longer than epoch.stall_warning") \
+	X(loop_turns_long, "Turns of the loop that took 10 ms or longer")                 \
 	X(reloads, "Configurations read again")
 
 struct counters {

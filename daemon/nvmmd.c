@@ -265,6 +265,9 @@ static int open_loop(struct nvmmd *nvmmd)
 	r = fair_start(&nvmmd->fair, &nvmmd->loop);
 	if (r < 0)
 		return r;
+	r = turns_start(&nvmmd->turns, &nvmmd->loop, &nvmmd->counters.loop_turns_long);
+	if (r < 0)
+		return r;
 	uv_signal_init(&nvmmd->loop, &nvmmd->sigterm);
 	uv_signal_init(&nvmmd->loop, &nvmmd->sigint);
 	uv_signal_init(&nvmmd->loop, &nvmmd->sighup);
@@ -411,6 +414,7 @@ void nvmmd_stop_if_idle(struct nvmmd *nvmmd)
 	uv_close((uv_handle_t *)&nvmmd->sighup, NULL);
 	uv_close((uv_handle_t *)&nvmmd->watchdog, NULL);
 	fair_stop(&nvmmd->fair);
+	turns_stop(&nvmmd->turns);
 }
 
 /* Last of all: what it vouches for is durable, nobody changes anything any more. */

@@ -24,6 +24,7 @@
 #include "daemon/recovery.h"
 #include "daemon/server.h"
 #include "daemon/session.h"
+#include "daemon/turn.h"
 #include "media/node.h"
 #include "media/registry.h"
 #include "proto/frame.h"
@@ -59,6 +60,7 @@ struct nvmmd {
 	bool loop_ready;
 	uv_loop_t loop;
 	struct fair fair; /* what clients ask of the loop, by user */
+	struct turns turns;
 	uv_signal_t sigterm;
 	uv_signal_t sigint;
 	uv_signal_t sighup;

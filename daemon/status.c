@@ -58,6 +58,16 @@ static uint64_t bytes_available(struct nvmmd *nvmmd, uint64_t reserved)
 	return capacity > reserved ? MIN(room, capacity - reserved) : 0;
 }
 
+static void add_turns(Nvmm__StatusReply *status, const struct nvmmd *nvmmd, uint32_t window)
+{
+	const struct turn_log *log = &nvmmd->turns.log;
+
+	status->loop_window = window == 0 ? TURN_WINDOW_DEFAULT : MIN(window, TURN_WINDOW_MAX);
+	status->loop_longest_us = log->longest / 1000;
+	status->loop_recent_us = turn_recent(log, uv_hrtime(), status->loop_window) / 1000;
+	status->loop_turns = log->turns;
+}
+
 int op_status(struct request *request)
 {
 	Nvmm__StatusReply *status = request_alloc(request, sizeof(*status));
@@ -96,6 +106,7 @@ int op_status(struct request *request)
 	status->recovering_of = nvmmd->recovery.total;
 	status->recovering_bytes = nvmmd->recovery.bytes;
 	status->recovered_bytes = recovery_progress(nvmmd);
+	add_turns(status, nvmmd, request->msg->status->window);
 	if (!status->version || add_counters(request, status) < 0)
 		return no_memory(request);
 	request->reply.result_case = NVMM__REPLY__RESULT_STATUS;

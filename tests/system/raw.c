@@ -97,3 +97,25 @@ void raw_hello(struct raw *raw)
 	request.hello = &hello;
 	ck_assert_int_eq(raw_error(raw, &request), 0);
 }
+
+uint64_t raw_longest_turn_us(struct harness *h, unsigned seconds)
+{
+	Nvmm__Status op = NVMM__STATUS__INIT;
+	Nvmm__Request request = NVMM__REQUEST__INIT;
+	Nvmm__Reply *reply;
+	struct raw raw;
+	uint64_t us;
+
+	raw_connect(&raw, h);
+	raw_hello(&raw);
+	op.window = seconds;
+	request.op_case = NVMM__REQUEST__OP_STATUS;
+	request.status = &op;
+	reply = raw_ask(&raw, &request);
+	ck_assert_ptr_nonnull(reply);
+	ck_assert_int_eq(reply->result_case, NVMM__REPLY__RESULT_STATUS);
+	us = reply->status->loop_recent_us;
+	nvmm__reply__free_unpacked(reply, NULL);
+	raw_close(&raw);
+	return us;
+}

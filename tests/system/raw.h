@@ -33,3 +33,7 @@ int raw_error(struct raw *raw, Nvmm__Request *request);
 
 /* Hello; asserts that it is accepted. */
 void raw_hello(struct raw *raw);
+
+/* The daemon's longest loop turn of the last `seconds` (1 to 60) in microseconds, as its status says
+ * it. Tests judge latency by this figure, not by a clock of their own. */
+uint64_t raw_longest_turn_us(struct harness *h, unsigned seconds);

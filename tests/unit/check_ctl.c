@@ -85,6 +85,8 @@ static const struct {
 	{ "--bogus", CTL_USAGE, "'--bogus'" },
 	{ "status --bogus", CTL_USAGE, "status: '--bogus'" },
 	{ "status --json=1", CTL_USAGE, "takes no value" },
+	{ "status --window 0", CTL_USAGE, "expected 1 to 60 seconds" },
+	{ "status --window 61", CTL_USAGE, "expected 1 to 60 seconds" },
 	{ "status extra", CTL_USAGE, "unexpected argument 'extra'" },
 	{ "--socket", CTL_USAGE, "needs a value" },
 	{ "pool show", CTL_USAGE, "too few arguments, expected POOL" },
@@ -331,6 +333,23 @@ START_TEST(test_status)
 }
 END_TEST
 
+START_TEST(status_shows_loop_turns)
+{
+	json_t *root;
+
+	ck_assert_int_eq(run("status"), CTL_DAMAGED);
+	ck_assert_ptr_nonnull(strstr(out, "longest turn, us"));
+	ck_assert_ptr_nonnull(strstr(out, " 5321\n"));
+	ck_assert_ptr_nonnull(strstr(out, "in last 10 s, us"));
+	root = run_json("status --json --window 7", CTL_DAMAGED);
+	ck_assert_int_eq(number(root, "loop_longest_us"), 5321);
+	ck_assert_int_eq(number(root, "loop_recent_us"), 123);
+	ck_assert_int_eq(number(root, "loop_window"), 7);
+	ck_assert_int_eq(number(root, "loop_turns"), 99);
+	json_decref(root);
+}
+END_TEST
+
 START_TEST(test_clients)
 {
 	json_t *root, *client;
@@ -428,6 +447,7 @@ int main(void)
 	tcase_add_test(tcase, test_roots);
 	tcase_add_test(tcase, test_map);
 	tcase_add_test(tcase, test_status);
+	tcase_add_test(tcase, status_shows_loop_turns);
 	tcase_add_test(tcase, test_clients);
 	tcase_add_test(tcase, test_create);
 	tcase_add_test(tcase, test_change);

@@ -189,7 +189,7 @@ static int reply_with(const Nvmm__Reply *reply, struct nvmm_reply *ret)
 	return ret->msg ? 0 : -EPROTO;
 }
 
-static int reply_status(struct nvmm_reply *ret)
+static int reply_status(const Nvmm__Request *request, struct nvmm_reply *ret)
 {
 	Nvmm__Counter counter = { PROTOBUF_C_MESSAGE_INIT(&nvmm__counter__descriptor),
 				  (char *)"requests", (char *)"requests served", 77 };
@@ -206,6 +206,10 @@ static int reply_status(struct nvmm_reply *ret)
 	status.pools = 3;
 	for (size_t i = 0; i < FAKE_POOLS; i++)
 		status.pools_damaged += fake.pools[i].damaged;
+	status.loop_longest_us = 5321;
+	status.loop_recent_us = 123;
+	status.loop_window = request->status->window ? request->status->window : 10;
+	status.loop_turns = 99;
 	status.counters = counters;
 	status.n_counters = 1;
 	reply.result_case = NVMM__REPLY__RESULT_STATUS;
@@ -307,7 +311,7 @@ int nvmm_call(struct nvmm_client *nvmm, Nvmm__Request *request, Nvmm__Reply__Res
 		return fake.error;
 	switch (request->op_case) {
 	case NVMM__REQUEST__OP_STATUS:
-		return reply_status(ret);
+		return reply_status(request, ret);
 	case NVMM__REQUEST__OP_CLIENTS:
 		return reply_clients(request->clients->after, ret);
 	case NVMM__REQUEST__OP_HEAP_STAT:
