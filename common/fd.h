@@ -5,6 +5,7 @@
 #pragma once
 
 #include <errno.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 #include "common/macro.h"
@@ -29,4 +30,21 @@ static inline int fd_take(int *fd)
 
 	*fd = -1;
 	return taken;
+}
+
+/* Opens /dev/null with `flags` on those of the descriptors 0 to 2 that are closed. First of all in a
+ * program, before anything else opens one. 0 or -errno. */
+int fd_fill_standard(int flags);
+
+/* Moves a descriptor that is 0, 1 or 2 above them, close-on-exec; others stay. Takes `fd`. Returns the
+ * descriptor, or -1 with errno: then `fd` is closed. */
+static inline int fd_lift(int fd)
+{
+	int lifted;
+
+	if (fd < 0 || fd > STDERR_FILENO)
+		return fd;
+	lifted = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	fd_close_p(&fd);
+	return lifted;
 }

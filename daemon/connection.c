@@ -34,8 +34,10 @@ static void connection_receive(struct fair_item *item)
 {
 	struct connection *connection = container_of(item, struct connection, item);
 	struct nvmmd *nvmmd = connection->nvmmd;
-	int r = frame_recv(nvmmd->frame, connection->fd, MSG_DONTWAIT);
+	int r = connection->no_fds ? 0 : frame_peek(connection->fd);
 
+	if (r == 0)
+		r = frame_recv(nvmmd->frame, connection->fd, MSG_DONTWAIT);
 	if (r == -EAGAIN || r == -EINTR)
 		return;
 	if (r == -EMSGSIZE || r == -EPROTO)
@@ -92,13 +94,15 @@ int connection_new(struct connection **ret, struct nvmmd *nvmmd, int fd, struct 
 
 	if (r < 0) {
 		free(connection);
-		close(fd);
+		server_close_socket(&nvmmd->server, fd, peer->uid, nvmmd->server.no_fds);
 		return r;
 	}
 	uv_timer_init(&nvmmd->loop, &connection->hello);
 	connection->nvmmd = nvmmd;
 	connection->refs = 2; /* the handles */
 	connection->fd = fd;
+	connection->uid = peer->uid;
+	connection->no_fds = nvmmd->server.no_fds;
 	connection->peer = *peer;
 	*peer = (struct peer){ .pidfd = -1 };
 	connection->poll.data = connection->hello.data = connection;
@@ -139,7 +143,8 @@ static void poll_closed(uv_handle_t *handle)
 	struct connection *connection = handle->data;
 
 	/* Only now does libuv watch the descriptor no more. */
-	close(connection->fd);
+	server_close_socket(&connection->nvmmd->server, connection->fd, connection->uid,
+			    connection->no_fds);
 	connection_unref(connection);
 }
 

@@ -21,6 +21,8 @@ struct connection {
 	struct nvmmd *nvmmd;
 	unsigned refs;
 	int fd;
+	uid_t uid;               /* of whoever connected */
+	bool no_fds;             /* no packet of it can carry descriptors */
 	struct peer peer;        /* before Hello; then the session has it */
 	struct session *session; /* borrowed; NULL before Hello */
 	uv_poll_t poll;

@@ -30,6 +30,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/fd.h"
 #include "daemon/keeper.h"
 #include "daemon/lock.h"
 #include "daemon/notify.h"
@@ -310,12 +311,28 @@ static int init_identity(struct nvmmd *nvmmd)
 	return 0;
 }
 
+/*
+ * A stray signal does not end the daemon. Ignored SIGXFSZ makes a write beyond `ulimit -f` fail with
+ * EFBIG, as SIGPIPE does with EPIPE. Signals of faults, of an operator who wants an end (SIGTERM, SIGINT,
+ * SIGQUIT, SIGXCPU) and of job control stay as they are. SIGIO comes of a lease (cutback_held()) that
+ * root breaks.
+ */
+static void ignore_signals(void)
+{
+	static const int without_meaning[] = { SIGPIPE, SIGXFSZ,   SIGUSR1, SIGUSR2,   SIGALRM,
+					       SIGIO,	SIGVTALRM, SIGPROF, SIGSTKFLT, SIGPWR };
+
+	for (size_t i = 0; i < ARRAY_SIZE(without_meaning); i++)
+		signal(without_meaning[i], SIG_IGN);
+	for (int i = SIGRTMIN; i <= SIGRTMAX; i++)
+		signal(i, SIG_IGN);
+}
+
 static int init_process(struct nvmmd *nvmmd)
 {
 	int r;
 
-	signal(SIGPIPE, SIG_IGN);
-	signal(SIGIO, SIG_IGN); /* of a lease (cutback_held()) that root breaks */
+	ignore_signals();
 	raise_limits();
 	r = guard_init();
 	if (r == 0)
@@ -524,6 +541,8 @@ int nvmmd_main(int argc, char **argv)
 	/* A daemon that needs a keeper starts it so; see keeper.c. */
 	if (argc == 2 && strcmp(argv[1], KEEPER_ARGUMENT) == 0)
 		return keeper_main();
+	if (fd_fill_standard(O_RDWR) < 0)
+		return 1;
 	switch (options_parse(&options, argc, argv)) {
 	case OPTIONS_DONE:
 		return 0;

@@ -24,6 +24,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "daemon/closer.h"
 #include "daemon/notify.h"
 #include "daemon/nvmmd.h"
 
@@ -93,8 +94,30 @@ static int set_owner(const char *path, const struct config *config)
 	return chmod(path, config->socket.mode) < 0 ? -errno : 0;
 }
 
+/*
+ * The last reference to a descriptor that a client sent must not be dropped on the loop: closing a socket
+ * may wait as long as its sender asks (SO_LINGER). Kernels from 6.16 on do not deliver any. With others
+ * a packet is looked at before it is read, and one with descriptors is never read (connection.c).
+ */
+static bool refuse_descriptors(int fd)
+{
+	int r = frame_pass_no_fds(fd);
+
+	if (r < 0)
+		log_debug("the kernel cannot refuse descriptors for the daemon: %s", strerror(-r));
+	return r == 0;
+}
+
+void server_close_socket(struct server *server, int fd, uid_t uid, bool no_fds)
+{
+	if (no_fds)
+		close(fd);
+	else
+		closer_close(server->closer, fd, uid);
+}
+
 /* Binds a fresh socket under a name beside the path and listens on it. */
-static int bind_beside(int *ret, const char *path, char temp[static sizeof(struct sockaddr_un)],
+static int bind_beside(int *ret, bool *ret_no_fds, const char *path, char temp[static sizeof(struct sockaddr_un)],
 		       const struct config *config)
 {
 	struct sockaddr_un addr;
@@ -114,6 +137,7 @@ static int bind_beside(int *ret, const char *path, char temp[static sizeof(struc
 	mask = umask(0177);
 	r = bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ? -errno : 0;
 	umask(mask);
+	*ret_no_fds = refuse_descriptors(fd);
 	if (r == 0)
 		r = set_owner(temp, config);
 	if (r == 0 && listen(fd, SERVER_BACKLOG) < 0)
@@ -143,7 +167,7 @@ static int server_bind(struct server *server, const struct config *config)
 		log_error("socket %s: process %d listens there; stop it, or set socket.path", path,
 			  pid);
 	if (r == 0)
-		r = bind_beside(&server->fd, path, temp, config);
+		r = bind_beside(&server->fd, &server->no_fds, path, temp, config);
 	if (r == 0 && rename(temp, path) < 0) {
 		r = -errno;
 		unlink(temp);
@@ -173,8 +197,10 @@ static void check_passed(int fd, const char *path)
 int server_listen(struct nvmmd *nvmmd)
 {
 	struct server *server = &nvmmd->server;
-	int fd = notify_socket();
+	int fd = notify_socket(), r = closer_new(&server->closer);
 
+	if (r < 0)
+		return r;
 	if (fd == -ENOENT)
 		return server_bind(server, &nvmmd->config);
 	if (fd < 0) {
@@ -185,6 +211,8 @@ int server_listen(struct nvmmd *nvmmd)
 	check_passed(fd, nvmmd->config.socket.path);
 	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
 	server->fd = fd;
+	/* Connections that wait already may hold some: they are treated as by an older kernel. */
+	server->no_fds_soon = refuse_descriptors(fd);
 	return 0;
 }
 
@@ -208,7 +236,8 @@ static bool too_many(struct nvmmd *nvmmd, uid_t uid)
 		per_user = config->limits.clients;
 	return nvmmd->sessions.n + nvmmd->server.n_unknown >=
 		       config->limits.clients + ACCEPT_EXTRA ||
-	       unknown_of_user(&nvmmd->server, uid) >= per_user + ACCEPT_EXTRA;
+	       unknown_of_user(&nvmmd->server, uid) + closer_of_user(nvmmd->server.closer, uid) >=
+		       per_user + ACCEPT_EXTRA;
 }
 
 static void server_admit(struct nvmmd *nvmmd, int fd)
@@ -224,13 +253,14 @@ static void server_admit(struct nvmmd *nvmmd, int fd)
 		/* A client that connected and died is no event. */
 		if (r != -ESRCH)
 			nvmmd_complain(nvmmd, "a client is refused: %s: %s", why, strerror(-r));
-		close(fd);
+		server_close_socket(&nvmmd->server, fd, (uid_t)-1,
+				    nvmmd->server.no_fds);
 	} else if (too_many(nvmmd, peer.uid)) {
 		r = -EUSERS;
 		nvmmd_complain(nvmmd, "client (pid %d, uid %u) is refused: too many connections",
 			       peer.process.pid, peer.uid);
+		server_close_socket(&nvmmd->server, fd, peer.uid, nvmmd->server.no_fds);
 		peer_deinit(&peer);
-		close(fd);
 	} else {
 		identity_strip_groups(&nvmmd->identity, &peer);
 		r = connection_new(&connection, nvmmd, fd, &peer);
@@ -256,6 +286,9 @@ static void server_readable(uv_poll_t *poll, int status, int events)
 		}
 		if (errno == ECONNABORTED || errno == EINTR)
 			continue;
+		/* Those that waited before the daemon forbade descriptors are accepted now. */
+		if (errno == EAGAIN)
+			nvmmd->server.no_fds |= nvmmd->server.no_fds_soon;
 		if (errno != EAGAIN) {
 			nvmmd_complain(nvmmd, "no connection can be accepted: %s", strerror(errno));
 			server_pause(nvmmd);
@@ -325,7 +358,10 @@ void server_close_connections(struct nvmmd *nvmmd)
 
 void server_deinit(struct server *server)
 {
+	/* Connections that were never accepted go with it, and what was sent on them. */
 	if (server->fd >= 0)
-		close(server->fd);
+		server_close_socket(server, server->fd, (uid_t)-1, server->no_fds);
 	server->fd = -1;
+	closer_free(server->closer);
+	server->closer = NULL;
 }

@@ -11,10 +11,14 @@
 
 #include "daemon/connection.h"
 
+struct closer;
 struct nvmmd;
 
 struct server {
 	int fd;
+	bool no_fds;    /* the kernel delivers no descriptors to what is accepted from now on */
+	bool no_fds_soon; /* when what waits to be accepted was accepted */
+	struct closer *closer;
 	bool bound;     /* the socket file is ours to remove */
 	ino_t inode;    /* of that file */
 	bool watched;
@@ -26,6 +30,8 @@ struct server {
 };
 
 void server_init(struct server *server);
+/* Closes a socket of user `uid`, in a thread if it may hold descriptors that were sent (not `no_fds`). */
+void server_close_socket(struct server *server, int fd, uid_t uid, bool no_fds);
 /* Binds or takes over the socket and listens. Logs what is wrong. */
 int server_listen(struct nvmmd *nvmmd);
 /* Begins to accept. */

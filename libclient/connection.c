@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "config.h"
+#include "common/fd.h"
 #include "libclient/connection.h"
 #include "libclient/epochs.h"
 #include "libclient/failure.h"
@@ -93,7 +94,8 @@ static int try_connect(int *ret, const char *path)
 	if (strlen(path) >= sizeof(addr.sun_path))
 		return -ENAMETOOLONG;
 	memcpy(addr.sun_path, path, strlen(path) + 1);
-	sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	/* A program may have closed its standard output, and print all the same. */
+	sock = fd_lift(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
 	if (sock < 0)
 		return -errno;
 	if (connect(sock, (struct sockaddr *)&addr, sizeof(addr)) < 0) {

@@ -19,8 +19,13 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "common/fd.h"
 #include "common/macro.h"
 #include "proto/frame.h"
+
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83
+#endif
 
 /* SCM_MAX_FD of the kernel: a sender can attach this many. */
 #define KERNEL_FDS_MAX 253
@@ -33,7 +38,8 @@ void frame_close_fds(struct frame *frame)
 	frame->n_fds = 0;
 }
 
-/* Takes the descriptors of one control message; closes those that are over. 0 or -EPROTO. */
+/* Takes the descriptors of one control message, as descriptors above the standard ones. Closes those
+ * that are over. 0, -EPROTO, -EMFILE. */
 static int take_fds(struct frame *frame, const struct cmsghdr *c)
 {
 	size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
@@ -43,6 +49,11 @@ static int take_fds(struct frame *frame, const struct cmsghdr *c)
 		int fd;
 
 		memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
+		fd = fd_lift(fd);
+		if (fd < 0) {
+			r = -EMFILE;
+			continue;
+		}
 		if (frame->n_fds < FRAME_FDS_MAX) {
 			frame->fds[frame->n_fds++] = fd;
 		} else {
@@ -55,13 +66,14 @@ static int take_fds(struct frame *frame, const struct cmsghdr *c)
 
 static int take_control(struct frame *frame, struct msghdr *msg)
 {
-	int r = 0;
+	int r = 0, taken;
 
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
-		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-			r = -EPROTO;
-		else if (take_fds(frame, c) < 0)
-			r = -EPROTO;
+		taken = c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS ?
+				take_fds(frame, c) :
+				-EPROTO;
+		if (taken < 0)
+			r = taken;
 	}
 	/* The buffer has room for all that a sender can attach: what is missing found no free
 	 * descriptor here. */
@@ -135,6 +147,32 @@ int frame_send(int sock, const void *data, size_t len, const int *fds, size_t n_
 		return -errno;
 	/* A packet goes whole or not at all; the kernel says otherwise only if it is not one. */
 	return (size_t)n == len ? 0 : -EPROTO;
+}
+
+int frame_pass_no_fds(int sock)
+{
+	int off = 0;
+
+	return setsockopt(sock, SOL_SOCKET, SO_PASSRIGHTS, &off, sizeof(off)) < 0 ? -errno : 0;
+}
+
+/*
+ * Without a buffer for control data, and without taking the packet: recvmsg(2) then drops only references
+ * of its own, never a last one, and says by MSG_CTRUNC that there was something.
+ */
+int frame_peek(int sock)
+{
+	char byte;
+	struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	ssize_t n;
+
+	do {
+		n = recvmsg(sock, &msg, MSG_PEEK | MSG_DONTWAIT);
+	} while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return -errno;
+	return msg.msg_flags & MSG_CTRUNC ? -EPROTO : 0;
 }
 
 int frame_unread(int sock)

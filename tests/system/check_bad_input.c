@@ -186,7 +186,8 @@ START_TEST(descriptors)
 		raw_hello(&raw);
 		for (size_t i = 0; i < counts[c]; i++)
 			memcpy(CMSG_DATA(cmsg) + i * sizeof(int), &raw.sock, sizeof(int));
-		ck_assert_int_eq(sendmsg(raw.sock, &msg, MSG_NOSIGNAL), 1);
+		/* Kernels from 6.16 on refuse it, as the daemon asks them to. */
+		ck_assert(sendmsg(raw.sock, &msg, MSG_NOSIGNAL) == 1 || errno == EPERM);
 		raw_close(&raw);
 	}
 }
