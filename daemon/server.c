@@ -117,8 +117,8 @@ void server_close_socket(struct server *server, int fd, uid_t uid, bool no_fds)
 }
 
 /* Binds a fresh socket under a name beside the path and listens on it. */
-static int bind_beside(int *ret, bool *ret_no_fds, const char *path, char temp[static sizeof(struct sockaddr_un)],
-		       const struct config *config)
+static int bind_beside(int *ret, bool *ret_no_fds, const char *path,
+		       char temp[static sizeof(struct sockaddr_un)], const struct config *config)
 {
 	struct sockaddr_un addr;
 	const char *slash = strrchr(path, '/');
