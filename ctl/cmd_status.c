@@ -47,15 +47,15 @@ static void write_memory(struct writer *w, const Nvmm__StatusReply *status)
 		writer_bytes(w, "capacity", "capacity", status->capacity);
 	else
 		writer_none(w, "capacity", NULL);
-	writer_bytes(w, "overgrown", status->overgrown > 0 ? "overgrown by clients" : NULL, status->overgrown);
-	writer_count(w, "unlinked", status->unlinked > 0 ? "destroyed files in use" : NULL, status->unlinked);
+	writer_bytes(w, "overgrown", status->overgrown > 0 ? "added by clients" : NULL, status->overgrown);
+	writer_count(w, "unlinked", status->unlinked > 0 ? "unlinked files held" : NULL, status->unlinked);
 	writer_count(w, "pool_count", "pools", status->pools);
 	writer_count(w, "pools_damaged", "pools damaged", status->pools_damaged);
-	writer_count(w, "pools_held", "pools destroyed while open", status->pools_held);
+	writer_count(w, "pools_held", "destroyed, held", status->pools_held);
 	writer_count(w, "clients", "clients", status->clients);
 	writer_count(w, "sessions_detached", "clients detached", status->sessions_detached);
-	writer_count(w, "sessions_unread", "clients whose epochs are unknown", status->sessions_unread);
-	writer_count(w, "keeper", "keeper of epoch slots", status->keeper);
+	writer_count(w, "sessions_unread", "epochs unknown of", status->sessions_unread);
+	writer_count(w, "keeper", "epoch keeper pid", status->keeper);
 }
 
 /* How long clients wait because of others. */

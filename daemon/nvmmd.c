@@ -556,8 +556,6 @@ int nvmmd_main(int argc, char **argv)
 	/* A daemon that needs a keeper starts it so; see keeper.c. */
 	if (argc == 2 && strcmp(argv[1], KEEPER_ARGUMENT) == 0)
 		return keeper_main();
-	if (fd_fill_standard(O_RDWR) < 0)
-		return 1;
 	switch (options_parse(&options, argc, argv)) {
 	case OPTIONS_DONE:
 		return 0;
