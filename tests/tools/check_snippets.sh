@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Every block of code in README.md, doc/ and the manual pages is compiled, run or parsed, as
 # snippets.list says; a block that the list does not name fails.
+# The checks are called by the names that the list has, and by a trap.
+# shellcheck disable=SC2317
 set -eu
 
 src=$(cd "${srcdir:-.}/.." && pwd)
@@ -73,7 +75,7 @@ do_program() {
 	[ -x "$dir/program" ] || return 0
 	status=0
 	NVMM_SOCKET=$dir/nobody "$dir/program" >"$dir/out" 2>&1 || status=$?
-	if [ $status = 0 ] || [ $status -gt 125 ] || [ ! -s "$dir/out" ]; then
+	if [ "$status" = 0 ] || [ "$status" -gt 125 ] || [ ! -s "$dir/out" ]; then
 		fail "without a daemon it ends with $status"
 	fi
 	for i in 1 2; do
