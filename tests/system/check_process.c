@@ -158,14 +158,16 @@ static int lingering_socket(int *peer)
 	struct sockaddr_in addr = { .sin_family = AF_INET,
 				    .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	socklen_t len = sizeof(addr);
-	int listener = socket(AF_INET, SOCK_STREAM, 0), fd = socket(AF_INET, SOCK_STREAM, 0);
+	/* Close-on-exec: a daemon that is started later must not have a reference of its own. */
+	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	static const char data[65536];
 
 	ck_assert_int_eq(bind(listener, (struct sockaddr *)&addr, sizeof(addr)), 0);
 	ck_assert_int_eq(listen(listener, 1), 0);
 	ck_assert_int_eq(getsockname(listener, (struct sockaddr *)&addr, &len), 0);
 	ck_assert_int_eq(connect(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
-	*peer = accept(listener, NULL, NULL);
+	*peer = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 	close(listener);
 	while (send(fd, data, sizeof(data), MSG_DONTWAIT) > 0)
 		;
@@ -229,6 +231,8 @@ START_TEST(lingering_socket_holds_nobody_up)
 	raw_connect(&raw, &h);
 	if (_i % 3 == 1)
 		raw_hello(&raw);
+	/* Stopped until this process has closed its own, so that the daemon has the last reference. */
+	harness_signal(&h, SIGSTOP);
 	/* One that the kernel refused is this process's alone, and would linger here. */
 	if (!send_fd(raw.sock, fd))
 		ck_assert_int_eq(setsockopt(fd, SOL_SOCKET, SO_LINGER, &no_linger,
@@ -236,6 +240,7 @@ START_TEST(lingering_socket_holds_nobody_up)
 	close(fd);
 	if (_i % 3 == 2)
 		raw_close(&raw);
+	harness_signal(&h, SIGCONT);
 	harness_sleep_ms(100);
 	harness_alive(&h);
 	ck_assert_uint_lt(raw_longest_turn_us(&h, 60), TURN_LIMIT_US);
