@@ -4,6 +4,7 @@
  * for and shows.
  */
 #include "ctl/ctl.h"
+#include "ctl/mapview.h"
 
 #include <check.h>
 #include <jansson.h>
@@ -125,6 +126,18 @@ static const struct {
 	{ "help pool create", CTL_DONE, "--smallest-block BYTES" },
 	{ "pool show -h", CTL_DONE, "Usage: nvmmctl pool show POOL" },
 };
+
+START_TEST(colour_needs_a_terminal_that_wants_it)
+{
+	ck_assert(mapview_wants_colour(true, NULL, "xterm"));
+	ck_assert(mapview_wants_colour(true, "", "xterm"));
+	ck_assert(!mapview_wants_colour(false, NULL, "xterm"));
+	ck_assert(!mapview_wants_colour(true, "1", "xterm"));
+	ck_assert(!mapview_wants_colour(true, NULL, "dumb"));
+	ck_assert(!mapview_wants_colour(true, NULL, ""));
+	ck_assert(!mapview_wants_colour(true, NULL, NULL));
+}
+END_TEST
 
 /* Wrong arguments are found before the daemon is asked. */
 START_TEST(test_usage)
@@ -438,6 +451,7 @@ int main(void)
 
 	suite_add_tcase(suite, tcase);
 	tcase_add_checked_fixture(tcase, fake_reset, teardown);
+	tcase_add_test(tcase, colour_needs_a_terminal_that_wants_it);
 	tcase_add_loop_test(tcase, test_usage, 0, ARRAY_SIZE(usages));
 	tcase_add_loop_test(tcase, test_exit_codes, 0, ARRAY_SIZE(failures));
 	tcase_add_test(tcase, test_socket);
