@@ -129,7 +129,8 @@ static enum ctl_exit show(struct ctl *ctl, const struct nvmm_pool_info *info,
 	if (!ctl->json) {
 		mapview_text(ctl->out, map, (struct mapview_terminal){
 			.utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0,
-			.colour = isatty(fileno(ctl->out)) == 1,
+			.colour = mapview_wants_colour(isatty(fileno(ctl->out)) == 1,
+						       getenv("NO_COLOR"), getenv("TERM")),
 		});
 		return CTL_DONE;
 	}

@@ -14,8 +14,8 @@ static enum ctl_exit run(struct ctl *ctl)
 
 static const char help[] =
 	"Of each: its id and name, kind, size, how much of a heap is used, who owns it, what\n"
-	"others may do, how many processes have it open, and whether it is damaged (then the\n"
-	"exit status is 5, and `nvmmctl pool show` tells more).\n"
+	"others may do, how many processes have it open, and its state (damaged, held or not\n"
+	"recovered: the exit status is 5, and `nvmmctl pool show` tells more).\n"
 	"\n"
 	"Examples:\n"
 	"  nvmmctl pools\n"

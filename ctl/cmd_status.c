@@ -121,7 +121,8 @@ static enum ctl_exit run(struct ctl *ctl)
 static const char help[] =
 	"What is reserved by pools is taken from the shelf base when a pool is created; what is\n"
 	"used is what the blocks of a heap take of it. A detached client is a process that lives\n"
-	"on without its connection. The exit status is 5 if a pool is damaged.\n"
+	"on without its connection. The exit status is 5 if a pool is damaged,\n"
+	"held or not recovered.\n"
 	"A loop turn is what the daemon does between two waits for requests. The longest turn is\n"
 	"how long one client had to wait because of the others.\n"
 	"\n"

@@ -71,7 +71,7 @@ static void print_help(FILE *out)
 	fputs("\nA pool is named by its id or its name. Sizes are bytes or like 512MiB, 1.5G.\n"
 	      "`nvmmctl COMMAND --help` tells more of a command, with examples; see nvmmctl(1).\n"
 	      "\nExit status: 0 done, 1 failed, 2 wrong usage, 3 daemon not reachable,\n"
-	      "4 not permitted, 5 damage found.\n",
+	      "4 not permitted, 5 damage found, or a heap is not recovered.\n",
 	      out);
 }
 

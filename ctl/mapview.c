@@ -5,6 +5,7 @@
 #include "ctl/mapview.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 #include "common/macro.h"
 
@@ -112,6 +113,13 @@ static void text_legend(FILE *out, struct mapview_terminal t)
 			text_cell(out, look, i, t);
 		fprintf(out, " %s%s", looks[look].label, look + 1 < LOOK_COUNT ? "   " : "\n");
 	}
+}
+
+bool mapview_wants_colour(bool is_terminal, const char *no_color, const char *term)
+{
+	if (!is_terminal || (no_color && *no_color))
+		return false;
+	return term && *term && strcmp(term, "dumb");
 }
 
 void mapview_text(FILE *out, const struct mapview *map, struct mapview_terminal t)

@@ -36,6 +36,9 @@ struct mapview_terminal {
 	bool colour;
 };
 
+/* Whether escape sequences may go to an output, by what $NO_COLOR and $TERM are there; NULL: not set. */
+bool mapview_wants_colour(bool is_terminal, const char *no_color, const char *term);
+
 /* Rows of characters and a legend. */
 void mapview_text(FILE *out, const struct mapview *map, struct mapview_terminal terminal);
 /* A file of its own. */

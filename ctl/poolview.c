@@ -111,6 +111,47 @@ static const char *kind_name(enum nvmm_pool_kind kind)
 	return "unknown";
 }
 
+static const char *recovery_name(enum nvmm_pool_recovery recovery)
+{
+	switch (recovery) {
+	case NVMM_POOL_RECOVERY_NONE:
+		return "none";
+	case NVMM_POOL_RECOVERY_WAITING:
+		return "waits";
+	case NVMM_POOL_RECOVERY_RUNNING:
+		return "runs";
+	case NVMM_POOL_RECOVERY_HELD:
+		return "held";
+	case NVMM_POOL_RECOVERY_DONE:
+		return "done";
+	case NVMM_POOL_RECOVERY_FAILED:
+		return "failed";
+	}
+	return "unknown";
+}
+
+/* Whether nobody can use it until the operator does something. */
+static bool needs_operator(const struct nvmm_pool_info *info)
+{
+	return info->damaged || info->recovery == NVMM_POOL_RECOVERY_HELD ||
+	       info->recovery == NVMM_POOL_RECOVERY_FAILED;
+}
+
+static const char *row_state(const struct nvmm_pool_info *info)
+{
+	if (info->damaged)
+		return "DAMAGED";
+	if (info->recovery == NVMM_POOL_RECOVERY_HELD)
+		return "HELD, not recovered";
+	if (info->recovery == NVMM_POOL_RECOVERY_FAILED)
+		return "RECOVERY FAILED";
+	if (info->overgrown > 0)
+		return "OVERGROWN";
+	if (info->recovery == NVMM_POOL_RECOVERY_WAITING || info->recovery == NVMM_POOL_RECOVERY_RUNNING)
+		return "recovering";
+	return info->cuts > 0 ? "good, was cut back" : "good";
+}
+
 static const char *durability_name(enum nvmm_durability durability)
 {
 	switch (durability) {
@@ -338,6 +379,8 @@ enum ctl_exit poolview_write(struct ctl *ctl, const struct nvmm_pool_info *info,
 		return ctl_fail(ctl, r);
 	if (info->kind == NVMM_POOL_HEAP)
 		write_usage(w, &usage);
+	writer_text(w, NULL, "state", row_state(info));
+	writer_text(w, "recovery", NULL, recovery_name(info->recovery));
 	writer_flag(w, "damaged", NULL, info->damaged);
 	r = write_damage(ctl, info);
 	if (r < 0)
@@ -346,7 +389,7 @@ enum ctl_exit poolview_write(struct ctl *ctl, const struct nvmm_pool_info *info,
 		write_classes(w, &usage);
 	if (details && info->kind == NVMM_POOL_HEAP && !info->damaged)
 		write_roots(ctl, info);
-	return info->damaged ? CTL_DAMAGED : CTL_DONE;
+	return needs_operator(info) ? CTL_DAMAGED : CTL_DONE;
 }
 
 enum ctl_exit poolview_write_changed(struct ctl *ctl, nvmm_pool_id id)
@@ -364,15 +407,6 @@ enum ctl_exit poolview_write_changed(struct ctl *ctl, nvmm_pool_id id)
 		return ctl_fail(ctl, r);
 	code = poolview_write(ctl, &info, false);
 	return code == CTL_DAMAGED ? CTL_DONE : code;
-}
-
-static const char *row_state(const struct nvmm_pool_info *info)
-{
-	if (info->damaged)
-		return "DAMAGED";
-	if (info->overgrown > 0)
-		return "OVERGROWN";
-	return info->cuts > 0 ? "good, was cut back" : "good";
 }
 
 static int write_row(struct ctl *ctl, const struct nvmm_pool_info *info)
@@ -395,6 +429,7 @@ static int write_row(struct ctl *ctl, const struct nvmm_pool_info *info)
 	writer_text(w, NULL, "state", row_state(info));
 	writer_bytes(w, "overgrown", NULL, info->overgrown);
 	writer_count(w, "cuts", NULL, info->cuts);
+	writer_text(w, "recovery", NULL, recovery_name(info->recovery));
 	writer_flag(w, "damaged", NULL, info->damaged);
 	return 0;
 }
@@ -413,7 +448,7 @@ static int write_rows(struct ctl *ctl, bool *damaged)
 			r = write_row(ctl, &infos[i]);
 			if (r < 0)
 				return r;
-			*damaged |= infos[i].damaged;
+			*damaged |= needs_operator(&infos[i]);
 		}
 		if (infos[n - 1].id <= after)
 			return 0;

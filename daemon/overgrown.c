@@ -264,9 +264,8 @@ static void cut_start(struct pool *pool)
 	cut->lanes = pool->lanes;
 	cut->job.run = cut_run;
 	cut->job.done = cut_done;
-	pool->busy = POOL_BUSY_CUTTING;
 	pool->nvmmd->overgrown.cutting++;
-	job_start_own(&cut->job, pool->nvmmd, JOB_WORK, pool->record.uid);
+	pool_job_start_own(pool, &cut->job, POOL_BUSY_CUTTING, JOB_WORK, pool->record.uid);
 }
 
 /* Measures a pool. After a cut, blocks that are still beyond are the file system's own. */

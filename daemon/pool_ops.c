@@ -42,6 +42,7 @@ Nvmm__PoolInfo *pool_info(struct request *request, const struct pool *pool)
 	info->priority = record->priority;
 	info->overgrown = pool->over.bytes;
 	info->cuts = pool->over.cuts;
+	info->recovery = pool->recovery.state;
 	info->name = request_strdup(request, record->name);
 	info->sparse = record->flags & POOL_SPARSE;
 	info->damage = request_strdup(request, pool->damage ? pool->damage : "");

@@ -43,6 +43,7 @@ static int info_read(struct nvmm_client *nvmm, struct nvmm_pool_info *ret, const
 	ret->sparse = p->sparse;
 	ret->overgrown = p->overgrown;
 	ret->cuts = p->cuts;
+	ret->recovery = (enum nvmm_pool_recovery)p->recovery;
 	return 0;
 }
 

@@ -200,8 +200,10 @@ START_TEST(unclean_start_manual)
 	ck_assert_int_eq(nvmm_heap_open(&heap, nvmm, filled[0].id, O_RDWR), -EAGAIN);
 	ck_assert_ptr_nonnull(strstr(nvmm_errmsg(nvmm), "nvmmctl recover"));
 	nvmm_disconnect(nvmm);
-	ck_assert_int_eq(ctl("status", NULL, NULL, NULL), 0);
+	ck_assert_int_eq(ctl("status", NULL, NULL, NULL), 5);
+	ck_assert_int_eq(ctl("pools", NULL, NULL, NULL), 5);
 	ck_assert_int_eq(ctl("recover", "--all", NULL, NULL), 0);
+	ck_assert_int_eq(ctl("status", NULL, NULL, NULL), 0);
 	for (unsigned i = 0; i < 3; i++)
 		expect_blocks(filled[i].id);
 	harness_stop(&h);

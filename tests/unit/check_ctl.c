@@ -4,6 +4,7 @@
  * for and shows.
  */
 #include "ctl/ctl.h"
+#include "ctl/mapview.h"
 
 #include <check.h>
 #include <jansson.h>
@@ -125,6 +126,18 @@ static const struct {
 	{ "help pool create", CTL_DONE, "--smallest-block BYTES" },
 	{ "pool show -h", CTL_DONE, "Usage: nvmmctl pool show POOL" },
 };
+
+START_TEST(colour_needs_a_terminal_that_wants_it)
+{
+	ck_assert(mapview_wants_colour(true, NULL, "xterm"));
+	ck_assert(mapview_wants_colour(true, "", "xterm"));
+	ck_assert(!mapview_wants_colour(false, NULL, "xterm"));
+	ck_assert(!mapview_wants_colour(true, "1", "xterm"));
+	ck_assert(!mapview_wants_colour(true, NULL, "dumb"));
+	ck_assert(!mapview_wants_colour(true, NULL, ""));
+	ck_assert(!mapview_wants_colour(true, NULL, NULL));
+}
+END_TEST
 
 /* Wrong arguments are found before the daemon is asked. */
 START_TEST(test_usage)
@@ -333,6 +346,30 @@ START_TEST(test_status)
 }
 END_TEST
 
+START_TEST(a_heap_that_is_not_recovered_is_not_good)
+{
+	json_t *root;
+
+	fake.pools[2].id = 0;
+	fake.pools[2].damaged = false;
+	fake.pools[0].recovery = NVMM_POOL_RECOVERY_HELD;
+	ck_assert_int_eq(run("pools"), CTL_DAMAGED);
+	ck_assert_ptr_nonnull(strstr(out, "HELD, not recovered"));
+	ck_assert_int_eq(run("status"), CTL_DAMAGED);
+	ck_assert_int_eq(run("pool show 1"), CTL_DAMAGED);
+	ck_assert_ptr_nonnull(strstr(out, "HELD, not recovered"));
+	root = run_json("pool show 1 --json", CTL_DAMAGED);
+	ck_assert_str_eq(string(root, "recovery"), "held");
+	json_decref(root);
+	fake.pools[0].recovery = NVMM_POOL_RECOVERY_FAILED;
+	ck_assert_int_eq(run("pools"), CTL_DAMAGED);
+	ck_assert_ptr_nonnull(strstr(out, "RECOVERY FAILED"));
+	fake.pools[0].recovery = NVMM_POOL_RECOVERY_RUNNING;
+	ck_assert_int_eq(run("pools"), CTL_DONE);
+	ck_assert_ptr_nonnull(strstr(out, "recovering"));
+}
+END_TEST
+
 START_TEST(status_shows_loop_turns)
 {
 	json_t *root;
@@ -438,6 +475,8 @@ int main(void)
 
 	suite_add_tcase(suite, tcase);
 	tcase_add_checked_fixture(tcase, fake_reset, teardown);
+	tcase_add_test(tcase, a_heap_that_is_not_recovered_is_not_good);
+	tcase_add_test(tcase, colour_needs_a_terminal_that_wants_it);
 	tcase_add_loop_test(tcase, test_usage, 0, ARRAY_SIZE(usages));
 	tcase_add_loop_test(tcase, test_exit_codes, 0, ARRAY_SIZE(failures));
 	tcase_add_test(tcase, test_socket);

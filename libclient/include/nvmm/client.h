@@ -119,6 +119,16 @@ struct nvmm_pool_options {
 	uint32_t priority; /* heaps: 0..255; the higher, the earlier recovered after a crash */
 };
 
+/* Where a heap stands after a stop that was not in order. */
+enum nvmm_pool_recovery {
+	NVMM_POOL_RECOVERY_NONE = 0,    /* none was needed */
+	NVMM_POOL_RECOVERY_WAITING = 1, /* opens wait */
+	NVMM_POOL_RECOVERY_RUNNING = 2, /* opens wait */
+	NVMM_POOL_RECOVERY_HELD = 3,    /* opens fail until `nvmmctl recover` */
+	NVMM_POOL_RECOVERY_DONE = 4,
+	NVMM_POOL_RECOVERY_FAILED = 5, /* `nvmmctl recover` says why */
+};
+
 struct nvmm_pool_info {
 	size_t size; /* sizeof(struct nvmm_pool_info): set it before the call */
 	nvmm_pool_id id;
@@ -141,6 +151,7 @@ struct nvmm_pool_info {
 	bool sparse; /* heaps: `file_bytes` grow as blocks are granted */
 	uint64_t overgrown; /* bytes that clients added to its files, and that are not cut off yet */
 	uint64_t cuts;      /* how often the daemon cut its files back */
+	enum nvmm_pool_recovery recovery;
 };
 
 /* -ENOENT: no such pool; -EINVAL: not a name. */
