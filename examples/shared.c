@@ -5,18 +5,14 @@
  * The root block is made by whoever comes first: allocated, zeroed, and put under its name by compare-and-swap. Who
  * loses that race frees its block again.
  *
- * The lock is the kernel's (flock(2) on a file in /dev/shm or $TMPDIR), so that it is released whoever dies. The word
- * `holder` tells the next one that its predecessor died with it.
+ * The lock is a mutex in the root block. If its owner dies, the next one gets it with -EOWNERDEAD after what the dead
+ * process was publishing is done. All changes are publishes, so there is nothing to repair.
  */
 #include "shared.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #define HEAP_BYTES (UINT64_C(64) << 20)
 #define ROOT "root"
@@ -62,36 +58,20 @@ static int open_root(struct shared *s, size_t size)
 	return s->root ? 0 : -errno;
 }
 
-static int open_lock(const char *name)
-{
-	const char *dir = getenv("TMPDIR");
-	char path[256];
-
-	snprintf(path, sizeof(path), "%s/nvmm-example-%s.lock", dir ? dir : "/dev/shm", name);
-	return open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-}
-
 int shared_open(struct shared *s, const char *name, size_t size)
 {
-	*s = (struct shared){ .lock = -1 };
+	*s = (struct shared){ .nvmm = NULL };
 	if (nvmm_connect(&s->nvmm, NULL) < 0)
 		return shared_failed(s, "connect");
 	if (open_heap(s, name) < 0)
 		return shared_failed(s, name);
 	if (open_root(s, size) < 0)
 		return shared_failed(s, "root");
-	s->lock = open_lock(name);
-	if (s->lock < 0) {
-		perror("lock file");
-		return -1;
-	}
 	return 0;
 }
 
 void shared_close(struct shared *s)
 {
-	if (s->lock >= 0)
-		close(s->lock);
 	nvmm_heap_close(s->heap);
 	nvmm_disconnect(s->nvmm);
 }
@@ -99,18 +79,16 @@ void shared_close(struct shared *s)
 int shared_lock(struct shared *s)
 {
 	struct shared_root *root = s->root;
+	int r = nvmm_mutex_lock(s->nvmm, &root->lock);
 
-	while (flock(s->lock, LOCK_EX) < 0)
-		if (errno != EINTR)
-			return -1;
-	if (root->holder != 0 && nvmm_wait_settled(s->heap) < 0)
-		return shared_failed(s, "waiting for a dead process to be settled");
-	root->holder = (uint64_t)getpid();
-	return 0;
+	if (r == -EOWNERDEAD)
+		r = nvmm_mutex_consistent(s->nvmm, &root->lock);
+	return r < 0 ? shared_failed(s, "lock") : 0;
 }
 
 void shared_unlock(struct shared *s)
 {
-	((struct shared_root *)s->root)->holder = 0;
-	flock(s->lock, LOCK_UN);
+	struct shared_root *root = s->root;
+
+	nvmm_mutex_unlock(s->nvmm, &root->lock);
 }

@@ -10,7 +10,7 @@
 
 /* The root block begins with it. */
 struct shared_root {
-	uint64_t holder; /* pid of who has the lock; not 0 when one takes it: that one died with it */
+	struct nvmm_mutex lock; /* zeroed, it is unlocked */
 };
 
 struct shared {
@@ -18,14 +18,13 @@ struct shared {
 	struct nvmm_heap *heap;
 	nvmm_ptr at; /* of the root block */
 	void *root;
-	int lock;
 };
 
 /* Opens the heap `name`, making it if need be, with a zeroed root block of `size`. 0, or -1 and a message. */
 int shared_open(struct shared *s, const char *name, size_t size);
 void shared_close(struct shared *s);
 
-/* Locks; if the last holder died, what it was publishing is done to the end before. */
+/* Locks; if the last holder died, what it was publishing is done to the end before. 0, or -1 and a message. */
 int shared_lock(struct shared *s);
 void shared_unlock(struct shared *s);
 

@@ -27,6 +27,9 @@
 #define SLICE_MS_MAX 500u
 #define ASK_MS 20
 #define OWNERS_MAX 64u
+/* A waiter asks for its turn after so many sleeps, or so long after the first. */
+#define TURN_SLEEPS 4u
+#define TURN_NS UINT64_C(1000000)
 
 #ifndef SYS_futex_waitv
 #define SYS_futex_waitv 449
@@ -150,12 +153,22 @@ static void sleep_on_one(const uint32_t *futex, uint32_t expected, uint64_t when
 	syscall(SYS_futex, futex, FUTEX_WAIT_BITSET, expected, &until, NULL, FUTEX_BITSET_MATCH_ANY);
 }
 
+static void count_sleep(struct lock_wait *wait, uint64_t now)
+{
+	if (wait->sleeps == 0)
+		wait->since = now;
+	wait->sleeps++;
+	if (wait->sleeps > TURN_SLEEPS || now - wait->since >= TURN_NS)
+		wait->turn = LOCK_TURN;
+}
+
 int lock_sleep(struct lock_wait *wait, uint32_t *futex, uint32_t expected)
 {
 	uint64_t now = time_now(), slice_end = now + (uint64_t)wait->slice * 1000000u;
 	uint64_t when = MIN(slice_end, wait->until);
 	uint32_t calls;
 
+	count_sleep(wait, now);
 	if (now >= wait->until)
 		return -ETIMEDOUT;
 	if (!sleep_on_two(wait, futex, expected, when))

@@ -14,6 +14,8 @@
 #define LOCK_LOW UINT64_C(0xffff)
 #define LOCK_WAITERS UINT64_C(1) /* somebody may sleep: who unlocks wakes */
 #define LOCK_DEAD UINT64_C(2)    /* an owner died with it, and what it guards is not repaired */
+/* With an owner: a sleeper lost too often. Without: the lock is left for those that have slept. WAITERS is set, too. */
+#define LOCK_TURN UINT64_C(4)
 #define LOCK_OWNER(word) ((word) & ~LOCK_LOW)
 /* Nobody can have it any more. */
 #define LOCK_LOST (~LOCK_LOW | LOCK_DEAD)
@@ -32,6 +34,9 @@ struct lock_wait {
 	uint64_t until; /* monotonic ns; LOCK_EVER */
 	unsigned slice; /* ms of the next sleep */
 	uint32_t calls; /* of the daemon, that were seen */
+	unsigned sleeps;
+	uint64_t since; /* of the first sleep */
+	uint64_t turn;  /* LOCK_TURN, when it is to be asked for */
 };
 
 /* The thread's number in its process, from 1. */

@@ -4,16 +4,17 @@
  *
  *   word                      state
  *   0                         unlocked
+ *   TURN | WAITERS            unlocked, and left for those that have slept
  *   owner | flags             locked by a thread of the session with this owner number
  *   owner of a dead | flags   the next one takes it from there, when the daemon says that the dead is settled
  *   LOCK_LOST                 unlocked with what it guards not repaired: nobody has it any more
  *
- * Who may write what: `word` changes by compare-and-swap alone. 0 -> owner: whoever wants it. owner -> 0 and flags
- * DEAD: the owning thread. Flag WAITERS: who waits. dead owner -> owner: who was told by the daemon. `thread` is written
+ * Who may write what: `word` changes by compare-and-swap alone. No owner -> owner: whoever wants it. owner -> no
+ * owner and flag DEAD: the owning thread. Flags WAITERS and TURN: who waits. dead owner -> owner: who was told by the daemon. `thread` is written
  * by the owning thread: its number after it took the lock, 0 before it gives it up; so a thread that finds its own
  * number and its session's has the lock itself.
  *
- * Linearisation: lock at the compare-and-swap to the own number, unlock at the one to 0.
+ * Linearisation: lock at the compare-and-swap to the own number, unlock at the one to no owner.
  * The way of sleeping is the second mutex of U. Drepper, "Futexes are tricky": who has slept takes the lock with WAITERS
  * set, since others may sleep, too.
  */
@@ -86,15 +87,19 @@ static int take_over(struct lock_wait *wait, struct nvmm_mutex *mutex, uint64_t 
 	return 0;
 }
 
-/* Sleeps until the owner of `word` may have gone. 1: it was dead, and the lock is the caller's now. */
+/*
+ * Sleeps until the owner of `word`, or those it is left for, may have gone. 1: the owner was dead, and the lock is the
+ * caller's now.
+ */
 static int wait_for_owner(struct lock_wait *wait, struct nvmm_mutex *mutex, uint64_t word)
 {
+	uint64_t flagged = word | LOCK_WAITERS | wait->turn;
 	int taken, r;
 
-	if (!(word & LOCK_WAITERS) && !swap(&mutex->word, &word, word | LOCK_WAITERS))
+	if (flagged != word && !swap(&mutex->word, &word, flagged))
 		return 0;
-	r = lock_sleep(wait, lock_half(&mutex->word), (uint32_t)(word | LOCK_WAITERS));
-	if (r == LOCK_LOOK)
+	r = lock_sleep(wait, lock_half(&mutex->word), (uint32_t)flagged);
+	if (r == LOCK_LOOK || LOCK_OWNER(word) == 0)
 		return 0;
 	taken = take_over(wait, mutex, word);
 	if (taken == 0 && r == -ETIMEDOUT)
@@ -102,9 +107,22 @@ static int wait_for_owner(struct lock_wait *wait, struct nvmm_mutex *mutex, uint
 	return taken;
 }
 
+/* Who only tries takes it also when it is left for others: they may all have died. */
+static bool may_take(const struct lock_wait *wait, uint64_t word)
+{
+	return LOCK_OWNER(word) == 0 &&
+	       (!(word & LOCK_TURN) || wait->sleeps > 0 || wait->until == LOCK_TRY);
+}
+
+/* Who has slept had its turn, and others may sleep. Who only tries leaves the flags to those that have slept. */
+static uint64_t flags_for(const struct lock_wait *wait, uint64_t word)
+{
+	return wait->sleeps > 0 ? LOCK_WAITERS : word & (LOCK_WAITERS | LOCK_TURN);
+}
+
 static int mutex_wait(struct nvmm_client *nvmm, struct nvmm_mutex *mutex, uint64_t until)
 {
-	uint64_t me = lock_me(nvmm), flag = 0;
+	uint64_t me = lock_me(nvmm);
 	struct lock_wait wait;
 	int r;
 
@@ -114,8 +132,8 @@ static int mutex_wait(struct nvmm_client *nvmm, struct nvmm_mutex *mutex, uint64
 
 		if (word == LOCK_LOST)
 			return lost(nvmm);
-		if (LOCK_OWNER(word) == 0) {
-			if (!swap(&mutex->word, &word, me | flag))
+		if (may_take(&wait, word)) {
+			if (!swap(&mutex->word, &word, me | flags_for(&wait, word)))
 				continue;
 			thread_set(mutex, lock_thread());
 			return 0;
@@ -129,7 +147,6 @@ static int mutex_wait(struct nvmm_client *nvmm, struct nvmm_mutex *mutex, uint64
 			return r < 0 ? r :
 				       nvmm_fail(nvmm, -EOWNERDEAD,
 						 "an owner of the lock died with it: repair what it guards");
-		flag = LOCK_WAITERS;
 	}
 }
 
@@ -151,26 +168,28 @@ int mutex_take(struct nvmm_client *nvmm, struct nvmm_mutex *mutex, uint64_t unti
 
 int mutex_give(struct nvmm_client *nvmm, struct nvmm_mutex *mutex, int wake)
 {
-	uint64_t word, to = 0;
+	uint64_t word, to;
 
 	if (!mutex_mine(nvmm, mutex))
 		return lock_me(nvmm) ? nvmm_fail(nvmm, -EPERM, "this thread does not have the lock") :
 				       lock_refuse(nvmm);
 	word = look(&mutex->word);
-	if (word & LOCK_DEAD) {
-		to = LOCK_LOST;
+	if (word & LOCK_DEAD)
 		wake = INT_MAX;
-	}
 	thread_set(mutex, 0);
 	/*
 	 * COMMIT: the swap gives the lock up.
 	 *   crash before: the lock is a dead owner's.
-	 *   crash after:  it is unlocked. Who sleeps is not woken, but hears of the death and looks.
+	 *   crash after:  it is unlocked, or left for sleepers. Who sleeps is not woken, but hears of the death and looks.
 	 *   ordering:     see swap().
 	 */
 	do {
 		if (LOCK_OWNER(word) != lock_me(nvmm))
 			return nvmm_fail(nvmm, -EPERM, "the lock is another's");
+		if (word & LOCK_DEAD)
+			to = LOCK_LOST;
+		else
+			to = word & LOCK_TURN ? LOCK_TURN | LOCK_WAITERS : 0;
 	} while (!swap(&mutex->word, &word, to));
 	if (word & LOCK_WAITERS)
 		lock_wake(lock_half(&mutex->word), wake);

@@ -156,13 +156,14 @@ static int wait_for_room(struct lock_wait *wait, struct nvmm_rwlock *rwlock)
 static int wait_for_writer(struct lock_wait *wait, struct nvmm_rwlock *rwlock, uint64_t word)
 {
 	uint64_t *at = &rwlock->writer.word, dead = 0;
+	uint64_t flagged = word | LOCK_WAITERS | wait->turn;
 	int r, asked;
 
 	if (mutex_mine(wait->nvmm, &rwlock->writer))
 		return nvmm_fail(wait->nvmm, -EDEADLK, "this thread has the lock for writing");
-	if (!(word & LOCK_WAITERS) && !swap(at, &word, word | LOCK_WAITERS))
+	if (flagged != word && !swap(at, &word, flagged))
 		return 0;
-	r = lock_sleep(wait, lock_half(at), (uint32_t)(word | LOCK_WAITERS));
+	r = lock_sleep(wait, lock_half(at), (uint32_t)flagged);
 	if (r == LOCK_LOOK)
 		return 0;
 	asked = LOCK_OWNER(word) == lock_me(wait->nvmm) ? 0 :
@@ -175,6 +176,15 @@ static int wait_for_writer(struct lock_wait *wait, struct nvmm_rwlock *rwlock, u
 	return r == -ETIMEDOUT ? nvmm_fail(wait->nvmm, r, "the lock is held by a writer") : 0;
 }
 
+/* A reader that had its turn lets the writers on, who slept for it. */
+static void end_turn(struct lock_wait *wait, struct nvmm_rwlock *rwlock, uint64_t word)
+{
+	if (!(word & LOCK_TURN) || wait->sleeps == 0)
+		return;
+	if (swap(&rwlock->writer.word, &word, 0))
+		lock_wake(lock_half(&rwlock->writer.word), INT_MAX);
+}
+
 /* One try. 1: the lock is had; 0: try again. */
 static int read_once(struct lock_wait *wait, struct nvmm_rwlock *rwlock)
 {
@@ -184,13 +194,15 @@ static int read_once(struct lock_wait *wait, struct nvmm_rwlock *rwlock)
 	if (word == LOCK_LOST)
 		return nvmm_fail(wait->nvmm, -ENOTRECOVERABLE,
 				 "the lock was given up without repair after a writer's death");
-	if (word == 0) {
+	if (LOCK_OWNER(word) == 0) {
 		r = reader_enter(rwlock, me);
 		if (r < 0)
 			return nvmm_fail(wait->nvmm, r, "65535 threads of this process read");
 		word = look(&rwlock->writer.word);
-		if (r == 1 && word == 0)
+		if (r == 1 && LOCK_OWNER(word) == 0) {
+			end_turn(wait, rwlock, word);
 			return 1;
+		}
 		if (r == 1)
 			reader_leave(rwlock, me);
 	}
@@ -198,7 +210,7 @@ static int read_once(struct lock_wait *wait, struct nvmm_rwlock *rwlock)
 		return nvmm_fail(wait->nvmm, -EBUSY, "the lock is held by others");
 	if (word == LOCK_LOST)
 		return 0;
-	return word != 0 ? wait_for_writer(wait, rwlock, word) : wait_for_room(wait, rwlock);
+	return LOCK_OWNER(word) != 0 ? wait_for_writer(wait, rwlock, word) : wait_for_room(wait, rwlock);
 }
 
 static int read_lock(struct nvmm_client *nvmm, struct nvmm_rwlock *rwlock, uint64_t until)

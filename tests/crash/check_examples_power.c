@@ -193,7 +193,6 @@ static void open_here(struct shared *s, const struct harness *h)
 	size_t size = script->map ? sizeof(struct map) : sizeof(struct queue);
 
 	ck_assert_int_eq(setenv("NVMM_SOCKET", h->socket, 1), 0);
-	ck_assert_int_eq(setenv("TMPDIR", h->dir, 1), 0);
 	must(shared_open(s, NAME, size) == 0, "%s: open failed", script->name);
 }
 

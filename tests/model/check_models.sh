@@ -177,4 +177,12 @@ breaks open -DEND_BLIND
 breaks open -DFLUSH_FIRST
 breaks open -DLIMBO_UNDRAINED
 
+holds lock
+breaks lock -DTAKE_UNSETTLED
+breaks lock -DTAKE_BLIND
+breaks lock -DNO_CALLS
+breaks lock -DWAKE_FIRST
+breaks lock -DNO_FLAG
+breaks lock -DSLEEP_BLIND
+
 exit $failed

@@ -690,8 +690,9 @@ uint64_t nvmm_epoch_frontier(struct nvmm_client *nvmm);
  * process ends. A forked child has none of its parent's locks.
  *
  * Locking and unlocking need no daemon while owners live; only the death of one does: without a daemon its lock stays
- * taken. There is no order among waiters: a running thread may overtake those that sleep, which are woken by
- * real-time priority, then in their order. Priorities are not inherited. Waiting is no cancellation point. Not for
+ * taken. There is no strict order among waiters: a running thread may overtake those that sleep, which are woken
+ * by real-time priority, then in their order. One that has slept often or for 1 ms has the lock left to those that
+ * slept. Priorities are not inherited. Waiting is no cancellation point. Not for
  * signal handlers.
  *
  * Deadlines are of CLOCK_MONOTONIC; NULL: none. A dead owner's lock may cost up to 20 ms beyond one, for the question.
