@@ -340,6 +340,7 @@ START_TEST(lanes_without_a_daemon)
 	harness_signal(&h, SIGKILL);
 	grow(fd, length, 64 * MIB, 0);
 	raw_close(&raw);
+	nvmm_disconnect(nvmm);
 	serve();
 	heap = harness_open(nvmm, pool);
 	ck_assert_uint_ne(nvmm_alloc(heap, 64), NVMM_NULL);
