@@ -23,7 +23,7 @@
 /* A sanitizer's code has many more instructions for each of the program's: few of them are visited. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define STEPS_MAX 60000u
-#define STRIDE 61u
+#define STRIDE 173u
 #define ONE_BY_ONE 20u
 #else
 #define STEPS_MAX 3000u
