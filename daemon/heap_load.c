@@ -199,7 +199,7 @@ static void load_commit(struct heap_load *load)
 	}
 	heap_service_lanes_trim(pool->heap);
 	if (pool->lanes != heap_service_lanes(pool->heap))
-		overgrown_look(pool);
+		overgrown_trimmed(pool);
 	pool->lanes = heap_service_lanes(pool->heap);
 	pool_recount(pool);
 	epochs_kick(pool);

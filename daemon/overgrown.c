@@ -151,6 +151,12 @@ void overgrown_look(struct pool *pool)
 		mark(pool->nvmmd, &pool->over);
 }
 
+void overgrown_trimmed(struct pool *pool)
+{
+	pool->over.own = true;
+	overgrown_look(pool);
+}
+
 void overgrown_forget(struct pool *pool)
 {
 	if (pool->over.pool)
@@ -228,15 +234,19 @@ static void cut_done(struct job *job, int r)
 	struct pool *pool = cut->pool;
 	struct nvmmd *nvmmd = pool->nvmmd;
 	uint64_t now = now_ms();
+	bool own = pool->over.own;
 
 	pool->busy = POOL_IDLE;
-	pool->over.not_before = now + SHARE * (now - cut->began + 1);
-	pool->over.cuts++;
-	nvmmd->counters.files_cut++;
-	nvmmd->counters.bytes_cut += cut->bytes;
+	pool->over.own = false;
+	if (!own) {
+		pool->over.not_before = now + SHARE * (now - cut->began + 1);
+		pool->over.cuts++;
+		nvmmd->counters.files_cut++;
+		nvmmd->counters.bytes_cut += cut->bytes;
+	}
 	if (r < 0 && r != -ECANCELED)
 		nvmmd_complain(nvmmd, "pool %u is overgrown and cannot be cut back: %s", pool->id, strerror(-r));
-	else if (r == 0)
+	else if (r == 0 && !own)
 		cut_complain(pool, cut->bytes);
 	pool_look(pool, LOOK_AFTER_CUT);
 	nvmmd->overgrown.cutting--;
@@ -301,8 +311,10 @@ static void pool_look(struct pool *pool, enum look_how how)
 		mark(nvmmd, &pool->over);
 		return;
 	}
-	if (!pool_measure(pool, how == LOOK_AFTER_CUT))
+	if (!pool_measure(pool, how == LOOK_AFTER_CUT)) {
+		pool->over.own = false;
 		return;
+	}
 	if ((now >= pool->over.not_before || how == LOOK_SOMEBODY_WAITS) && !nvmmd->stopping)
 		cut_start(pool);
 	else

@@ -25,6 +25,7 @@ struct overgrown_watch {
 	struct pool *pool; /* NULL: an unlinked file */
 	int wd;            /* 0: it is not watched */
 	bool dirty;        /* to be looked at */
+	bool own;          /* the daemon itself made it longer than it now needs: nobody is blamed */
 	uint64_t bytes;    /* beyond, when it was looked at last; it counts for the pool's owner */
 	uint64_t lanes;    /* of these, the lanes file's */
 	uint64_t stuck;    /* of blocks, what a cut left: the file system's own */
@@ -67,6 +68,8 @@ void overgrown_deinit(struct overgrown *overgrown);
 /* Watches a pool that is live from now on; looks at one that is; watches it no more. */
 void overgrown_watch(struct pool *pool);
 void overgrown_look(struct pool *pool);
+/* The pool needs fewer lanes than its file has: it is cut, and no client is blamed for that. */
+void overgrown_trimmed(struct pool *pool);
 void overgrown_forget(struct pool *pool);
 
 /* Keeps an unlinked file that is held by clients, to cut it back; takes the descriptor. */

@@ -15,16 +15,46 @@ bool barrier_register(void);
  * done. */
 bool barrier_all(void);
 
-/* A full barrier of the calling thread. TSan knows no fences, but takes a locked instruction for one. */
+/*
+ * Fences of the calling thread. TSan knows none, but takes a locked instruction on a word that all share for
+ * one: it then sees more order than there is, and no race that is not one.
+ */
+#ifdef __SANITIZE_THREAD__
+extern int barrier_word;
+
+/* ordering: each a full barrier; the caller says what it pairs with. */
 static inline void barrier_full(void)
 {
-#ifdef __SANITIZE_THREAD__
-	static int word;
+	__atomic_fetch_add(&barrier_word, 1, __ATOMIC_SEQ_CST);
+}
 
-	/* ordering: full barrier; the caller says what it pairs with. */
-	__atomic_fetch_add(&word, 1, __ATOMIC_SEQ_CST);
+static inline void barrier_acquire(void)
+{
+	barrier_full();
+}
+
+static inline void barrier_release(void)
+{
+	barrier_full();
+}
 #else
+static inline void barrier_full(void)
+{
 	/* ordering: full barrier; the caller says what it pairs with. */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-#endif
 }
+
+/* Loads before it come before all that follows. */
+static inline void barrier_acquire(void)
+{
+	/* ordering: acquire fence; the caller says what it pairs with. */
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+}
+
+/* All before it comes before the stores that follow. */
+static inline void barrier_release(void)
+{
+	/* ordering: release fence; the caller says what it pairs with. */
+	__atomic_thread_fence(__ATOMIC_RELEASE);
+}
+#endif

@@ -73,7 +73,7 @@ static struct epoch_clock clock_read(const struct epoch_page *page)
 		clock.interval = __atomic_load_n(&c->interval, __ATOMIC_RELAXED);
 		/* ordering: acquire fence; the fields were loaded before the turn is looked at
 		 * again. */
-		__atomic_thread_fence(__ATOMIC_ACQUIRE);
+		barrier_acquire();
 		/* ordering: relaxed; after the fence. */
 	} while (__atomic_load_n(&page->turn, __ATOMIC_RELAXED) != turn);
 	return clock;
@@ -89,7 +89,7 @@ static void clock_set(struct epoch_page *page, struct epoch_clock clock)
 	struct epoch_clock *c = &page->clock[turn & 1];
 
 	/* ordering: release fence; who sees one of the stores below sees the last turn. */
-	__atomic_thread_fence(__ATOMIC_RELEASE);
+	barrier_release();
 	/* ordering: relaxed, all three; see clock_read(). */
 	__atomic_store_n(&c->epoch, clock.epoch, __ATOMIC_RELAXED);
 	__atomic_store_n(&c->since, clock.since, __ATOMIC_RELAXED);
@@ -200,7 +200,7 @@ uint32_t epoch_scan(const struct epoch_slot *copy, uint32_t first, uint32_t n,
 
 	/* ordering: acquire fence; pairs with the release of who leaves: its last use of a block
 	 * comes before the block is given away. The kernel's loads came before on this thread. */
-	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	barrier_acquire();
 	for (uint32_t i = 0; i < n; i++)
 		if (epoch_of(copy[i].word) != 0)
 			ret[found++] = (struct epoch_reading){

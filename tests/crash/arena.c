@@ -27,6 +27,8 @@
 #include "common/macro.h"
 #include "tests/crash/audit.h"
 
+#define CUT_TRIES 1000u
+#define CUT_PAUSE_US 10000u
 #define POOLS_MAX 16u
 #define KEEP_BYTES (256u << 10)
 #define KEEP_WORD UINT64_C(0x6b6565702d746869)
@@ -356,6 +358,22 @@ static void verify_heap(struct nvmm_client *nvmm, nvmm_pool_id id, bool kept)
 	nvmm_heap_close(heap);
 }
 
+/* Lists the pools. Lanes that a daemon added before it died are cut off again by its successor, soon after
+ * the heap is recovered: this waits for that. */
+static int list_when_cut(struct arena *a, struct nvmm_client *nvmm, struct nvmm_pool_info *info)
+{
+	int n = 0;
+
+	for (unsigned i = 0; i < CUT_TRIES; i++) {
+		n = nvmm_pool_list(nvmm, 0, info, POOLS_MAX);
+		ck_assert_int_ge(n, 2);
+		if (audit_bytes_agree(a->h.base, info, (size_t)n))
+			break;
+		usleep(CUT_PAUSE_US);
+	}
+	return n;
+}
+
 void arena_verify(struct arena *a)
 {
 	struct nvmm_pool_info info[POOLS_MAX];
@@ -371,6 +389,7 @@ void arena_verify(struct arena *a)
 			verify_heap(nvmm, info[i].id, info[i].id == a->heap);
 	}
 	ck_assert_uint_eq(audit_sessions(a->h.runtime), 1 + (a->holder != 0));
+	n = list_when_cut(a, nvmm, info);
 	nvmm_disconnect(nvmm);
 	audit_base(a->h.base, info, (size_t)n);
 	for (int i = 0; i < n; i++)

@@ -61,6 +61,17 @@ struct pool_audit {
 	const char *path;
 };
 
+/* What a file counts for: its length, or of a sparse heap's files what they hold. */
+static bool is_reserved(const struct pool_audit *a, const char *name)
+{
+	return !a->info->sparse || strcmp(name, "meta.1") == 0 || strcmp(name, "lanes.1") == 0;
+}
+
+static uint64_t counted(const struct pool_audit *a, const char *name, const struct stat *st)
+{
+	return is_reserved(a, name) ? (uint64_t)st->st_size : (uint64_t)st->st_blocks * 512;
+}
+
 static void audit_file(void *arg, int dir, const char *name)
 {
 	struct pool_audit *a = arg;
@@ -68,7 +79,6 @@ static void audit_file(void *arg, int dir, const char *name)
 	unsigned number = 0;
 	struct stat st;
 	bool shelf = is_numbered(name, "shelf-", "", &number);
-	bool sparse = a->info->sparse && strcmp(name, "meta.1") != 0 && strcmp(name, "lanes.1") != 0;
 
 	ck_assert_int_eq(fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW), 0);
 	ck_assert_msg(S_ISREG(st.st_mode) && (st.st_mode & 07777) == 0600, "%s/%s: mode 0%o",
@@ -81,9 +91,9 @@ static void audit_file(void *arg, int dir, const char *name)
 	ck_assert_msg(number < a->info->shelves, "%s/%s is of a shelf that is not there", a->path,
 		      name);
 	/* Reserved: a file with holes would be a promise that nobody keeps. */
-	ck_assert_msg(sparse || (uint64_t)st.st_blocks * 512 >= (uint64_t)st.st_size,
+	ck_assert_msg(!is_reserved(a, name) || (uint64_t)st.st_blocks * 512 >= (uint64_t)st.st_size,
 		      "%s/%s is not reserved", a->path, name);
-	a->bytes += sparse ? (uint64_t)st.st_blocks * 512 : (uint64_t)st.st_size;
+	a->bytes += counted(a, name, &st);
 	a->shelf_bytes += shelf ? (uint64_t)st.st_size : 0;
 	a->files++;
 }
@@ -102,8 +112,32 @@ static void audit_pool(const char *base, const struct nvmm_pool_info *info)
 	ck_assert_msg(a.shelf_bytes == info->bytes, "%s: %llu bytes of shelves, not %llu", path,
 		      (unsigned long long)a.shelf_bytes, (unsigned long long)info->bytes);
 	/* Verifying has allocated since `info` was asked for. */
-	ck_assert_msg(info->sparse ? a.bytes >= info->file_bytes : a.bytes == info->file_bytes, "%s: %llu bytes of files, not %llu", path,
+	ck_assert_msg(info->sparse ? a.bytes >= info->file_bytes : a.bytes == info->file_bytes,
+		      "%s: %llu bytes of files, not %llu", path,
 		      (unsigned long long)a.bytes, (unsigned long long)info->file_bytes);
+}
+
+static void add_bytes(void *arg, int dir, const char *name)
+{
+	struct pool_audit *a = arg;
+	struct stat st;
+
+	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		a->bytes += counted(a, name, &st);
+}
+
+bool audit_bytes_agree(const char *base, const struct nvmm_pool_info *pools, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		struct pool_audit a = { .info = &pools[i] };
+		char path[256];
+
+		pool_dir(path, base, pools[i].id);
+		each_name(path, add_bytes, &a);
+		if (pools[i].sparse ? a.bytes < pools[i].file_bytes : a.bytes != pools[i].file_bytes)
+			return false;
+	}
+	return true;
 }
 
 struct base_audit {

@@ -12,6 +12,10 @@
  */
 void audit_base(const char *base, const struct nvmm_pool_info *pools, size_t n);
 
+/* Whether the files are as long as the pools' figures say. Files that a client or a daemon that died made longer are
+ * cut back soon, but not at once. */
+bool audit_bytes_agree(const char *base, const struct nvmm_pool_info *pools, size_t n);
+
 /* Asserts that a heap that nobody has open breaks no rule of media/check.h. */
 void audit_heap(const char *base, const struct nvmm_pool_info *heap);
 

@@ -5,8 +5,9 @@
  * snapshot, release, trim, grow, count, check, repair); what the library does (alloc, free, reserve, publish,
  * cancel, give up). Each may refuse. None may follow what it finds out of the heap, or go on for ever.
  *
- * A build with debug checks ends a client that finds a rule broken in what it owns, which is what they are
- * for: there, the library's part ends with the first change.
+ * A build with debug checks ends a process that finds a rule broken in what it owns, which is what they are
+ * for. There, the library's part ends with the first change, and a change of a span table has the daemon's part
+ * load the heap anew.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -138,6 +139,29 @@ static uint64_t odd_word(struct choice *c)
 	}
 }
 
+static void unload(void)
+{
+	limbo_free(limbo);
+	limbo = NULL;
+	grant_free(fix->grant);
+	fix->grant = NULL;
+}
+
+static void note_change(const void *at, size_t size)
+{
+	const char *from = at;
+
+	changed = true;
+	if (!DEBUG_CHECKS)
+		return;
+	for (unsigned i = 0; i < 2; i++) {
+		const char *table = (const char *)fix->shelf[i].table;
+
+		if (from < table + table_file_size(UNITS) && from + size > table)
+			unload();
+	}
+}
+
 static void change(struct choice *c)
 {
 	size_t words = fix->mapping_len / sizeof(uint64_t);
@@ -145,7 +169,7 @@ static void change(struct choice *c)
 	size_t at = choose(c, 2) ? lane0 + FIRST_LANE * 512 + choose(c, LANES * 512) : choose_bytes(c, 3);
 	uint64_t *word = (uint64_t *)fix->mapping + at % words;
 
-	changed = true;
+	note_change(word, sizeof(*word));
 	switch (choose(c, 4)) {
 	case 0:
 		*word ^= UINT64_C(1) << choose(c, 64);
@@ -166,7 +190,7 @@ static void copy(struct choice *c)
 	size_t size = sizes[choose(c, 4)], n = fix->mapping_len / size;
 	size_t from = choose(c, n) % n, to = choose(c, n) % n;
 
-	changed = true;
+	note_change((char *)fix->mapping + to * size, size);
 	memmove((char *)fix->mapping + to * size, (char *)fix->mapping + from * size, size);
 }
 
@@ -176,14 +200,6 @@ static bool alive(void *ctx, uint32_t lane)
 {
 	(void)ctx;
 	return lane >= FIRST_LANE && lane < FIRST_LANE + LANES && lanes[lane - FIRST_LANE];
-}
-
-static void unload(void)
-{
-	limbo_free(limbo);
-	limbo = NULL;
-	grant_free(fix->grant);
-	fix->grant = NULL;
 }
 
 static void load(struct choice *c)
