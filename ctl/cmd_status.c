@@ -70,6 +70,25 @@ static void write_turns(struct writer *w, const Nvmm__StatusReply *status)
 	writer_count(w, "loop_turns", NULL, status->loop_turns);
 }
 
+static void write_jobs(struct writer *w, const Nvmm__StatusReply *status)
+{
+	writer_list(w, "jobs");
+	for (size_t i = 0; i < status->n_jobs; i++) {
+		const Nvmm__JobClass *class = status->jobs[i];
+
+		writer_item(w);
+		writer_text(w, "class", "jobs", class->name);
+		writer_count(w, "places", "places", class->places);
+		writer_count(w, "places_of_user", "of a user", class->places_of_user);
+		writer_count(w, "running", "running", class->running);
+		writer_count(w, "waiting", "waiting", class->waiting);
+		writer_count(w, "begun", "begun", class->begun);
+		writer_count(w, "longest_wait_ms", "longest wait, ms", class->longest_wait_ms);
+		writer_count(w, "waited_ms", "waits now, ms", class->waited_ms);
+	}
+	writer_list_end(w, "No jobs.");
+}
+
 /* Programs get them always, people when they ask. */
 static void write_counters(struct ctl *ctl, const Nvmm__StatusReply *status)
 {
@@ -77,6 +96,7 @@ static void write_counters(struct ctl *ctl, const Nvmm__StatusReply *status)
 
 	if (!ctl->json && !ctl_option(ctl, "counters"))
 		return;
+	write_jobs(w, status);
 	writer_list(w, "counters");
 	for (size_t i = 0; i < status->n_counters; i++) {
 		writer_item(w);
@@ -136,7 +156,7 @@ const struct command command_status = {
 	.summary = "Shows the daemon, its memory and its pools",
 	.help = help,
 	.options = {
-		{ "counters", NULL, "show what the daemon counts as well" },
+		{ "counters", NULL, "show jobs and what the daemon counts as well" },
 		{ "window", "SECONDS", "how far back to look for the longest loop turn (10)" },
 	},
 	.run = run,

@@ -46,6 +46,16 @@ void job_queue_deinit(struct job_queue *queue)
 	}
 }
 
+const char *job_class_name(enum job_class class)
+{
+	static const char *const names[] = {
+		[JOB_WORK] = "work",	     [JOB_LOOK] = "look",   [JOB_CLOSE] = "close",
+		[JOB_RECOVERY] = "recovery", [JOB_SLICE] = "slice",
+	};
+
+	return names[class];
+}
+
 void job_queue_limit(struct job_queue *queue, enum job_class class, unsigned places, unsigned per_user)
 {
 	queue->class[class].places = places;

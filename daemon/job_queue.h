@@ -90,6 +90,9 @@ void job_queue_remove(struct job_queue *queue, struct job_turn *turn);
 /* Gives a job that waits to another user who waits for it, if it comes sooner there. */
 void job_queue_hasten(struct job_queue *queue, struct job_turn *turn, uid_t uid);
 
+/* The name that operators see. */
+const char *job_class_name(enum job_class class);
+
 /* The first job of the class that waits; NULL: none. */
 struct job_turn *job_queue_first(struct job_queue *queue, enum job_class class);
 

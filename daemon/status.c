@@ -68,6 +68,33 @@ static void add_turns(Nvmm__StatusReply *status, const struct nvmmd *nvmmd, uint
 	status->loop_turns = log->turns;
 }
 
+static int add_jobs(struct request *request, Nvmm__StatusReply *status)
+{
+	struct job_queue *queue = &request->nvmmd->jobs.queue;
+	Nvmm__JobClass *jobs = request_alloc(request, JOB_CLASSES * sizeof(*jobs));
+
+	status->jobs = request_alloc(request, JOB_CLASSES * sizeof(*status->jobs));
+	if (!jobs || !status->jobs)
+		return -ENOMEM;
+	for (unsigned i = 0; i < JOB_CLASSES; i++) {
+		const struct job_class_queue *c = &queue->class[i];
+
+		nvmm__job_class__init(&jobs[i]);
+		jobs[i].name = request_strdup(request, job_class_name((enum job_class)i));
+		if (!jobs[i].name)
+			return -ENOMEM;
+		jobs[i].places = c->places;
+		jobs[i].places_of_user = c->per_user;
+		jobs[i].waiting = c->waiting;
+		jobs[i].running = c->running;
+		jobs[i].begun = c->begun;
+		jobs[i].longest_wait_ms = c->longest;
+		jobs[i].waited_ms = job_queue_oldest(queue, (enum job_class)i, uv_hrtime() / 1000000);
+		status->jobs[status->n_jobs++] = &jobs[i];
+	}
+	return 0;
+}
+
 int op_status(struct request *request)
 {
 	Nvmm__StatusReply *status = request_alloc(request, sizeof(*status));
@@ -108,7 +135,7 @@ int op_status(struct request *request)
 	status->recovering_bytes = nvmmd->recovery.bytes;
 	status->recovered_bytes = recovery_progress(nvmmd);
 	add_turns(status, nvmmd, request->msg->status->window);
-	if (!status->version || add_counters(request, status) < 0)
+	if (!status->version || add_jobs(request, status) < 0 || add_counters(request, status) < 0)
 		return no_memory(request);
 	request->reply.result_case = NVMM__REPLY__RESULT_STATUS;
 	request->reply.status = status;

@@ -48,9 +48,12 @@ static uint64_t monotonic_ns(void)
 
 static uint64_t clock_epoch(const struct epoch_clock *clock, uint64_t now)
 {
-	if (clock->interval == 0 || now <= clock->since)
+	/* Of another boot, the clock's begin may lie ahead. */
+	int64_t passed = (int64_t)(now - clock->since);
+
+	if (clock->interval == 0 || passed <= 0)
 		return clock->epoch;
-	return clock->epoch + (now - clock->since) / clock->interval;
+	return clock->epoch + (uint64_t)passed / clock->interval;
 }
 
 /* Reads the clock that holds. One that was filled again meanwhile is read again: that takes two

@@ -15,6 +15,7 @@
 #include "daemon/keep.h"
 #include "daemon/nvmmd.h"
 #include "daemon/session_file.h"
+#include "daemon/settle.h"
 #include "media/store.h"
 #include "tests/crash/points.h"
 
@@ -57,6 +58,7 @@ int main(int argc, char **argv)
 			return 125;
 		killer.point = point;
 		media_backend = &killer;
+		settle_slice_ns = 0;
 	}
 	keeper_program = "/proc/self/exe";
 	return nvmmd_main(argc, argv);

@@ -387,6 +387,24 @@ START_TEST(status_shows_loop_turns)
 }
 END_TEST
 
+START_TEST(status_shows_jobs)
+{
+	json_t *root, *job;
+
+	ck_assert_int_eq(run("status"), CTL_DAMAGED);
+	ck_assert_ptr_null(strstr(out, "LONGEST WAIT, MS"));
+	ck_assert_int_eq(run("status --counters"), CTL_DAMAGED);
+	ck_assert_ptr_nonnull(strstr(out, "LONGEST WAIT, MS"));
+	root = run_json("status --json", CTL_DAMAGED);
+	job = json_array_get(json_object_get(root, "jobs"), 0);
+	ck_assert_str_eq(string(job, "class"), "look");
+	ck_assert_int_eq(number(job, "places"), 3);
+	ck_assert_int_eq(number(job, "waiting"), 41);
+	ck_assert_int_eq(number(job, "longest_wait_ms"), 78);
+	json_decref(root);
+}
+END_TEST
+
 START_TEST(test_clients)
 {
 	json_t *root, *client;
@@ -487,6 +505,7 @@ int main(void)
 	tcase_add_test(tcase, test_map);
 	tcase_add_test(tcase, test_status);
 	tcase_add_test(tcase, status_shows_loop_turns);
+	tcase_add_test(tcase, status_shows_jobs);
 	tcase_add_test(tcase, test_clients);
 	tcase_add_test(tcase, test_create);
 	tcase_add_test(tcase, test_change);

@@ -194,6 +194,7 @@ static int reply_status(const Nvmm__Request *request, struct nvmm_reply *ret)
 	Nvmm__Counter counter = { PROTOBUF_C_MESSAGE_INIT(&nvmm__counter__descriptor),
 				  (char *)"requests", (char *)"requests served", 77 };
 	Nvmm__Counter *counters[] = { &counter };
+	Nvmm__JobClass job = NVMM__JOB_CLASS__INIT, *jobs[] = { &job };
 	Nvmm__StatusReply status = NVMM__STATUS_REPLY__INIT;
 	Nvmm__Reply reply = NVMM__REPLY__INIT;
 
@@ -210,6 +211,12 @@ static int reply_status(const Nvmm__Request *request, struct nvmm_reply *ret)
 	status.loop_recent_us = 123;
 	status.loop_window = request->status->window ? request->status->window : 10;
 	status.loop_turns = 99;
+	job.name = (char *)"look";
+	job.places = 3;
+	job.waiting = 41;
+	job.longest_wait_ms = 78;
+	status.jobs = jobs;
+	status.n_jobs = 1;
 	status.counters = counters;
 	status.n_counters = 1;
 	reply.result_case = NVMM__REPLY__RESULT_STATUS;
