@@ -5,7 +5,8 @@
  * what the daemon owns, so that the loop thread stays the one writer of all of it.
  *
  * Threads. Each class has threads of its own: a flood of one class takes none of another's, and a user never has
- * all threads of a class that clients can ask for. libuv's pool has as many threads as all classes together.
+ * all threads of a class that clients can ask for. libuv's pool has as many threads as all classes together. Most
+ * jobs compute: so a user has fewer at once than there are processors, where there are several.
  *
  * Bounds. A session has one request under way, so a user has at most as many jobs as sessions. A client that goes
  * away leaves its job. Of a pool there is at most one job of JOB_WORK that changes it and one that reserves. Looks
@@ -229,6 +230,15 @@ void job_hasten(struct job *job, uid_t uid)
 	dispatch(job->nvmmd, job->turn.class);
 }
 
+/* At most `most` threads of a user, and one processor is left for the others. */
+static unsigned of_user(unsigned most)
+{
+	unsigned others = uv_available_parallelism();
+
+	others = others > 1 ? others - 1 : 1;
+	return MIN(most, others);
+}
+
 int jobs_init(struct nvmmd *nvmmd, unsigned recoveries)
 {
 	struct jobs *jobs = &nvmmd->jobs;
@@ -237,8 +247,8 @@ int jobs_init(struct nvmmd *nvmmd, unsigned recoveries)
 
 	job_queue_init(&jobs->queue);
 	TAILQ_INIT(&jobs->ended);
-	job_queue_limit(&jobs->queue, JOB_WORK, WORK_THREADS, WORK_PER_USER);
-	job_queue_limit(&jobs->queue, JOB_LOOK, LOOK_THREADS, LOOK_PER_USER);
+	job_queue_limit(&jobs->queue, JOB_WORK, WORK_THREADS, of_user(WORK_PER_USER));
+	job_queue_limit(&jobs->queue, JOB_LOOK, LOOK_THREADS, of_user(LOOK_PER_USER));
 	job_queue_limit(&jobs->queue, JOB_CLOSE, CLOSE_THREADS, CLOSE_PER_USER);
 	job_queue_limit(&jobs->queue, JOB_RECOVERY, recoveries, recoveries);
 	job_queue_limit(&jobs->queue, JOB_SLICE, 1, 1);

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "tests/system/attacks.h"
@@ -26,6 +27,7 @@
 #define TURN_MS 250u
 #endif
 #define TRIES 3u
+#define STOP_AFTER_MS 200u /* an attack began */
 #define TRIPS_MAX 100u
 #define TRIPS_MIN 5u
 #define TRIPS_MS 800u
@@ -201,6 +203,26 @@ START_TEST(others_are_served)
 }
 END_TEST
 
+/* A daemon that is told to stop does so in order, whatever waits; the next one serves. */
+START_TEST(stops_in_order)
+{
+	struct attacker attacker;
+	int status;
+
+	harness_init(&h, NULL);
+	harness_start(&h);
+	attack_start(&attacker, &attacks[_i], &h);
+	harness_sleep_ms(STOP_AFTER_MS);
+	harness_signal(&h, SIGTERM);
+	status = harness_wait_daemon(&h);
+	ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "%s: status 0x%x", attacks[_i].name, status);
+	attack_end(&attacker);
+	harness_start(&h);
+	harness_alive(&h);
+	harness_stop(&h);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("latency");
@@ -210,5 +232,7 @@ int main(void)
 	printf("| --- | --- | --- | --- | --- | --- |\n");
 	fflush(stdout);
 	tcase_add_loop_test(tcase, others_are_served, 0, (int)n_attacks);
+	tcase = harness_case(suite, "stops", 60);
+	tcase_add_loop_test(tcase, stops_in_order, 0, (int)n_attacks);
 	return harness_run(suite);
 }
