@@ -186,7 +186,8 @@ void connection_reject(struct connection *connection, const char *fmt, ...)
 	vsnprintf(text, sizeof(text), fmt, args);
 	va_end(args);
 	connection->nvmmd->counters.protocol_errors++;
-	nvmmd_complain(connection->nvmmd, "client (pid %d, uid %u): %s; its connection is closed",
+	client_log(connection->nvmmd, CLIENT_COMPLAINT, peer->uid,
+		   "client (pid %d, uid %u): %s; its connection is closed",
 		       peer->process.pid, peer->uid, text);
 	connection_close(connection);
 }

@@ -212,7 +212,8 @@ static struct epoch_age *age_of(struct session_epochs *e, uint32_t slot)
 static void warn_of(struct session *session, const struct epoch_age *age, uint64_t ms)
 {
 	session->nvmmd->counters.readers_stalled++;
-	nvmmd_complain(session->nvmmd, "thread %u of process %d (%s) has been in epoch %" PRIu64 " for %"
+	client_log(session->nvmmd, CLIENT_COMPLAINT, session->peer.uid,
+		   "thread %u of process %d (%s) has been in epoch %" PRIu64 " for %"
 		       PRIu64 " ms: what is freed with delay in the pools that it has open waits for it",
 		       age->tid, session->peer.process.pid, session->name, age->epoch, ms);
 }

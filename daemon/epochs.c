@@ -293,7 +293,8 @@ static bool take_snapshot(struct pool *pool)
 	int r = limbo_snapshot(limbo, TICK_SPANS);
 
 	if (r == -ENOMEM)
-		log_warning("pool %u: no memory to note what is in limbo", pool->id);
+		client_log(pool->nvmmd, CLIENT_COMPLAINT, pool->record.uid,
+			   "pool %u: no memory to note what is in limbo", pool->id);
 	pool_judge(pool, r, "looking for limbo");
 	pool->epochs.more = r == 1;
 	return r == 0 && limbo_blocks(limbo) > 0;

@@ -56,7 +56,8 @@ static uint32_t claim_some(struct opening *opening, uint32_t from, uint32_t to, 
 		if (heap_service_claim(pool->heap, lane, opening->session->id) == 0)
 			opening->lanes[n++] = lane;
 		else
-			log_warning("session %llu claims lane %u of pool %u, which it cannot have",
+			client_log(pool->nvmmd, CLIENT_COMPLAINT, opening->session->peer.uid,
+				   "session %llu claims lane %u of pool %u, which it cannot have",
 				    (unsigned long long)opening->session->id, lane, pool->id);
 	}
 	return n;
@@ -112,7 +113,8 @@ static int service_put(struct pool *pool, bool in_use)
 	memcpy(record.boot_id, pool->nvmmd->boot_id, BOOT_ID_LEN);
 	r = meta_service_put(meta, &record);
 	if (r < 0)
-		log_error("pool %u: its service record cannot be written: %s", pool->id,
+		client_log(pool->nvmmd, CLIENT_COMPLAINT, pool->record.uid,
+			   "pool %u: its service record cannot be written: %s", pool->id,
 			  strerror(-r));
 	return r;
 }
@@ -288,7 +290,8 @@ void heap_load_ahead(struct pool *pool)
 	if (!pool->heap && !pool->damage && !pool_is_gone(pool) && pool->busy == POOL_IDLE &&
 	    pool->recovery.state != RECOVERY_WAITING &&
 	    load_start(pool, RECOVERY_LOAD, JOB_RECOVERY, pool->record.uid) < 0)
-		log_warning("pool %u: its heap will be loaded when it is asked for", pool->id);
+		client_log(pool->nvmmd, CLIENT_COMPLAINT, pool->record.uid,
+			   "pool %u: its heap will be loaded when it is asked for", pool->id);
 }
 
 /* Beside running clients */

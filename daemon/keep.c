@@ -527,7 +527,8 @@ static void tell_unread(struct nvmmd *nvmmd)
 	for (session = session_after(nvmmd, 0); session;
 	     session = session_after(nvmmd, session->id))
 		if (session->epochs.unread)
-			log_error("session %" PRIu64 " (pid %d): its epochs cannot be read: what is "
+			client_log(nvmmd, CLIENT_COMPLAINT, session->peer.uid,
+				   "session %" PRIu64 " (pid %d): its epochs cannot be read: what is "
 				  "freed with delay in its pools waits until it has ended",
 				  session->id, session->peer.process.pid);
 }

@@ -40,36 +40,12 @@
 #include "media/guard.h"
 
 #define DEFAULT_CONFIG SYSCONFDIR "/nvmmd/nvmmd.yaml"
-#define COMPLAINTS_PER_SECOND 20u
 #define RECOVERY_THREADS 4u /* at least, so that recovery.parallel can be raised by a reload */
 #define PROBE_BYTES (UINT64_C(2) << 20)
 
 int64_t nvmmd_now(void)
 {
 	return (int64_t)time(NULL);
-}
-
-void nvmmd_complain(struct nvmmd *nvmmd, const char *fmt, ...)
-{
-	uint64_t now = (uint64_t)nvmmd_now();
-	char text[512];
-	va_list args;
-
-	if (nvmmd->complaints.second != now) {
-		if (nvmmd->complaints.dropped > 0)
-			log_warning("%u more complaints about clients were not logged",
-				    nvmmd->complaints.dropped);
-		nvmmd->complaints.second = now;
-		nvmmd->complaints.n = nvmmd->complaints.dropped = 0;
-	}
-	if (nvmmd->complaints.n++ >= COMPLAINTS_PER_SECOND) {
-		nvmmd->complaints.dropped++;
-		return;
-	}
-	va_start(args, fmt);
-	vsnprintf(text, sizeof(text), fmt, args);
-	va_end(args);
-	log_warning("%s", text);
 }
 
 /* Configuration */
@@ -275,6 +251,7 @@ static int open_loop(struct nvmmd *nvmmd)
 	if (r < 0)
 		return r;
 	settler_init(nvmmd);
+	client_log_start(nvmmd);
 	r = turns_start(&nvmmd->turns, &nvmmd->loop, &nvmmd->counters.loop_turns_long);
 	if (r < 0)
 		return r;
@@ -444,6 +421,7 @@ void nvmmd_stop_if_idle(struct nvmmd *nvmmd)
 	uv_close((uv_handle_t *)&nvmmd->watchdog, NULL);
 	fair_stop(&nvmmd->fair);
 	turns_stop(&nvmmd->turns);
+	client_log_stop(nvmmd);
 }
 
 /* Last of all: what it vouches for is durable, nobody changes anything any more. */

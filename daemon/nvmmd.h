@@ -11,6 +11,7 @@
 #include <uv.h>
 
 #include "daemon/access.h"
+#include "daemon/client_log.h"
 #include "daemon/config.h"
 #include "daemon/counters.h"
 #include "daemon/epochs.h"
@@ -76,11 +77,7 @@ struct nvmmd {
 	bool stopped;           /* nothing is left but to close handles */
 	struct failures failures;
 	uint32_t sessions_left; /* that have pools open */
-	struct { /* how many complaints about clients were logged in this second */
-		uint64_t second;
-		unsigned n;
-		unsigned dropped;
-	} complaints;
+	struct client_log client_log;
 };
 
 /* Does all of it: returns the exit status of the process. */
@@ -107,8 +104,5 @@ void nvmmd_stop_if_idle(struct nvmmd *nvmmd);
 void nvmmd_reload(struct nvmmd *nvmmd);
 /* Finds the admin group of the configuration (reload.c). */
 int nvmmd_find_admin(struct nvmmd *nvmmd);
-
-/* Logs a warning about a client, unless too many were logged in this second. */
-void nvmmd_complain(struct nvmmd *nvmmd, const char *fmt, ...) _printf(2, 3);
 
 int64_t nvmmd_now(void); /* seconds since 1970 */

@@ -237,7 +237,8 @@ int op_pool_close(struct request *request)
 		opening_free(opening);
 	r = session_save(session);
 	if (r < 0) /* the file says more than is open: that costs its process nothing */
-		log_warning("session %llu: its file cannot be written: %s",
+		client_log(session->nvmmd, CLIENT_COMPLAINT, session->peer.uid,
+			   "session %llu: its file cannot be written: %s",
 			    (unsigned long long)session->id, strerror(-r));
 	return 0;
 }

@@ -109,7 +109,7 @@ static void watch_path(struct nvmmd *nvmmd, struct overgrown_watch *watch, int f
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	wd = inotify_add_watch(o->fd, path, IN_MODIFY);
 	if (wd < 0) {
-		nvmmd_complain(nvmmd,
+		client_log(nvmmd, CLIENT_COMPLAINT, CLIENT_LOG_NOBODY,
 			       "files that clients make longer are not seen at once: %s; see "
 			       "/proc/sys/fs/inotify/max_user_watches",
 			       strerror(errno));
@@ -215,12 +215,12 @@ static void cut_complain(struct pool *pool, uint64_t bytes)
 			writers++;
 		}
 	if (writers == 1)
-		nvmmd_complain(pool->nvmmd,
+		client_log(pool->nvmmd, CLIENT_COMPLAINT, pool->record.uid,
 			       "pool %u was overgrown by %" PRIu64 " bytes and is cut back (%" PRIu64
 			       " times by now): process %d of user %u alone has it open for writing",
 			       pool->id, bytes, pool->over.cuts, writer->peer.process.pid, writer->peer.uid);
 	else
-		nvmmd_complain(pool->nvmmd,
+		client_log(pool->nvmmd, CLIENT_COMPLAINT, pool->record.uid,
 			       "pool %u was overgrown by %" PRIu64 " bytes and is cut back (%" PRIu64
 			       " times by now): %u sessions have it open for writing",
 			       pool->id, bytes, pool->over.cuts, writers);
@@ -245,7 +245,8 @@ static void cut_done(struct job *job, int r)
 		nvmmd->counters.bytes_cut += cut->bytes;
 	}
 	if (r < 0 && r != -ECANCELED)
-		nvmmd_complain(nvmmd, "pool %u is overgrown and cannot be cut back: %s", pool->id, strerror(-r));
+		client_log(nvmmd, CLIENT_COMPLAINT, pool->record.uid,
+			   "pool %u is overgrown and cannot be cut back: %s", pool->id, strerror(-r));
 	else if (r == 0 && !own)
 		cut_complain(pool, cut->bytes);
 	pool_look(pool, LOOK_AFTER_CUT);
@@ -361,7 +362,8 @@ void overgrown_unlinked(struct nvmmd *nvmmd, uint16_t id, uint64_t incarnation, 
 
 	watch = o->ready && o->n_unlinked < UNLINKED_MAX ? calloc(1, sizeof(*watch)) : NULL;
 	if (!watch) {
-		nvmmd_complain(nvmmd, "pool %u is destroyed, and more unlinked files are held than are watched", id);
+		client_log(nvmmd, CLIENT_COMPLAINT, CLIENT_LOG_NOBODY,
+			   "pool %u is destroyed, and more unlinked files are held than are watched", id);
 		close(fd);
 		return;
 	}

@@ -185,7 +185,8 @@ void pool_damage(struct pool *pool, const char *fmt, ...)
 		pool->damage = strdup("damaged");
 	va_end(args);
 	pool->nvmmd->counters.pools_damaged++;
-	log_error("pool %u is damaged and is not served from now on: %s", pool->id,
+	client_log(pool->nvmmd, CLIENT_DAMAGE, pool->record.uid,
+		   "pool %u is damaged and is not served from now on: %s", pool->id,
 		  pool->damage ? pool->damage : "");
 }
 
@@ -203,7 +204,8 @@ int pool_judge(struct pool *pool, int r, const char *what)
 static int keep_record(struct pool *pool, const struct pool_record *record, int r)
 {
 	if (r < 0) {
-		log_error("pool %u: its record cannot be written: %s", pool->id, strerror(-r));
+		client_log(pool->nvmmd, CLIENT_COMPLAINT, pool->record.uid,
+			   "pool %u: its record cannot be written: %s", pool->id, strerror(-r));
 		return r;
 	}
 	pool->record = *record;

@@ -151,7 +151,8 @@ static void create_done(struct job *job, int r)
 			pool_damage(pool, "its creation failed, and so did writing that down");
 	} else {
 		pool->nvmmd->counters.pools_created++;
-		log_info("pool %u%s%s created: %s of %" PRIu64 " bytes, for uid %u", pool->id,
+		client_log(pool->nvmmd, CLIENT_EVENT, pool->record.uid,
+			   "pool %u%s%s created: %s of %" PRIu64 " bytes, for uid %u", pool->id,
 			 pool->record.name[0] ? " " : "", pool->record.name,
 			 pool->record.kind == POOL_HEAP ? "heap" : "region", pool->record.size,
 			 pool->record.uid);

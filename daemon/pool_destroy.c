@@ -76,7 +76,8 @@ static void destroy_done(struct job *job, int r)
 	}
 	if (r < 0) {
 		/* It is destroyed all the same; the next start removes what is left. */
-		log_warning("pool %u is destroyed, but its files stay until the next start: %s",
+		client_log(pool->nvmmd, CLIENT_COMPLAINT, record.uid,
+			   "pool %u is destroyed, but its files stay until the next start: %s",
 			    pool->id, strerror(-r));
 	}
 	destroy_held(destroy);
@@ -128,7 +129,8 @@ static int destroy_start(struct request *request, struct pool *pool, struct pool
 		return request_fail(request, r, "pool %u: its record cannot be written: %s",
 				    pool->id, strerror(-r));
 	}
-	log_info("pool %u%s%s destroyed by uid %u%s", pool->id, record.name[0] ? " " : "",
+	client_log(pool->nvmmd, CLIENT_EVENT, request_peer(request)->uid,
+		   "pool %u%s%s destroyed by uid %u%s", pool->id, record.name[0] ? " " : "",
 		 record.name, request_peer(request)->uid,
 		 pool->openers ? ", though it is open" : "");
 	pool_drop_name(pool);

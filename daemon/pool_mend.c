@@ -50,7 +50,8 @@ static int mending_run(struct job *job)
 static void log_report(const struct pool *pool, const struct check_report *report)
 {
 	for (uint32_t i = 0; i < report->n_findings; i++)
-		log_info("pool %u: %s at byte %llu: %s: %s", pool->id, report->finding[i].file,
+		client_log(pool->nvmmd, CLIENT_EVENT, pool->record.uid,
+			   "pool %u: %s at byte %llu: %s: %s", pool->id, report->finding[i].file,
 			 (unsigned long long)report->finding[i].offset, report->finding[i].what,
 			 report->finding[i].so);
 }

@@ -140,11 +140,13 @@ static void resize_done(struct job *job, int r)
 	if (r == 0) {
 		record.state = POOL_LIVE;
 		if (pool_put(pool, &record) < 0)
-			log_warning("pool %u is resized; its record says so at the next start",
+			client_log(pool->nvmmd, CLIENT_COMPLAINT, pool->record.uid,
+				   "pool %u is resized; its record says so at the next start",
 				    pool->id);
 		pool_recount(pool);
 		pool->nvmmd->counters.pools_resized++;
-		log_info("pool %u resized from %" PRIu64 " to %" PRIu64 " bytes", pool->id,
+		client_log(pool->nvmmd, CLIENT_EVENT, pool->record.uid,
+			   "pool %u resized from %" PRIu64 " to %" PRIu64 " bytes", pool->id,
 			 resize->before.size, record.size);
 		r = reply_pool(resize->request, pool);
 	} else {

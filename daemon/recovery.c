@@ -219,7 +219,8 @@ static void count_start(struct pool *pool, int r)
 		return;
 	pool->recovery.at_start = false;
 	if (pool->recovery.state == RECOVERY_DONE)
-		log_info("pool %u is recovered, in %" PRIu64 " ms", pool->id,
+		client_log(pool->nvmmd, CLIENT_EVENT, pool->record.uid,
+			   "pool %u is recovered, in %" PRIu64 " ms", pool->id,
 			 pool->recovery.ended - pool->recovery.began);
 	recovery->bytes_done += pool->recovery.units << UNIT_SHIFT;
 	recovery->done++;

@@ -252,12 +252,14 @@ static void server_admit(struct nvmmd *nvmmd, int fd)
 	if (r < 0) {
 		/* A client that connected and died is no event. */
 		if (r != -ESRCH)
-			nvmmd_complain(nvmmd, "a client is refused: %s: %s", why, strerror(-r));
+			client_log(nvmmd, CLIENT_COMPLAINT, CLIENT_LOG_NOBODY,
+				   "a client is refused: %s: %s", why, strerror(-r));
 		server_close_socket(&nvmmd->server, fd, (uid_t)-1,
 				    nvmmd->server.no_fds);
 	} else if (too_many(nvmmd, peer.uid)) {
 		r = -EUSERS;
-		nvmmd_complain(nvmmd, "client (pid %d, uid %u) is refused: too many connections",
+		client_log(nvmmd, CLIENT_COMPLAINT, peer.uid,
+			   "client (pid %d, uid %u) is refused: too many connections",
 			       peer.process.pid, peer.uid);
 		server_close_socket(&nvmmd->server, fd, peer.uid, nvmmd->server.no_fds);
 		peer_deinit(&peer);
@@ -290,7 +292,8 @@ static void server_readable(uv_poll_t *poll, int status, int events)
 		if (errno == EAGAIN)
 			nvmmd->server.no_fds |= nvmmd->server.no_fds_soon;
 		if (errno != EAGAIN) {
-			nvmmd_complain(nvmmd, "no connection can be accepted: %s", strerror(errno));
+			client_log(nvmmd, CLIENT_COMPLAINT, CLIENT_LOG_NOBODY,
+				   "no connection can be accepted: %s", strerror(errno));
 			server_pause(nvmmd);
 		}
 		return;

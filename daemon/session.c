@@ -84,7 +84,8 @@ void session_remove(struct session *session)
 	int r = session_file_remove(nvmmd->runtime_fd, session->id);
 
 	if (r < 0)
-		log_warning("session %" PRIu64 ": its file cannot be removed: %s", session->id,
+		client_log(nvmmd, CLIENT_COMPLAINT, session->peer.uid,
+			   "session %" PRIu64 ": its file cannot be removed: %s", session->id,
 			    strerror(-r));
 	session_epochs_end(session);
 	nvmmd->counters.sessions_settled += session->died;
@@ -304,7 +305,8 @@ void session_detach(struct session *session)
 	} else if (LIST_EMPTY(&session->openings) && !session->nvmmd->stopped) {
 		session_end(session, "its connection is closed, and it has nothing open");
 	} else {
-		log_info("session %" PRIu64 " (pid %d) is detached", session->id,
+		client_log(session->nvmmd, CLIENT_EVENT, session->peer.uid,
+			   "session %" PRIu64 " (pid %d) is detached", session->id,
 			 session->peer.process.pid);
 	}
 }
@@ -316,7 +318,8 @@ void session_end(struct session *session, const char *why)
 	if (session->ended)
 		return;
 	if (!LIST_EMPTY(&session->openings))
-		log_info("session %" PRIu64 " (pid %d, uid %u) ends with %u lanes: %s", session->id,
+		client_log(nvmmd, CLIENT_EVENT, session->peer.uid,
+			   "session %" PRIu64 " (pid %d, uid %u) ends with %u lanes: %s", session->id,
 			 session->peer.process.pid, session->peer.uid, session->n_lanes, why);
 	else
 		log_debug("session %" PRIu64 " (pid %d) ends: %s", session->id,

@@ -60,7 +60,8 @@ static int hello_resume(struct request *request, const Nvmm__Hello *m)
 				    m->resume);
 	session_attach(session, connection, &connection->peer);
 	request->nvmmd->counters.sessions_resumed++;
-	log_info("session %" PRIu64 " (pid %d) is attached again", session->id,
+	client_log(request->nvmmd, CLIENT_EVENT, session->peer.uid,
+		   "session %" PRIu64 " (pid %d) is attached again", session->id,
 		 session->peer.process.pid);
 	return 1;
 }
@@ -164,7 +165,8 @@ int op_hello(struct request *request)
 	if (r < 0) {
 		request->connection->closing = true;
 		request->nvmmd->counters.connections_refused++;
-		nvmmd_complain(request->nvmmd, "client (pid %d, uid %u) refused: %s",
+		client_log(request->nvmmd, CLIENT_COMPLAINT, request_peer(request)->uid,
+			   "client (pid %d, uid %u) refused: %s",
 			       request->connection->peer.process.pid, request->connection->peer.uid,
 			       request->text);
 		return r;

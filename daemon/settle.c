@@ -131,7 +131,8 @@ static void take_settled(struct opening *opening, int r)
 	if (!session->ended)
 		saved = session_save(session);
 	if (saved < 0)
-		log_warning("session %llu: its file cannot be written: %s",
+		client_log(session->nvmmd, CLIENT_COMPLAINT, session->peer.uid,
+			   "session %llu: its file cannot be written: %s",
 			    (unsigned long long)session->id, strerror(-saved));
 	end_lanes(opening, r, saved);
 	pool->nvmmd->counters.lanes_settled += n;

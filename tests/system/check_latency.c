@@ -27,6 +27,7 @@
 #define TURN_MS 250u
 #endif
 #define TRIES 3u
+#define LOG_MS 1500u
 #define STOP_AFTER_MS 200u /* an attack began */
 #define TRIPS_MAX 100u
 #define TRIPS_MIN 5u
@@ -223,6 +224,57 @@ START_TEST(stops_in_order)
 }
 END_TEST
 
+/* Lines of the daemon's log, and whether one has `text`. */
+static unsigned count_lines(const char *text, bool *found)
+{
+	FILE *file = fopen(h.log, "r");
+	char line[1024];
+	unsigned n = 0;
+
+	ck_assert_ptr_nonnull(file);
+	while (fgets(line, sizeof(line), file)) {
+		*found |= strstr(line, text) != NULL;
+		n++;
+	}
+	fclose(file);
+	return n;
+}
+
+/* However many lines one user provokes, the log stays small and has those of another one. */
+START_TEST(log_stays_small)
+{
+	const struct attack *attack = attacks;
+	struct attacker attacker;
+	uint64_t began;
+	unsigned lines, seconds;
+	bool found = false;
+	nvmm_pool_id id;
+	struct nvmm_client *nvmm;
+
+	while (strcmp(attack->name, "lines in the log") != 0)
+		attack++;
+	harness_init(&h, NULL);
+	harness_start(&h);
+	began = harness_now_us();
+	attack_start(&attacker, attack, &h);
+	harness_sleep_ms(LOG_MS);
+	nvmm = harness_connect(&h);
+	ck_assert_int_eq(nvmm_region_create(nvmm, &id, 4096, &(struct nvmm_pool_options){
+		.size = sizeof(struct nvmm_pool_options), .name = "another user's" }), 0);
+	nvmm_disconnect(nvmm);
+	attack_end(&attacker);
+	seconds = (unsigned)((harness_now_us() - began) / 1000000) + 2;
+	harness_stop(&h);
+	lines = count_lines("another user's created", &found);
+	/* Events and complaints of one user, a line on what was left out, those of this test and of start and stop. */
+	ck_assert_uint_le(lines, seconds * (20 + 10 + 1) + 20);
+	ck_assert(found);
+	found = false;
+	count_lines("lines about clients were not logged", &found);
+	ck_assert(found);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("latency");
@@ -232,6 +284,8 @@ int main(void)
 	printf("| --- | --- | --- | --- | --- | --- |\n");
 	fflush(stdout);
 	tcase_add_loop_test(tcase, others_are_served, 0, (int)n_attacks);
+	tcase = harness_case(suite, "log", 60);
+	tcase_add_test(tcase, log_stays_small);
 	tcase = harness_case(suite, "stops", 60);
 	tcase_add_loop_test(tcase, stops_in_order, 0, (int)n_attacks);
 	return harness_run(suite);
