@@ -3,7 +3,7 @@
  * The closer.
  *
  * Each close has a detached thread, at most CLOSER_USER_THREADS for a user and CLOSER_THREADS in sum;
- * what is beyond waits in a list until a thread is done. So closes of one user that hang hold up only
+ * what is beyond waits in a list of its user until a thread is done, and users take turns. So closes of one user that hang hold up only
  * those of the same user. What waits keeps its descriptor: the server counts it as a connection of its
  * user, and refuses further ones (server.c).
  *
@@ -22,6 +22,8 @@
 #include <sys/queue.h>
 #include <unistd.h>
 
+#include <bsd/sys/tree.h>
+
 #include "common/macro.h"
 
 #define CLOSER_USER_THREADS 2u
@@ -30,19 +32,37 @@
 
 struct closing {
 	struct closer *closer;
+	struct closing_user *user;
 	int fd;
-	uid_t uid;
-	bool running;
-	TAILQ_ENTRY(closing) of_closer;
+	STAILQ_ENTRY(closing) of_user;
 };
-TAILQ_HEAD(closing_list, closing);
+
+/* There while it has closes that wait or run. */
+struct closing_user {
+	uid_t uid;
+	uint32_t n; /* that wait or run */
+	unsigned running;
+	bool in_turns; /* it has one that waits and may run */
+	STAILQ_HEAD(, closing) waiting;
+	TAILQ_ENTRY(closing_user) of_turns;
+	RB_ENTRY(closing_user) of_uid;
+};
+RB_HEAD(closing_users, closing_user);
 
 struct closer {
 	pthread_mutex_t lock;
-	struct closing_list closings; /* oldest first */
+	struct closing_users users;
+	TAILQ_HEAD(, closing_user) turns;
 	unsigned threads;
 	bool given_up;
 };
+
+static int compare_users(struct closing_user *a, struct closing_user *b)
+{
+	return (a->uid > b->uid) - (a->uid < b->uid);
+}
+
+RB_GENERATE_INTERNAL(closing_users, closing_user, of_uid, compare_users, _unused static)
 
 int closer_new(struct closer **ret)
 {
@@ -51,44 +71,94 @@ int closer_new(struct closer **ret)
 	if (!closer)
 		return -ENOMEM;
 	pthread_mutex_init(&closer->lock, NULL);
-	TAILQ_INIT(&closer->closings);
+	RB_INIT(&closer->users);
+	TAILQ_INIT(&closer->turns);
 	*ret = closer;
 	return 0;
 }
 
 static void destroy(struct closer *closer)
 {
+	struct closing_user *user;
 	struct closing *closing;
 
-	while ((closing = TAILQ_FIRST(&closer->closings))) {
-		TAILQ_REMOVE(&closer->closings, closing, of_closer);
-		free(closing);
+	while ((user = RB_MIN(closing_users, &closer->users))) {
+		while ((closing = STAILQ_FIRST(&user->waiting))) {
+			STAILQ_REMOVE_HEAD(&user->waiting, of_user);
+			free(closing);
+		}
+		RB_REMOVE(closing_users, &closer->users, user);
+		free(user);
 	}
 	pthread_mutex_destroy(&closer->lock);
 	free(closer);
 }
 
-/* Both under the lock. */
+/* All of these under the lock. */
 
-static uint32_t count(const struct closer *closer, uid_t uid, bool running)
+static struct closing_user *find_user(struct closer *closer, uid_t uid)
 {
-	const struct closing *closing;
-	uint32_t n = 0;
+	struct closing_user key = { .uid = uid };
 
-	TAILQ_FOREACH (closing, &closer->closings, of_closer)
-		n += closing->uid == uid && (closing->running || !running);
-	return n;
+	return RB_FIND(closing_users, &closer->users, &key);
 }
 
-/* The oldest that waits and may run now; NULL: none. */
+static struct closing_user *need_user(struct closer *closer, uid_t uid)
+{
+	struct closing_user *user = find_user(closer, uid);
+
+	if (user)
+		return user;
+	user = calloc(1, sizeof(*user));
+	if (!user)
+		return NULL;
+	user->uid = uid;
+	STAILQ_INIT(&user->waiting);
+	RB_INSERT(closing_users, &closer->users, user);
+	return user;
+}
+
+/* Puts the user into the turns or takes it out, as its closes say; frees it with its last one. */
+static void update_user(struct closer *closer, struct closing_user *user)
+{
+	bool has_turn = !STAILQ_EMPTY(&user->waiting) && user->running < CLOSER_USER_THREADS;
+
+	if (has_turn && !user->in_turns)
+		TAILQ_INSERT_TAIL(&closer->turns, user, of_turns);
+	if (!has_turn && user->in_turns)
+		TAILQ_REMOVE(&closer->turns, user, of_turns);
+	user->in_turns = has_turn;
+	if (user->n > 0)
+		return;
+	RB_REMOVE(closing_users, &closer->users, user);
+	free(user);
+}
+
+/* The next one that may run, which runs from now on; NULL: none. */
 static struct closing *next_closing(struct closer *closer)
 {
+	struct closing_user *user = TAILQ_FIRST(&closer->turns);
 	struct closing *closing;
 
-	TAILQ_FOREACH (closing, &closer->closings, of_closer)
-		if (!closing->running && count(closer, closing->uid, true) < CLOSER_USER_THREADS)
-			return closing;
-	return NULL;
+	if (!user)
+		return NULL;
+	TAILQ_REMOVE(&closer->turns, user, of_turns);
+	user->in_turns = false;
+	closing = STAILQ_FIRST(&user->waiting);
+	STAILQ_REMOVE_HEAD(&user->waiting, of_user);
+	user->running++;
+	update_user(closer, user);
+	return closing;
+}
+
+static void end_closing(struct closer *closer, struct closing *closing)
+{
+	struct closing_user *user = closing->user;
+
+	free(closing);
+	user->running--;
+	user->n--;
+	update_user(closer, user);
 }
 
 static void *close_all(void *arg)
@@ -100,12 +170,9 @@ static void *close_all(void *arg)
 	while (closing) {
 		close(closing->fd);
 		pthread_mutex_lock(&closer->lock);
-		TAILQ_REMOVE(&closer->closings, closing, of_closer);
-		free(closing);
+		end_closing(closer, closing);
 		closing = closer->given_up ? NULL : next_closing(closer);
-		if (closing)
-			closing->running = true;
-		else
+		if (!closing)
 			closer->threads--;
 		last = closer->given_up && closer->threads == 0;
 		pthread_mutex_unlock(&closer->lock);
@@ -134,34 +201,46 @@ static int start_thread(struct closing *closing)
 	return -r;
 }
 
+/* Puts it back: its thread could not be started. */
+static void wait_again(struct closer *closer, struct closing *closing)
+{
+	closing->user->running--;
+	STAILQ_INSERT_HEAD(&closing->user->waiting, closing, of_user);
+	update_user(closer, closing->user);
+}
+
 void closer_close(struct closer *closer, int fd, uid_t uid)
 {
-	struct closing *closing = calloc(1, sizeof(*closing)), *next;
+	struct closing *closing = malloc(sizeof(*closing));
+	struct closing_user *user;
 
-	/* Without memory it stays open: a descriptor is less than a loop that waits. */
-	if (!closing)
-		return;
-	*closing = (struct closing){ .closer = closer, .fd = fd, .uid = uid };
 	pthread_mutex_lock(&closer->lock);
-	TAILQ_INSERT_TAIL(&closer->closings, closing, of_closer);
-	next = closer->threads < CLOSER_THREADS ? next_closing(closer) : NULL;
-	if (next) {
-		next->running = true;
-		closer->threads++;
-		if (start_thread(next) < 0) { /* tried again at the next close */
-			next->running = false;
-			closer->threads--;
-		}
+	user = closing ? need_user(closer, uid) : NULL;
+	if (user) {
+		*closing = (struct closing){ .closer = closer, .user = user, .fd = fd };
+		STAILQ_INSERT_TAIL(&user->waiting, closing, of_user);
+		user->n++;
+		update_user(closer, user);
+		closing = closer->threads < CLOSER_THREADS ? next_closing(closer) : NULL;
+		if (closing && start_thread(closing) == 0)
+			closer->threads++;
+		else if (closing) /* tried again at the next close */
+			wait_again(closer, closing);
+		closing = NULL;
 	}
 	pthread_mutex_unlock(&closer->lock);
+	/* Without memory the socket stays open: a descriptor is less than a loop that waits. */
+	free(closing);
 }
 
 uint32_t closer_of_user(struct closer *closer, uid_t uid)
 {
+	const struct closing_user *user;
 	uint32_t n;
 
 	pthread_mutex_lock(&closer->lock);
-	n = count(closer, uid, false);
+	user = find_user(closer, uid);
+	n = user ? user->n : 0;
 	pthread_mutex_unlock(&closer->lock);
 	return n;
 }

@@ -90,9 +90,15 @@ static void connection_late(uv_timer_t *timer)
 int connection_new(struct connection **ret, struct nvmmd *nvmmd, int fd, struct peer *peer)
 {
 	struct connection *connection = calloc(1, sizeof(*connection));
-	int r = connection ? uv_poll_init(&nvmmd->loop, &connection->poll, fd) : -ENOMEM;
+	int r = connection ? 0 : -ENOMEM;
 
+	if (r == 0) {
+		connection->user = user_get(nvmmd, peer->uid);
+		r = connection->user ? uv_poll_init(&nvmmd->loop, &connection->poll, fd) : -ENOMEM;
+	}
 	if (r < 0) {
+		if (connection)
+			user_unref(connection->user);
 		free(connection);
 		server_close_socket(&nvmmd->server, fd, peer->uid, nvmmd->server.no_fds);
 		return r;
@@ -101,7 +107,7 @@ int connection_new(struct connection **ret, struct nvmmd *nvmmd, int fd, struct 
 	connection->nvmmd = nvmmd;
 	connection->refs = 2; /* the handles */
 	connection->fd = fd;
-	connection->uid = peer->uid;
+	connection->flight = (struct in_flight){ .user = connection->user, .fd = fd };
 	connection->no_fds = nvmmd->server.no_fds;
 	connection->peer = *peer;
 	*peer = (struct peer){ .pidfd = -1 };
@@ -111,6 +117,7 @@ int connection_new(struct connection **ret, struct nvmmd *nvmmd, int fd, struct 
 	LIST_INSERT_HEAD(&nvmmd->server.connections, connection, of_server);
 	nvmmd->server.n_connections++;
 	nvmmd->server.n_unknown++;
+	connection->user->unknown++;
 	*ret = connection;
 	return 0;
 }
@@ -126,6 +133,7 @@ void connection_unref(struct connection *connection)
 	if (!connection || --connection->refs > 0)
 		return;
 	peer_deinit(&connection->peer);
+	user_unref(connection->user);
 	free(connection);
 }
 
@@ -135,6 +143,7 @@ void connection_known(struct connection *connection)
 		return;
 	connection->known = true;
 	connection->nvmmd->server.n_unknown--;
+	connection->user->unknown--;
 	uv_timer_stop(&connection->hello);
 }
 
@@ -143,8 +152,7 @@ static void poll_closed(uv_handle_t *handle)
 	struct connection *connection = handle->data;
 
 	/* Only now does libuv watch the descriptor no more. */
-	server_close_socket(&connection->nvmmd->server, connection->fd, connection->uid,
-			    connection->no_fds);
+	in_flight_close(connection->nvmmd, &connection->flight, connection->no_fds);
 	connection_unref(connection);
 }
 
@@ -161,8 +169,11 @@ void connection_close(struct connection *connection)
 	fair_remove(&connection->nvmmd->fair, &connection->item);
 	LIST_REMOVE(connection, of_server);
 	connection->nvmmd->server.n_connections--;
-	if (!connection->known)
+	if (!connection->known) {
 		connection->nvmmd->server.n_unknown--;
+		connection->user->unknown--;
+	}
+	in_flight_forget(connection);
 	/* The peer sees the end at once, not when the handle is closed. */
 	shutdown(connection->fd, SHUT_RDWR);
 	uv_close((uv_handle_t *)&connection->poll, poll_closed);
@@ -219,7 +230,15 @@ void connection_send(struct connection *connection, const void *data, size_t len
 	/* A death here is one whose client asks again for what was done. */
 	media_point_call();
 	r = frame_send(connection->fd, data, len, fds, n_fds, MSG_DONTWAIT);
-	connection->nvmmd->counters.descriptors_sent += r < 0 ? 0 : n_fds;
+	/* Of other processes of the daemon's user there are too many: no fault of this client. */
+	if (r == -ETOOMANYREFS && in_flight_keep(connection, data, len, fds, n_fds)) {
+		connection_pause(connection);
+		return;
+	}
+	if (r == 0 && n_fds > 0) {
+		in_flight_sent(connection->nvmmd, &connection->flight, (uint32_t)n_fds);
+		connection->nvmmd->counters.descriptors_sent += n_fds;
+	}
 	/* A client that did not wait for its answer may have said Goodbye before it left. */
 	if (r < 0 && r != -EPIPE && r != -ECONNRESET)
 		connection_reject(connection, "its reply cannot be sent: %s", strerror(-r));

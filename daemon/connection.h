@@ -11,6 +11,7 @@
 
 #include "common/macro.h"
 #include "daemon/fair.h"
+#include "daemon/in_flight.h"
 #include "daemon/peer.h"
 
 struct nvmmd;
@@ -21,7 +22,9 @@ struct connection {
 	struct nvmmd *nvmmd;
 	unsigned refs;
 	int fd;
-	uid_t uid;               /* of whoever connected */
+	struct user *user;       /* of whoever connected; a reference */
+	struct in_flight flight; /* descriptors in replies that it has not read */
+	struct kept_reply *kept; /* a reply that the kernel did not take yet */
 	bool no_fds;             /* no packet of it can carry descriptors */
 	struct peer peer;        /* before Hello; then the session has it */
 	struct session *session; /* borrowed; NULL before Hello */

@@ -17,6 +17,8 @@
 	X(requests, "Requests answered")                                                  \
 	X(requests_failed, "Requests answered with an error")                             \
 	X(requests_repeated, "Requests answered from what their first attempt did")       \
+	X(requests_unread, "Requests that waited until their user had read replies")      \
+	X(replies_kept, "Replies sent later: too many descriptors were in flight")        \
 	X(protocol_errors, "Connections ended for what they sent")                        \
 	X(pools_created, "Pools created")                                                 \
 	X(pools_destroyed, "Pools destroyed")                                             \

@@ -252,6 +252,7 @@ static int open_loop(struct nvmmd *nvmmd)
 		return r;
 	settler_init(nvmmd);
 	client_log_start(nvmmd);
+	in_flight_start(nvmmd);
 	r = turns_start(&nvmmd->turns, &nvmmd->loop, &nvmmd->counters.loop_turns_long);
 	if (r < 0)
 		return r;
@@ -269,14 +270,14 @@ static int open_loop(struct nvmmd *nvmmd)
 }
 
 /* Each client takes two descriptors: as many as the hard limit allows. */
-static void raise_limits(void)
+static void raise_limits(struct nvmmd *nvmmd)
 {
-	struct rlimit limit;
+	struct rlimit limit = { 0 };
 
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-		return;
+	getrlimit(RLIMIT_NOFILE, &limit);
 	limit.rlim_cur = limit.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &limit);
+	in_flight_limit(&nvmmd->flights, limit.rlim_max);
 }
 
 /* Finds out which users the kernel can tell apart for this process, and says it if not all. */
@@ -318,7 +319,7 @@ static int init_process(struct nvmmd *nvmmd)
 	int r;
 
 	ignore_signals();
-	raise_limits();
+	raise_limits(nvmmd);
 	r = guard_init();
 	if (r == 0)
 		r = boot_id_read(nvmmd->boot_id);
@@ -409,6 +410,7 @@ void nvmmd_stop_if_idle(struct nvmmd *nvmmd)
 		return;
 	nvmmd->stopped = true;
 	server_close_connections(nvmmd);
+	in_flight_stop(nvmmd);
 	epochs_stop(nvmmd);
 	overgrown_stop(nvmmd);
 	nvmmd->sessions_left = sessions_with_pools(nvmmd);

@@ -18,6 +18,7 @@
 #include "daemon/failures.h"
 #include "daemon/fair.h"
 #include "daemon/identity.h"
+#include "daemon/in_flight.h"
 #include "daemon/job.h"
 #include "daemon/memory.h"
 #include "daemon/options.h"
@@ -61,6 +62,7 @@ struct nvmmd {
 	struct recovery recovery;
 	struct overgrown overgrown;
 	struct server server;
+	struct flights flights;
 	struct counters counters;
 	struct frame *frame;   /* what a connection receives into */
 	uint8_t *reply_buffer; /* of FRAME_MAX bytes */

@@ -114,7 +114,7 @@ int quota_short(struct nvmmd *nvmmd, uid_t uid, uint64_t bytes)
 int check_quota(struct request *request, uid_t uid, uint32_t pools, uint64_t bytes)
 {
 	const struct config *config = &request->nvmmd->config;
-	uint32_t per_user = config->limits.pools_per_user;
+	uint32_t per_user = pools_of_user(request->nvmmd, uid);
 	struct pools_usage u;
 
 	pools_usage(&u, &request->nvmmd->pools, uid);
@@ -123,7 +123,7 @@ int check_quota(struct request *request, uid_t uid, uint32_t pools, uint64_t byt
 				    "there are %u pools, and limits.pools allows no "
 				    "more",
 				    u.pools);
-	if (per_user > 0 && u.user_pools + pools > per_user && pools > 0)
+	if (u.user_pools + pools > per_user && pools > 0)
 		return request_fail(request, -EDQUOT,
 				    "user %u has %u pools, and limits.pools_per_user "
 				    "allows no more",

@@ -44,9 +44,9 @@ static const struct request_op ops[] = {
 	[NVMM__REQUEST__OP_POOL_CHOWN] = { "PoolChown", op_pool_chown, true, false },
 	[NVMM__REQUEST__OP_POOL_RESIZE] = { "PoolResize", op_pool_resize, true, false },
 	[NVMM__REQUEST__OP_POOL_DESTROY] = { "PoolDestroy", op_pool_destroy, true, false },
-	[NVMM__REQUEST__OP_POOL_OPEN] = { "PoolOpen", op_pool_open, false, false },
+	[NVMM__REQUEST__OP_POOL_OPEN] = { "PoolOpen", op_pool_open, false, false, true },
 	[NVMM__REQUEST__OP_POOL_CLOSE] = { "PoolClose", op_pool_close, true, false },
-	[NVMM__REQUEST__OP_SHELF_OPEN] = { "ShelfOpen", op_shelf_open, false, false },
+	[NVMM__REQUEST__OP_SHELF_OPEN] = { "ShelfOpen", op_shelf_open, false, false, true },
 	[NVMM__REQUEST__OP_LANE_TAKE] = { "LaneTake", op_lane_take, true, false },
 	[NVMM__REQUEST__OP_LANE_RETURN] = { "LaneReturn", op_lane_return, true, false },
 	[NVMM__REQUEST__OP_SPAN_GET] = { "SpanGet", op_span_get, false, false },
@@ -64,7 +64,7 @@ static const struct request_op ops[] = {
 	[NVMM__REQUEST__OP_ROOT_LIST] = { "RootList", op_root_list, false, false },
 	[NVMM__REQUEST__OP_STATUS] = { "Status", op_status, false, false },
 	[NVMM__REQUEST__OP_CLIENTS] = { "Clients", op_clients, false, false },
-	[NVMM__REQUEST__OP_EPOCH_OPEN] = { "EpochOpen", op_epoch_open, false, false },
+	[NVMM__REQUEST__OP_EPOCH_OPEN] = { "EpochOpen", op_epoch_open, false, false, true },
 	[NVMM__REQUEST__OP_EPOCH_GROW] = { "EpochGrow", op_epoch_grow, false, false },
 	[NVMM__REQUEST__OP_EPOCH_SYNC] = { "EpochSync", op_epoch_sync, false, false },
 	[NVMM__REQUEST__OP_EPOCHS] = { "Epochs", op_epochs, false, false },
@@ -192,6 +192,10 @@ void request_run(struct request *request)
 	/* A repeat that was parked until the first one was answered. */
 	if (answered_meanwhile(request))
 		return;
+	if (request->op->descriptors && !in_flight_admit(request)) {
+		connection_pause(request->connection);
+		return;
+	}
 	r = request->op->handle(request);
 	if (r == REQUEST_PENDING)
 		connection_pause(request->connection);
@@ -264,7 +268,7 @@ static struct request *request_new(struct connection *connection, Nvmm__Request 
 
 static void request_begin(struct connection *connection, Nvmm__Request *msg)
 {
-	static const struct request_op unknown = { "unknown", NULL, false, false };
+	static const struct request_op unknown = { .name = "unknown" };
 	struct session *session = connection->session;
 	struct request *request;
 	unsigned op = msg->op_case;
@@ -301,6 +305,7 @@ void request_receive(struct connection *connection, struct frame *frame)
 		connection_reject(connection, "it asked again before it had read the reply");
 		return;
 	}
+	in_flight_read(connection->nvmmd, &connection->flight);
 	if (frame->n_fds > 0) {
 		frame_close_fds(frame);
 		request_refuse(connection, -EPROTO, "requests carry no descriptors");

@@ -47,6 +47,7 @@ struct request {
 	unsigned rounds; /* of reclamation that it asked for */
 	bool cut_waited; /* for files that were cut back, once */
 	bool waited;     /* for readers, once */
+	bool flight_waited; /* for its user to read replies */
 	uint64_t settle_upto; /* SettleWait: number of the last opening that it waits for, plus 1; 0: not known */
 	pid_t dying;          /* SettleWait: who was about to die then */
 	bool settled;         /* it has waited until the dead were settled, once */
@@ -61,6 +62,7 @@ struct request_op {
 	int (*handle)(struct request *request);
 	bool mutation;  /* its answer is kept for a repeat */
 	bool strings;   /* it carries strings: checked for NUL */
+	bool descriptors; /* its reply has some */
 };
 
 /*

@@ -29,7 +29,7 @@
 #include "daemon/nvmmd.h"
 
 #define SERVER_BACKLOG 1024
-#define ACCEPT_BATCH 64
+#define ACCEPT_NS UINT64_C(500000) /* that a turn of the loop accepts connections */
 #define ACCEPT_EXTRA 64u /* connections over the limits that still get an answer */
 #define PAUSE_MS 200
 
@@ -216,28 +216,14 @@ int server_listen(struct nvmmd *nvmmd)
 	return 0;
 }
 
-/* Pre-Hello connections of one user. */
-static uint32_t unknown_of_user(const struct server *server, uid_t uid)
-{
-	const struct connection *connection;
-	uint32_t n = 0;
-
-	LIST_FOREACH (connection, &server->connections, of_server)
-		n += !connection->known && connection->peer.uid == uid;
-	return n;
-}
-
 static bool too_many(struct nvmmd *nvmmd, uid_t uid)
 {
-	const struct config *config = &nvmmd->config;
-	uint32_t per_user = config->limits.clients_per_user;
+	const struct user *user = user_find(nvmmd, uid);
+	uint32_t mine = closer_of_user(nvmmd->server.closer, uid) + (user ? user->unknown + user->lingering : 0);
 
-	if (per_user == 0)
-		per_user = config->limits.clients;
-	return nvmmd->sessions.n + nvmmd->server.n_unknown >=
-		       config->limits.clients + ACCEPT_EXTRA ||
-	       unknown_of_user(&nvmmd->server, uid) + closer_of_user(nvmmd->server.closer, uid) >=
-		       per_user + ACCEPT_EXTRA;
+	return nvmmd->sessions.n + nvmmd->server.n_unknown + nvmmd->flights.n_lingering >=
+		       nvmmd->config.limits.clients + ACCEPT_EXTRA ||
+	       mine >= clients_of_user(nvmmd, uid) + ACCEPT_EXTRA;
 }
 
 static void server_admit(struct nvmmd *nvmmd, int fd)
@@ -279,7 +265,9 @@ static void server_readable(uv_poll_t *poll, int status, int events)
 {
 	struct nvmmd *nvmmd = poll->data;
 
-	for (int i = 0; status == 0 && i < ACCEPT_BATCH; i++) {
+	uint64_t until = uv_hrtime() + ACCEPT_NS;
+
+	for (bool more = status == 0; more; more = uv_hrtime() < until) {
 		int fd = accept4(nvmmd->server.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 		if (fd >= 0) {

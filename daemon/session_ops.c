@@ -70,14 +70,14 @@ static int hello_limits(struct request *request)
 {
 	const struct config *config = &request->nvmmd->config;
 	uid_t uid = request->connection->peer.uid;
-	uint32_t per_user = config->limits.clients_per_user;
+	uint32_t per_user = clients_of_user(request->nvmmd, uid);
 
 	if (request->nvmmd->sessions.n >= config->limits.clients)
 		return request_fail(request, -EUSERS,
 				    "there are %u clients, and limits.clients allows no "
 				    "more",
 				    request->nvmmd->sessions.n);
-	if (per_user > 0 && sessions_of_user(request->nvmmd, uid) >= per_user)
+	if (sessions_of_user(request->nvmmd, uid) >= per_user)
 		return request_fail(request, -EDQUOT,
 				    "user %u has %u clients, and "
 				    "limits.clients_per_user allows no more",

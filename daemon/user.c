@@ -36,8 +36,30 @@ struct user *user_get(struct nvmmd *nvmmd, uid_t uid)
 	user->uid = uid;
 	user->refs = 1;
 	TAILQ_INIT(&user->settling);
+	TAILQ_INIT(&user->unread);
 	RB_INSERT(users, &nvmmd->users, user);
 	return user;
+}
+
+static uint32_t part_of_user(const struct nvmmd *nvmmd, uid_t uid, uint32_t configured, uint32_t all)
+{
+	if (configured > 0)
+		return configured;
+	return uid == 0 || uid == nvmmd->admin.uid ? all : MAX(all / 2, 1u);
+}
+
+uint32_t clients_of_user(const struct nvmmd *nvmmd, uid_t uid)
+{
+	const struct config *config = &nvmmd->config;
+
+	return part_of_user(nvmmd, uid, config->limits.clients_per_user, config->limits.clients);
+}
+
+uint32_t pools_of_user(const struct nvmmd *nvmmd, uid_t uid)
+{
+	const struct config *config = &nvmmd->config;
+
+	return part_of_user(nvmmd, uid, config->limits.pools_per_user, config->limits.pools);
 }
 
 struct user *user_ref(struct user *user)
