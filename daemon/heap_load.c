@@ -127,12 +127,27 @@ struct heap_closing {
 	struct heap_service *heap;
 };
 
-static void closed(struct pool *pool, int r)
+/* Lanes at the end of the file that nobody has are given up. */
+static void lanes_trimmed(struct pool *pool, struct heap_service *heap)
 {
-	if (r == 0)
-		(void)service_put(pool, false);
-	else
+	uint32_t before = pool->lanes;
+
+	heap_service_lanes_trim(heap);
+	pool->lanes = heap_service_lanes(heap);
+	if (pool->lanes != before)
+		overgrown_trimmed(pool);
+	pool_recount(pool);
+}
+
+static void closed(struct pool *pool, struct heap_service *heap, int r)
+{
+	if (r < 0) {
 		pool_judge(pool, r, "draining the heap");
+		return;
+	}
+	(void)service_put(pool, false);
+	lanes_trimmed(pool, heap);
+	lane_charge_clear(pool);
 }
 
 static int closing_run(struct job *job)
@@ -146,7 +161,7 @@ static void closing_done(struct job *job, int r)
 	struct pool *pool = closing->pool;
 
 	pool->busy = POOL_IDLE;
-	closed(pool, r);
+	closed(pool, closing->heap, r);
 	heap_service_unref(closing->heap);
 	pool_unpark(pool);
 	pool_rest(pool);
@@ -163,7 +178,7 @@ bool heap_unload(struct pool *pool)
 	closing = heap_service_drains(pool->heap) && !pool->nvmmd->stopping ?
 			  calloc(1, sizeof(*closing)) : NULL;
 	if (!closing) {
-		closed(pool, heap_service_close(pool->heap));
+		closed(pool, pool->heap, heap_service_close(pool->heap));
 		return false;
 	}
 	closing->pool = pool_ref(pool);
@@ -199,11 +214,8 @@ static void load_commit(struct heap_load *load)
 		heap_service_unref(take(pool->heap));
 		return;
 	}
-	heap_service_lanes_trim(pool->heap);
-	if (pool->lanes != heap_service_lanes(pool->heap))
-		overgrown_trimmed(pool);
-	pool->lanes = heap_service_lanes(pool->heap);
-	pool_recount(pool);
+	lanes_trimmed(pool, pool->heap);
+	lane_charge_guess(pool);
 	epochs_kick(pool);
 }
 

@@ -94,17 +94,22 @@ static int take_lanes(struct request *request, struct opening *opening, uint32_t
 	struct pool *pool = opening->pool;
 	uint32_t n = opening->n_lanes;
 	uint32_t *lanes = realloc(opening->lanes, (n + count) * sizeof(*lanes));
+	uint32_t before = heap_service_lanes(pool->heap);
 	int dir, r;
 
 	if (!lanes)
 		return request_fail(request, -ENOMEM, "the daemon has no memory");
 	opening->lanes = lanes;
+	r = lane_charge_check(request, pool, count);
+	if (r < 0)
+		return settled_first(request, pool) ? REQUEST_PENDING : r;
 	r = pool_files_dir(&dir, request->nvmmd->base_fd, pool->id);
 	if (r < 0)
 		return heap_failed(request, pool, r, "opening its directory");
 	r = heap_service_take(pool->heap, dir, opening->session->id,
 			      process_number(opening->session->peer.process), count, lanes + n);
 	close(dir);
+	lane_charge_add(pool, opening->session->user, heap_service_lanes(pool->heap) - before);
 	if (r == -ENOSPC && settled_first(request, pool))
 		return REQUEST_PENDING;
 	if (r < 0)
@@ -145,6 +150,9 @@ int op_lane_take(struct request *request)
 				    "limits.lanes_per_client allows %u: one for each thread that "
 				    "allocates",
 				    opening->n_lanes, m->id, limit);
+	if (request->session->n_lanes + m->count > SESSION_LANES_MAX)
+		return request_fail(request, -EDQUOT, "this process has %u lanes in all of its heaps: one may have %u",
+				    request->session->n_lanes, SESSION_LANES_MAX);
 	/* The lanes file may be getting shorter: it is made longer after that. */
 	if (opening->pool->busy == POOL_BUSY_CUTTING) {
 		pool_park(opening->pool, request);

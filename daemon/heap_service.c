@@ -413,6 +413,14 @@ int heap_service_settle_unowned(struct heap_service *service, const struct lane_
 	return r;
 }
 
+uint32_t heap_service_lanes_short(const struct heap_service *service, uint32_t count)
+{
+	uint32_t spare = service->n_lanes - service->lanes_used;
+	uint32_t most = service->n_lanes < LANES_MAX ? LANES_MAX - service->n_lanes : 0;
+
+	return count <= spare ? 0 : MIN(ALIGN_UP(count - spare, LANES_MORE), most);
+}
+
 /* Makes the lanes file longer by a few: reserving many at once would hold the loop. */
 static int service_more_lanes(struct heap_service *service, int pool_fd)
 {

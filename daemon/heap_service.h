@@ -104,6 +104,9 @@ int heap_service_claim(struct heap_service *service, uint32_t lane, uint64_t ses
 /* Settles those of `alive` that no session has, and takes them back: it died, or left, while the heap was loaded. */
 int heap_service_settle_unowned(struct heap_service *service, const struct lane_set *alive);
 
+/* By how many lanes the file has to become longer, for `count` more. */
+uint32_t heap_service_lanes_short(const struct heap_service *service, uint32_t count);
+
 /* Gives `count` settled lanes to a session, whose process is `holder`, making the file longer if need be.
  * -ENOSPC: there are LANES_MAX, or no room; -EIO. */
 int heap_service_take(struct heap_service *service, int pool_fd, uint64_t session, uint64_t holder,

@@ -210,7 +210,7 @@ static int open_media(struct nvmmd *nvmmd)
 			"created with durability 'process'",
 			nvmmd->config.shelves.base);
 	r = recover_pools(nvmmd);
-	pools_usage(&usage, &nvmmd->pools, 0);
+	pools_usage(&usage, nvmmd, 0);
 	nvmmd->clean_start |= nvmmd->node.starts == 1 && usage.pools == 0; /* a new base */
 	return r;
 }
@@ -454,7 +454,7 @@ int nvmmd_start(struct nvmmd *nvmmd)
 		log_error("the socket cannot be watched: %s", strerror(-r));
 		return r;
 	}
-	pools_usage(&usage, &nvmmd->pools, 0);
+	pools_usage(&usage, nvmmd, 0);
 	log_info("serving %s as node %u on %s: %u pools, %u of them damaged, %u sessions from "
 		 "before",
 		 nvmmd->config.shelves.base, nvmmd->config.node.id, nvmmd->config.socket.path,

@@ -139,6 +139,9 @@ static int open_enter(struct request *request, struct pool *pool, bool write)
 		pool_park(pool, request);
 		return REQUEST_PENDING;
 	}
+	if (!opening && session->n_pools >= SESSION_POOLS_MAX)
+		return request_fail(request, -EDQUOT, "this process has %u pools open: one may have %u",
+				    session->n_pools, SESSION_POOLS_MAX);
 	if (!opening && opening_new(&opening, session, pool) < 0)
 		return request_fail(request, -ENOMEM, "the daemon has no memory");
 	flag = write ? &opening->write : &opening->read;

@@ -47,9 +47,12 @@ void pools_deinit(struct pools *pools)
 		pool_unref(take(pools->by_id[id]));
 }
 
-void pools_usage(struct pools_usage *ret, const struct pools *pools, uid_t uid)
+void pools_usage(struct pools_usage *ret, struct nvmmd *nvmmd, uid_t uid)
 {
-	*ret = (struct pools_usage){ 0 };
+	const struct pools *pools = &nvmmd->pools;
+	const struct user *user = user_find(nvmmd, uid);
+
+	*ret = (struct pools_usage){ .user_bytes = user ? user->lane_bytes : 0 };
 	for (uint32_t id = 1; id <= POOL_ID_MAX; id++) {
 		const struct pool *pool = pools->by_id[id];
 		bool held = pool && pool->record.kind != 0 && pool->record.state == POOL_FREE &&
@@ -65,7 +68,7 @@ void pools_usage(struct pools_usage *ret, const struct pools *pools, uid_t uid)
 		if (pool->record.uid != uid)
 			continue;
 		ret->user_pools++;
-		ret->user_bytes += pool->file_bytes;
+		ret->user_bytes += pool->file_bytes - MIN(pool->lane_bytes, pool->file_bytes);
 	}
 }
 
@@ -81,6 +84,7 @@ int pool_add(struct pool **ret, struct nvmmd *nvmmd, uint16_t id, const struct p
 	pool->record = *record;
 	TAILQ_INIT(&pool->parked);
 	LIST_INIT(&pool->openings);
+	LIST_INIT(&pool->lane_charges);
 	TAILQ_INIT(&pool->epochs.waiting);
 	nvmmd->pools.by_id[id] = pool;
 	if (record->name[0])
@@ -99,6 +103,7 @@ void pool_unref(struct pool *pool)
 {
 	if (!pool || --pool->refs > 0)
 		return;
+	lane_charge_clear(pool);
 	heap_service_unref(pool->heap);
 	meta_free(pool->meta);
 	recovery_free(pool);
@@ -374,6 +379,7 @@ int opening_new(struct opening **ret, struct session *session, struct pool *pool
 	opening->incarnation = pool->record.incarnation;
 	LIST_INSERT_HEAD(&pool->openings, opening, of_pool);
 	LIST_INSERT_HEAD(&session->openings, opening, of_session);
+	session->n_pools++;
 	pool->openers++;
 	*ret = opening;
 	return 0;
@@ -412,6 +418,7 @@ void opening_free(struct opening *opening)
 		pool_share(pool);
 	LIST_REMOVE(opening, of_pool);
 	LIST_REMOVE(opening, of_session);
+	opening->session->n_pools--;
 	if (opening->request)
 		request_free(opening->request);
 	free(opening->lanes);

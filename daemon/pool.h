@@ -18,6 +18,7 @@
 #include "daemon/epochs.h"
 #include "daemon/heap_service.h"
 #include "daemon/job.h"
+#include "daemon/lane_charge.h"
 #include "daemon/overgrown.h"
 #include "daemon/pool_layout.h"
 #include "daemon/recovery.h"
@@ -70,6 +71,8 @@ struct pool {
 	struct pool_record record; /* as in the registry; zero if that is rotten */
 	struct pool_shelves shelves;
 	uint32_t lanes;      /* heaps: in the lanes file */
+	struct lane_charges lane_charges; /* who pays for those that were added */
+	uint64_t lane_bytes; /* of file_bytes, what others than the owner pay for */
 	uint64_t file_bytes;
 	int space_refused;   /* sparse: which limit refused space last; 0: none */
 	bool space_wish;     /* sparse: space is being reserved for a request */
@@ -113,7 +116,7 @@ struct pools_usage {
 
 void pools_init(struct pools *pools);
 void pools_deinit(struct pools *pools);
-void pools_usage(struct pools_usage *ret, const struct pools *pools, uid_t uid);
+void pools_usage(struct pools_usage *ret, struct nvmmd *nvmmd, uid_t uid);
 
 /* Makes a pool of a record and enters it under its id, which is unused; and its name, if it has one
  * and nobody else has. The caller borrows it; the table's reference goes with pool_rest(). */

@@ -105,7 +105,7 @@ int quota_short(struct nvmmd *nvmmd, uid_t uid, uint64_t bytes)
 
 	if (each == 0 && all == 0)
 		return 0;
-	pools_usage(&u, &nvmmd->pools, uid);
+	pools_usage(&u, nvmmd, uid);
 	if (each > 0 && (u.user_bytes > each || bytes > each - u.user_bytes))
 		return -EDQUOT;
 	return all > 0 && (u.bytes > all || bytes > all - u.bytes) ? -ENOSPC : 0;
@@ -117,7 +117,7 @@ int check_quota(struct request *request, uid_t uid, uint32_t pools, uint64_t byt
 	uint32_t per_user = pools_of_user(request->nvmmd, uid);
 	struct pools_usage u;
 
-	pools_usage(&u, &request->nvmmd->pools, uid);
+	pools_usage(&u, request->nvmmd, uid);
 	if (u.pools + pools > config->limits.pools && pools > 0)
 		return request_fail(request, -ENOSPC,
 				    "there are %u pools, and limits.pools allows no "

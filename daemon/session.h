@@ -23,6 +23,10 @@
 struct connection;
 struct nvmmd;
 
+/* Of one session: its file, which has all of them, is written at each change. */
+#define SESSION_LANES_MAX 262144u
+#define SESSION_POOLS_MAX 4096u
+
 struct session {
 	struct nvmmd *nvmmd;
 	unsigned refs;
@@ -46,6 +50,7 @@ struct session {
 	struct opening_list openings;
 	struct session_epochs epochs;
 	uint32_t n_lanes;       /* of all openings */
+	uint32_t n_pools;       /* openings */
 	struct user *user;      /* a reference */
 	struct settle_work work;
 	struct request *goodbye; /* answered when all is settled */

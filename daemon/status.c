@@ -104,7 +104,7 @@ int op_status(struct request *request)
 	if (!status)
 		return no_memory(request);
 	nvmm__status_reply__init(status);
-	pools_usage(&usage, &nvmmd->pools, 0);
+	pools_usage(&usage, nvmmd, 0);
 	status->version = request_strdup(request, PACKAGE_VERSION);
 	status->node = nvmmd->config.node.id;
 	status->node_name = nvmmd->config.node.name;

@@ -4,11 +4,13 @@
  * that the administrator set on them.
  */
 #include <errno.h>
+#include <grp.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
-#include "tests/system/harness.h"
+#include "tests/system/raw.h"
 
 #define CLIENTS 300
 #define HEAP_BYTES (UINT64_C(1) << 30)
@@ -137,6 +139,124 @@ START_TEST(limit_on_pools)
 }
 END_TEST
 
+/* Lanes */
+
+#define TAKER_UID 61012u
+#define LANE_BYTES 4096u
+
+struct taking {
+	nvmm_pool_id id;
+	uint32_t taken;
+	int error;
+};
+
+/* Takes lanes, in its own session, until it may have no more. */
+static void taker_main(void *arg)
+{
+	Nvmm__PoolOpen open = NVMM__POOL_OPEN__INIT;
+	Nvmm__LaneTake take = NVMM__LANE_TAKE__INIT;
+	Nvmm__Request request = NVMM__REQUEST__INIT;
+	struct taking *t = arg;
+	struct raw raw;
+
+	if (setgroups(0, NULL) < 0 || setresgid(TAKER_UID, TAKER_UID, TAKER_UID) < 0 ||
+	    setresuid(TAKER_UID, TAKER_UID, TAKER_UID) < 0)
+		_exit(1);
+	raw_connect(&raw, &h);
+	raw_hello(&raw);
+	open.id = t->id;
+	open.write = true;
+	request.op_case = NVMM__REQUEST__OP_POOL_OPEN;
+	request.pool_open = &open;
+	ck_assert_int_eq(raw_error(&raw, &request), 0);
+	take.id = t->id;
+	take.count = 64;
+	request.op_case = NVMM__REQUEST__OP_LANE_TAKE;
+	request.lane_take = &take;
+	while ((t->error = raw_error(&raw, &request)) == 0)
+		t->taken += take.count;
+	raw_close(&raw);
+}
+
+static uint64_t reserved(void)
+{
+	Nvmm__Status op = NVMM__STATUS__INIT;
+	Nvmm__Request request = NVMM__REQUEST__INIT;
+	Nvmm__Reply *reply;
+	struct raw raw;
+	uint64_t bytes;
+
+	raw_connect(&raw, &h);
+	raw_hello(&raw);
+	request.op_case = NVMM__REQUEST__OP_STATUS;
+	request.status = &op;
+	reply = raw_ask(&raw, &request);
+	ck_assert_ptr_nonnull(reply);
+	bytes = reply->status->reserved;
+	nvmm__reply__free_unpacked(reply, NULL);
+	raw_close(&raw);
+	return bytes;
+}
+
+static bool is_short_again(void *arg)
+{
+	return reserved() <= *(uint64_t *)arg;
+}
+
+/* In a heap of another user, whose account they do not touch; and they come back when the heap is closed. */
+START_TEST(lanes_count_for_who_takes_them)
+{
+	struct harness_options limited = { .limits = "  bytes_per_user: 4MiB\n" };
+	struct nvmm_pool_options shared = { .size = sizeof(shared), .mode = 0666 };
+	struct taking *t = harness_shared(sizeof(*t));
+	struct nvmm_client *nvmm;
+	uint64_t before;
+	nvmm_pool_id id = 0;
+
+	if (geteuid() != 0)
+		return; /* nobody else to be */
+	harness_init(&h, &limited);
+	harness_start(&h);
+	nvmm = harness_connect(&h);
+	ck_assert_int_eq(nvmm_heap_create(nvmm, &t->id, 1 << 20, &shared), 0);
+	before = reserved();
+	for (unsigned i = 0; i < 2; i++) {
+		t->taken = 0;
+		harness_join(harness_fork(taker_main, t));
+		ck_assert_int_eq(t->error, -EDQUOT);
+		/* As many as its 4 MiB hold, and those that the heap was made with. */
+		ck_assert_uint_ge(t->taken * LANE_BYTES, (4 << 20) - 64 * LANE_BYTES);
+		ck_assert_uint_le(t->taken * LANE_BYTES, (4 << 20) + 64 * LANE_BYTES);
+		harness_until(is_short_again, &before, 5000);
+	}
+	/* The owner has what is left of its own. */
+	ck_assert_int_eq(nvmm_region_create(nvmm, &id, 2 << 20, NULL), 0);
+	nvmm_disconnect(nvmm);
+	harness_stop(&h);
+}
+END_TEST
+
+START_TEST(lanes_count_for_the_capacity)
+{
+	struct harness_options limited = { .capacity = "4MiB" };
+	struct nvmm_pool_options shared = { .size = sizeof(shared), .mode = 0666 };
+	struct taking *t = harness_shared(sizeof(*t));
+	struct nvmm_client *nvmm;
+
+	if (geteuid() != 0)
+		return;
+	harness_init(&h, &limited);
+	harness_start(&h);
+	nvmm = harness_connect(&h);
+	ck_assert_int_eq(nvmm_heap_create(nvmm, &t->id, 1 << 20, &shared), 0);
+	harness_join(harness_fork(taker_main, t));
+	ck_assert_int_eq(t->error, -ENOSPC);
+	ck_assert_uint_le(t->taken * LANE_BYTES, 3 << 20);
+	nvmm_disconnect(nvmm);
+	harness_stop(&h);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("many");
@@ -146,5 +266,7 @@ int main(void)
 	tcase_add_test(tcase, three_hundred);
 	tcase_add_test(tcase, limit_on_clients);
 	tcase_add_test(tcase, limit_on_pools);
+	tcase_add_test(tcase, lanes_count_for_who_takes_them);
+	tcase_add_test(tcase, lanes_count_for_the_capacity);
 	return harness_run(suite);
 }
