@@ -259,7 +259,9 @@ int heap_service_grow(struct heap_service *service, struct heap_growth *growth,
 			service_shelf_add(service, i, take(growth->shelf[i]));
 		/* The files have the first granule's metadata already: they were counted then. */
 		grant_allow_set(service->grant, NULL, NULL);
-		r = grant_grow(service->grant, i, from, units);
+		r = i == 0 && now->n == 0 ? grant_keep_first(service->grant) : 0;
+		if (r == 0)
+			r = grant_grow(service->grant, i, MAX(from, i == 0 ? UINT64_C(1) : 0), units);
 		grant_allow_set(service->grant, service->allow, service->allow_ctx);
 		if (r < 0)
 			return damage_say(damage, r, "shelf", i, "new units cannot be used");

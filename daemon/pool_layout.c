@@ -39,6 +39,9 @@ int pool_layout_size(uint64_t *ret, enum pool_kind kind, uint64_t size)
 	if (size == 0 || size > POOL_SIZE_MAX)
 		return -EINVAL;
 	*ret = ALIGN_UP(size, layout_grain(kind));
+	/* A heap's first unit is never given. */
+	if (kind == POOL_HEAP)
+		*ret = MAX(*ret, 2 * UNIT_SIZE);
 	return 0;
 }
 

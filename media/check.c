@@ -216,7 +216,8 @@ static uint64_t audit_unit(struct audit *a, uint32_t index, uint64_t unit)
 
 	if (s.kind == SPAN_FREE && s.length > 0 && s.length <= shelf->units - unit) {
 		audit_interior(a, index, unit, unit, unit + s.length);
-		a->report->free += (uint64_t)s.length << UNIT_SHIFT;
+		if (!span_is_kept(&s, index, unit))
+			a->report->free += (uint64_t)s.length << UNIT_SHIFT;
 		return s.length;
 	}
 	if (heap_span(a->heap, ref, &at) < 0)

@@ -22,6 +22,7 @@
 /* What is done with what a walk meets: `units` from `unit` on, as far as they are new to it. */
 struct visitor {
 	void (*run)(struct visitor *v, uint32_t shelf, uint64_t unit, uint64_t units);
+	void (*kept)(struct visitor *v, uint32_t shelf, uint64_t unit); /* a unit that is never given */
 	void (*span)(struct visitor *v, const struct span_at *at, uint64_t unit, uint64_t units);
 };
 
@@ -58,6 +59,10 @@ static uint64_t walk_step(struct heap *heap, struct visitor *v, uint32_t index, 
 	struct span_at at;
 	uint64_t n;
 
+	if (span_is_kept(&s, index, unit)) {
+		v->kept(v, index, unit);
+		return s.length;
+	}
 	if (s.kind == SPAN_FREE && s.length > 0 && s.length <= units - unit) {
 		v->run(v, index, unit, s.length);
 		return s.length;
@@ -124,6 +129,16 @@ static void count_run(struct visitor *v, uint32_t shelf, uint64_t unit, uint64_t
 	count_row(c, units);
 }
 
+static void count_kept(struct visitor *v, uint32_t shelf, uint64_t unit)
+{
+	struct counting *c = container_of(v, struct counting, visitor);
+
+	(void)shelf;
+	(void)unit;
+	c->totals.overhead += UNIT_SIZE;
+	c->row = 0;
+}
+
 static void count_class(struct counting *c, const struct span_at *at, uint32_t used, uint32_t limbo)
 {
 	bool small = at->span.kind == SPAN_SMALL;
@@ -179,7 +194,7 @@ static uint64_t largest_block(const struct counting *c)
 
 int heap_count(struct heap *heap, struct heap_totals *ret)
 {
-	struct counting c = { .visitor = { .run = count_run, .span = count_span }, .heap = heap };
+	struct counting c = { .visitor = { .run = count_run, .kept = count_kept, .span = count_span }, .heap = heap };
 
 	for (uint32_t i = 0; i < POOL_SHELVES_MAX; i++) {
 		uint64_t units = heap_shelf_units(heap, i);
@@ -255,6 +270,11 @@ static void map_run(struct visitor *v, uint32_t shelf, uint64_t unit, uint64_t u
 	map_units(m, unit, units, &(struct heap_cell){ .free = 1 }, units);
 }
 
+static void map_kept(struct visitor *v, uint32_t shelf, uint64_t unit)
+{
+	map_run(v, shelf, unit, 1);
+}
+
 static void map_span(struct visitor *v, const struct span_at *at, uint64_t unit, uint64_t units)
 {
 	struct mapping *m = container_of(v, struct mapping, visitor);
@@ -273,7 +293,7 @@ static void map_span(struct visitor *v, const struct span_at *at, uint64_t unit,
 
 int heap_map(struct heap *heap, uint64_t first, uint64_t per_cell, struct heap_cell *cells, size_t n)
 {
-	struct mapping m = { .visitor = { .run = map_run, .span = map_span }, .heap = heap,
+	struct mapping m = { .visitor = { .run = map_run, .kept = map_kept, .span = map_span }, .heap = heap,
 			     .first = first, .per_cell = per_cell, .cells = cells, .n = n };
 
 	if (per_cell == 0 || n == 0)

@@ -529,6 +529,18 @@ int grant_left_spans(struct grant *g, unsigned class, uint32_t want, uint64_t *r
 	return find_spans(g, SCAN_ROOMY, class, want, SCAN_BUDGET, refs);
 }
 
+int grant_keep_first(struct grant *g)
+{
+	int r = space_granule(g, 0, 0);
+
+	if (r < 0)
+		return r;
+	/* As in grant_grow(): before the COMMIT of the shelf's record, and nobody walks there yet. */
+	put_word(g, g->heap->shelf[0], 0, (struct span){ .kind = SPAN_FREE, .class = FREE_KEPT, .length = 1 });
+	persist_words(g, g->heap->shelf[0], 0, 1);
+	return 0;
+}
+
 int grant_grow(struct grant *g, uint32_t shelf, uint64_t from, uint64_t to)
 {
 	struct run run = { .shelf = shelf, .unit = (uint32_t)from, .length = to - from };

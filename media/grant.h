@@ -51,6 +51,9 @@ void grant_free(struct grant *grant);
  * zero (whatever a killed attempt left there is overwritten). The caller commits the shelf's size
  * after it and calls heap_shelf_add() or heap_shelf_grow() before. -EINVAL; of a sparse heap those of
  * fallocate(2); -ENOMEM, but for as many calls as are ready. */
+/* Of a heap that is being made, with a shelf and no units yet: its first unit is never granted. grant_grow() then begins
+ * behind it. */
+int grant_keep_first(struct grant *grant);
 int grant_grow(struct grant *grant, uint32_t shelf, uint64_t from, uint64_t to);
 /* Sets memory aside for `n` calls of it, those set aside before included. -ENOMEM. */
 int grant_grow_ready(struct grant *grant, unsigned n);

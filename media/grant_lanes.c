@@ -431,6 +431,10 @@ static int load_step(void *arg)
 		struct span_at at;
 
 		load_flush(l, shelf);
+		if (span_is_kept(&s, l->shelf, l->unit)) {
+			load_pass(l, s.length);
+			continue;
+		}
 		if (s.kind == SPAN_FREE && s.length > 0 && s.length <= shelf->units - l->unit) {
 			l->free = (struct run){ .shelf = l->shelf, .unit = (uint32_t)l->unit,
 						.length = s.length };

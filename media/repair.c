@@ -184,6 +184,18 @@ static bool claims_head(struct repair *r, uint64_t unit)
 	       media_load64(&tail_at(r->heap, r->shelf, unit)->owner) != OWNER_NOT_HEAD;
 }
 
+/* A free run. Whether the heap's first unit was kept cannot be told any more, so it is from now on. */
+static void put_free(struct repair *r, uint64_t unit, struct span s)
+{
+	if (r->index == 0 && unit == 0) {
+		if (s.length > 1)
+			put_word(r, 1, (struct span){ .kind = SPAN_FREE, .length = s.length - 1 });
+		s.class = FREE_KEPT;
+		s.length = 1;
+	}
+	put_word(r, unit, s);
+}
+
 /*
  * Writes one piece of an unexplained stretch: [unit, end), `unit` being a head by its record or the
  * stretch's begin, the rest without a head.
@@ -194,7 +206,7 @@ static void put_piece(struct repair *r, uint64_t unit, uint64_t end)
 	uint64_t word = record_word(r->heap, r->shelf, unit, end);
 
 	if (!claims_head(r, unit)) {
-		put_word(r, unit, s);
+		put_free(r, unit, s);
 		note(r, unit, false, "no head of a span is in this stretch: it is a free run now",
 		     "nothing is lost");
 		return;

@@ -67,6 +67,22 @@ static inline struct span span_unpack(uint64_t w)
 	};
 }
 
+/* Classes of free runs. */
+enum free_class {
+	FREE_USED = 0,      /* it was granted before, at least in part */
+	FREE_UNTOUCHED = 1, /* never: media/untouched.h */
+	FREE_KEPT = 2,      /* it is never granted */
+};
+
+/*
+ * The first unit of a heap is kept, so that no block has offset 0: programs that keep offsets take 0 for none. Heaps
+ * that were made before this rule have no such word. Anywhere else the class says nothing.
+ */
+static inline bool span_is_kept(const struct span *s, uint32_t shelf, uint64_t unit)
+{
+	return s->kind == SPAN_FREE && s->class == FREE_KEPT && s->length == 1 && shelf == 0 && unit == 0;
+}
+
 /* Refs: a unit of a heap, named in messages, lanes and hints. Zero is none. */
 
 #define REF_VALID (UINT64_C(1) << 63)

@@ -17,7 +17,6 @@
 #include "media/runs.h"
 
 /* In the class of a free run's word. */
-#define FREE_UNTOUCHED 1u
 
 /*
  * Where the untouched end of a free run begins: this unit and all behind it in the run were never granted. The

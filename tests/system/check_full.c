@@ -4,6 +4,7 @@
  * the caller is told ENOSPC at once, nothing is left behind, and what fits afterwards works.
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -144,6 +145,47 @@ START_TEST(no_room_on_file_system)
 }
 END_TEST
 
+/* Programs that keep offsets take 0 for none: whatever the size, and whoever asks, no block is there. */
+static void expect_no_offset_0(nvmm_pool_id id, size_t size)
+{
+	static nvmm_ptr blocks[BLOCKS];
+	struct nvmm_client *nvmm = harness_connect(&h);
+	struct nvmm_heap *heap = harness_open(nvmm, id);
+	size_t n = fill(heap, size, blocks, BLOCKS);
+
+	ck_assert_uint_gt(n, 0);
+	for (size_t i = 0; i < n; i++)
+		must(blocks[i] << 16 != 0, "a block of %zu bytes is at offset 0", size);
+	for (size_t i = 0; i < n; i++)
+		must(nvmm_free(heap, blocks[i]) == 0, "free: %s", nvmm_errmsg(nvmm));
+	ck_assert_int_ge(nvmm_heap_trim(heap), 0);
+	nvmm_heap_close(heap);
+	nvmm_disconnect(nvmm);
+}
+
+START_TEST(offset_0_is_no_block)
+{
+	struct nvmm_pool_options options = { .size = sizeof(options), .sparse = _i == 1 };
+	struct nvmm_client *nvmm;
+	nvmm_pool_id id = 0, small = 0;
+
+	harness_init(&h, NULL);
+	harness_start(&h);
+	nvmm = harness_connect(&h);
+	ck_assert_int_eq(nvmm_heap_create(nvmm, &id, 4 * MIB, &options), 0);
+	ck_assert_int_eq(nvmm_heap_create(nvmm, &small, 1, &options), 0);
+	nvmm_disconnect(nvmm);
+	for (unsigned run = 0; run < 2; run++) {
+		for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+			expect_no_offset_0(id, sizes[i]);
+		expect_no_offset_0(small, 16); /* the smallest heap has room all the same */
+		harness_signal(&h, SIGKILL); /* the next one loads it */
+		harness_start(&h);
+	}
+	harness_stop(&h);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("full");
@@ -153,5 +195,6 @@ int main(void)
 	tcase_add_test(tcase, room_moves_between_sizes);
 	tcase_add_test(tcase, capacity);
 	tcase_add_test(tcase, no_room_on_file_system);
+	tcase_add_loop_test(tcase, offset_0_is_no_block, 0, 2);
 	return harness_run(suite);
 }

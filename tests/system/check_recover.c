@@ -393,7 +393,7 @@ END_TEST
 
 /* Rot */
 
-/* Stands for where the state records begin. */
+/* Stands for where the state record of the first unit is that is given: the second one. */
 #define RECORDS (1 << 30)
 
 static void spoil(nvmm_pool_id id, const char *file, off_t at, size_t len, uint8_t xor)
@@ -407,9 +407,11 @@ static void spoil(nvmm_pool_id id, const char *file, off_t at, size_t len, uint8
 	ck_assert_int_ge(fd, 0);
 	if (at >= RECORDS) {
 		struct file_header_df header;
+		struct state_layout layout;
 
 		ck_assert_int_eq(pread(fd, &header, sizeof(header), 0), sizeof(header));
-		at += (off_t)state_records_offset(header.limit.raw) - RECORDS;
+		ck_assert_int_eq(state_layout_init(&layout, header.min_block.raw), 0);
+		at += (off_t)(state_records_offset(header.limit.raw) + layout.stride) - RECORDS;
 	}
 	if (xor) {
 		ck_assert_int_eq(pread(fd, bytes, len, at), (ssize_t)len);
@@ -428,8 +430,8 @@ static const struct rot {
 	size_t len;
 	uint8_t xor; /* 0: zeroed */
 } rots[] = {
-	{ "table-0.1", 4096, 8, 0x10 },       /* the first span's word: its class */
-	{ "table-0.1", 4096 + 1, 1, 0x30 },
+	{ "table-0.1", 4096 + 8, 8, 0x10 },       /* the first span's word: its class */
+	{ "table-0.1", 4096 + 9, 1, 0x30 },
 	{ "table-0.1", 4096, 4096, 0 },       /* a page of words */
 	{ "table-0.1", 4096 + 8 * 16, 64, 0xff },
 	{ "state-0", RECORDS, 4096, 0 },     /* a page of records */

@@ -48,6 +48,7 @@ static const struct group groups[] = {
 	} },
 	{ "table-0.1", false, {
 		HEADER,
+		{ FLIP, KEPT, 8, 0 },
 		{ BIT, WORD, 1, 0 },               /* kind and class */
 		{ FLIP, WORD + 1, 1, 0 },          /* class and length */
 		{ FLIP, WORD + 4, 1, 0 },          /* length and node */

@@ -44,9 +44,11 @@ void rot_spoil_bytes(int fd, const struct row *row)
 
 	if (at >= RECORDS) {
 		struct file_header_df header;
+		struct state_layout layout;
 
 		ck_assert_int_eq(pread(fd, &header, sizeof(header), 0), sizeof(header));
-		at += (off_t)state_records_offset(header.limit.raw) - RECORDS;
+		ck_assert_int_eq(state_layout_init(&layout, header.min_block.raw), 0);
+		at += (off_t)(state_records_offset(header.limit.raw) + layout.stride) - RECORDS;
 	}
 	if (row->damage != ZERO) {
 		must(pread(fd, bytes, row->len, at) == (ssize_t)row->len, "read");
@@ -100,8 +102,10 @@ void rot_expect_kept(struct harness *h, const struct victim *v, unsigned row)
 	struct nvmm_heap *heap = harness_open(nvmm, v->id);
 	nvmm_ptr ptr;
 
-	for (unsigned n = 0; n < 1000 && (ptr = nvmm_alloc(heap, 16 + n * 7 % 3000)); n++)
+	for (unsigned n = 0; n < 1000 && (ptr = nvmm_alloc(heap, 16 + n * 7 % 3000)); n++) {
 		for (unsigned k = 0; k < BLOCKS; k++)
 			must(ptr != v->live[k], "row %u: block %u is given twice", row, k);
+		must(ptr << 16 != 0, "row %u: a block is at offset 0", row);
+	}
 	nvmm_disconnect(nvmm);
 }

@@ -11,14 +11,15 @@
 
 #define BLOCKS 150u
 
-/* Stands for where the state records begin. */
+/* Stands for where the state record of a heap's first unit is that is given: the second one. */
 #define RECORDS (1 << 30)
 #define TAIL (RECORDS + 384)
 #define LANE(field) (long)(offsetof(struct lanes_file_df, lane) + offsetof(struct lane_df, field))
 #define SHELF_RECORD (long)offsetof(struct meta_file_df, shelf)
 #define ROOT_RECORD (long)offsetof(struct meta_file_df, root)
 #define SERVICE_RECORD (long)offsetof(struct meta_file_df, service)
-#define WORD (long)offsetof(struct table_file_df, word)
+#define KEPT (long)offsetof(struct table_file_df, word)
+#define WORD (KEPT + (long)sizeof(m64))
 
 /* The registry's rows are of the pool's own record. */
 #define RECORD(field) (long)offsetof(struct pool_record_df, field)

@@ -24,8 +24,11 @@ START_TEST(sizes)
 	ck_assert_int_eq(pool_layout_size(&size, POOL_REGION, POOL_SIZE_MAX + 1), -EINVAL);
 	ck_assert_int_eq(pool_layout_size(&size, POOL_REGION, 1), 0);
 	ck_assert_uint_eq(size, MEDIA_PAGE);
+	/* The first unit of a heap is kept. */
 	ck_assert_int_eq(pool_layout_size(&size, POOL_HEAP, 1), 0);
-	ck_assert_uint_eq(size, UNIT_SIZE);
+	ck_assert_uint_eq(size, 2 * UNIT_SIZE);
+	ck_assert_int_eq(pool_layout_size(&size, POOL_HEAP, 2 * UNIT_SIZE + 1), 0);
+	ck_assert_uint_eq(size, 3 * UNIT_SIZE);
 	ck_assert_int_eq(pool_layout_size(&size, POOL_HEAP, POOL_SIZE_MAX), 0);
 	ck_assert_uint_eq(size, POOL_SIZE_MAX);
 }

@@ -227,7 +227,11 @@ int nvmm_region_destroy_forced(struct nvmm_client *nvmm, nvmm_pool_id id);
 
 /* Heaps */
 
-/* As nvmm_region_create(); `bytes` are rounded up to units of 16 KiB. */
+/*
+ * As nvmm_region_create(); `bytes` are rounded up to units of 16 KiB, two at least. The first unit is never given: no
+ * block of a heap is at offset 0 of its pool, so programs that keep offsets may take 0 for none. Heaps that were
+ * made by versions before this rule go on as they were.
+ */
 int nvmm_heap_create(struct nvmm_client *nvmm, nvmm_pool_id *id, uint64_t bytes,
 		     const struct nvmm_pool_options *options);
 
