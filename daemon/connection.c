@@ -100,7 +100,7 @@ int connection_new(struct connection **ret, struct nvmmd *nvmmd, int fd, struct 
 		if (connection)
 			user_unref(connection->user);
 		free(connection);
-		server_close_socket(&nvmmd->server, fd, peer->uid, nvmmd->server.no_fds);
+		server_close_socket(&nvmmd->server, fd, peer->uid, nvmmd->server.listener.no_fds);
 		return r;
 	}
 	uv_timer_init(&nvmmd->loop, &connection->hello);
@@ -108,7 +108,7 @@ int connection_new(struct connection **ret, struct nvmmd *nvmmd, int fd, struct 
 	connection->refs = 2; /* the handles */
 	connection->fd = fd;
 	connection->flight = (struct in_flight){ .user = connection->user, .fd = fd };
-	connection->no_fds = nvmmd->server.no_fds;
+	connection->no_fds = nvmmd->server.listener.no_fds;
 	connection->peer = *peer;
 	*peer = (struct peer){ .pidfd = -1 };
 	connection->poll.data = connection->hello.data = connection;

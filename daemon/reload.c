@@ -95,6 +95,7 @@ void nvmmd_reload(struct nvmmd *nvmmd)
 		nvmmd->counters.reloads++;
 		log_info("configuration read again");
 	}
+	server_look(nvmmd);
 	free(error);
 	config_deinit(&new);
 }

@@ -2,10 +2,9 @@
 /*
  * The listening socket.
  *
- * Made here, it is bound under another name, given its owner and mode, and renamed over what a
- * killed daemon left: no moment with wrong rights, none without a socket. Whether somebody still
- * listens there is asked first, by connecting: such a socket is never taken away. Passed by
- * systemd, it is used as it is, and stays when the daemon stops.
+ * Made here (daemon/listener.h), its file is watched: when it is removed while the daemon serves, another socket is made
+ * in its place, and what waits on the old one is accepted first. Passed by systemd, it is used as it is, and stays when
+ * the daemon stops; its file is systemd's.
  *
  * Connections that have not said Hello are limited like sessions, for all and for each user, with a
  * few more so that a client over a limit gets an answer that names it. Out of descriptors,
@@ -15,12 +14,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -28,84 +25,16 @@
 #include "daemon/notify.h"
 #include "daemon/nvmmd.h"
 
-#define SERVER_BACKLOG 1024
 #define ACCEPT_NS UINT64_C(500000) /* that a turn of the loop accepts connections */
 #define ACCEPT_EXTRA 64u /* connections over the limits that still get an answer */
 #define PAUSE_MS 200
+#define LOOK_MS 50u    /* after something happened beside the socket's file */
+#define AGAIN_MS 1000u /* between tries to make it, and looks if nothing tells of changes */
 
 void server_init(struct server *server)
 {
-	*server = (struct server){ .fd = -1 };
+	*server = (struct server){ .listener = { .fd = -1 }, .old_fd = -1 };
 	LIST_INIT(&server->connections);
-}
-
-static int set_address(struct sockaddr_un *addr, const char *path)
-{
-	*addr = (struct sockaddr_un){ .sun_family = AF_UNIX };
-	if (strlen(path) >= sizeof(addr->sun_path))
-		return -ENAMETOOLONG;
-	strcpy(addr->sun_path, path);
-	return 0;
-}
-
-/* 0: nobody listens there; -EADDRINUSE: somebody does, *pid says who; -ENOTSOCK: it is no socket.
- */
-static int check_stale(const char *path, const struct sockaddr_un *addr, pid_t *pid)
-{
-	struct ucred cred = { .pid = 0 };
-	socklen_t len = sizeof(cred);
-	struct stat st;
-	int fd, r = 0;
-
-	if (lstat(path, &st) < 0)
-		return errno == ENOENT ? 0 : -errno;
-	if (!S_ISSOCK(st.st_mode))
-		return -ENOTSOCK;
-	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return -errno;
-	if (connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) == 0) {
-		getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len);
-		r = -EADDRINUSE;
-	} else if (errno != ECONNREFUSED && errno != ENOENT) {
-		r = -EADDRINUSE; /* a full backlog, a socket of another type: somebody's */
-	}
-	*pid = cred.pid;
-	close(fd);
-	return r;
-}
-
-static int set_owner(const char *path, const struct config *config)
-{
-	struct group *group;
-
-	if (config->socket.group && config->socket.group[0]) {
-		group = getgrnam(config->socket.group);
-		if (!group) {
-			log_error("socket.group: there is no group '%s'", config->socket.group);
-			return -EINVAL;
-		}
-		if (chown(path, (uid_t)-1, group->gr_gid) < 0) {
-			log_error("socket.group: %s cannot be given to group '%s': %s", path,
-				  config->socket.group, strerror(errno));
-			return -EPERM;
-		}
-	}
-	return chmod(path, config->socket.mode) < 0 ? -errno : 0;
-}
-
-/*
- * The last reference to a descriptor that a client sent must not be dropped on the loop: closing a socket
- * may wait as long as its sender asks (SO_LINGER). Kernels from 6.16 on do not deliver any. With others
- * a packet is looked at before it is read, and one with descriptors is never read (connection.c).
- */
-static bool refuse_descriptors(int fd)
-{
-	int r = frame_pass_no_fds(fd);
-
-	if (r < 0)
-		log_debug("the kernel cannot refuse descriptors for the daemon: %s", strerror(-r));
-	return r == 0;
 }
 
 void server_close_socket(struct server *server, int fd, uid_t uid, bool no_fds)
@@ -114,72 +43,6 @@ void server_close_socket(struct server *server, int fd, uid_t uid, bool no_fds)
 		close(fd);
 	else
 		closer_close(server->closer, fd, uid);
-}
-
-/* Binds a fresh socket under a name beside the path and listens on it. */
-static int bind_beside(int *ret, bool *ret_no_fds, const char *path,
-		       char temp[static sizeof(struct sockaddr_un)], const struct config *config)
-{
-	struct sockaddr_un addr;
-	const char *slash = strrchr(path, '/');
-	mode_t mask;
-	int fd, r;
-
-	snprintf(temp, sizeof(addr), "%.*s.nvmmd.%d", slash ? (int)(slash - path) + 1 : 0, path,
-		 (int)getpid());
-	r = set_address(&addr, temp);
-	if (r < 0)
-		return r;
-	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return -errno;
-	unlink(temp);
-	mask = umask(0177);
-	r = bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ? -errno : 0;
-	umask(mask);
-	*ret_no_fds = refuse_descriptors(fd);
-	if (r == 0)
-		r = set_owner(temp, config);
-	if (r == 0 && listen(fd, SERVER_BACKLOG) < 0)
-		r = -errno;
-	if (r < 0) {
-		unlink(temp);
-		close(fd);
-		return r;
-	}
-	*ret = fd;
-	return 0;
-}
-
-static int server_bind(struct server *server, const struct config *config)
-{
-	char temp[sizeof(struct sockaddr_un)];
-	const char *path = config->socket.path;
-	struct sockaddr_un addr;
-	pid_t pid = 0;
-	struct stat st;
-	int r;
-
-	r = set_address(&addr, path);
-	if (r == 0)
-		r = check_stale(path, &addr, &pid);
-	if (r == -EADDRINUSE)
-		log_error("socket %s: process %d listens there; stop it, or set socket.path", path,
-			  pid);
-	if (r == 0)
-		r = bind_beside(&server->fd, &server->no_fds, path, temp, config);
-	if (r == 0 && rename(temp, path) < 0) {
-		r = -errno;
-		unlink(temp);
-	}
-	if (r < 0) {
-		if (r != -EADDRINUSE)
-			log_error("socket %s: cannot be made: %s", path, strerror(-r));
-		return r;
-	}
-	server->bound = true;
-	server->inode = stat(path, &st) == 0 ? st.st_ino : 0;
-	return 0;
 }
 
 /* Programs look where the configuration says: it and the socket unit should agree. */
@@ -202,7 +65,7 @@ int server_listen(struct nvmmd *nvmmd)
 	if (r < 0)
 		return r;
 	if (fd == -ENOENT)
-		return server_bind(server, &nvmmd->config);
+		return listener_bind(&server->listener, &nvmmd->config);
 	if (fd < 0) {
 		log_error("the socket that was passed is not one listening SOCK_SEQPACKET Unix "
 			  "socket");
@@ -210,9 +73,9 @@ int server_listen(struct nvmmd *nvmmd)
 	}
 	check_passed(fd, nvmmd->config.socket.path);
 	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
-	server->fd = fd;
+	server->listener.fd = fd;
 	/* Connections that wait already may hold some: they are treated as by an older kernel. */
-	server->no_fds_soon = refuse_descriptors(fd);
+	server->no_fds_soon = listener_refuse_descriptors(fd);
 	return 0;
 }
 
@@ -241,13 +104,13 @@ static void server_admit(struct nvmmd *nvmmd, int fd)
 			client_log(nvmmd, CLIENT_COMPLAINT, CLIENT_LOG_NOBODY,
 				   "a client is refused: %s: %s", why, strerror(-r));
 		server_close_socket(&nvmmd->server, fd, (uid_t)-1,
-				    nvmmd->server.no_fds);
+				    nvmmd->server.listener.no_fds);
 	} else if (too_many(nvmmd, peer.uid)) {
 		r = -EUSERS;
 		client_log(nvmmd, CLIENT_COMPLAINT, peer.uid,
 			   "client (pid %d, uid %u) is refused: too many connections",
 			       peer.process.pid, peer.uid);
-		server_close_socket(&nvmmd->server, fd, peer.uid, nvmmd->server.no_fds);
+		server_close_socket(&nvmmd->server, fd, peer.uid, nvmmd->server.listener.no_fds);
 		peer_deinit(&peer);
 	} else {
 		identity_strip_groups(&nvmmd->identity, &peer);
@@ -268,7 +131,7 @@ static void server_readable(uv_poll_t *poll, int status, int events)
 	uint64_t until = uv_hrtime() + ACCEPT_NS;
 
 	for (bool more = status == 0; more; more = uv_hrtime() < until) {
-		int fd = accept4(nvmmd->server.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		int fd = accept4(nvmmd->server.listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 		if (fd >= 0) {
 			server_admit(nvmmd, fd);
@@ -278,7 +141,7 @@ static void server_readable(uv_poll_t *poll, int status, int events)
 			continue;
 		/* Those that waited before the daemon forbade descriptors are accepted now. */
 		if (errno == EAGAIN)
-			nvmmd->server.no_fds |= nvmmd->server.no_fds_soon;
+			nvmmd->server.listener.no_fds |= nvmmd->server.no_fds_soon;
 		if (errno != EAGAIN) {
 			client_log(nvmmd, CLIENT_COMPLAINT, CLIENT_LOG_NOBODY,
 				   "no connection can be accepted: %s", strerror(errno));
@@ -293,44 +156,166 @@ static void server_go_on(uv_timer_t *timer)
 	struct nvmmd *nvmmd = timer->data;
 
 	if (!nvmmd->stopping)
-		uv_poll_start(&nvmmd->server.poll, UV_READABLE, server_readable);
+		uv_poll_start(nvmmd->server.poll, UV_READABLE, server_readable);
 }
 
 static void server_pause(struct nvmmd *nvmmd)
 {
-	uv_poll_stop(&nvmmd->server.poll);
+	uv_poll_stop(nvmmd->server.poll);
 	uv_timer_start(&nvmmd->server.pause, server_go_on, PAUSE_MS, 0);
+}
+
+/* The socket's file */
+
+static int watch_socket(struct nvmmd *nvmmd)
+{
+	struct server *server = &nvmmd->server;
+	int r;
+
+	server->poll = malloc(sizeof(*server->poll));
+	if (!server->poll)
+		return -ENOMEM;
+	r = uv_poll_init(&nvmmd->loop, server->poll, server->listener.fd);
+	if (r < 0) {
+		free(take(server->poll));
+		return r;
+	}
+	server->poll->data = nvmmd;
+	return uv_poll_start(server->poll, UV_READABLE, server_readable);
+}
+
+static void poll_free(uv_handle_t *handle)
+{
+	free(handle);
+}
+
+/* A socket that was replaced: libuv watches it no more. */
+static void old_closed(uv_handle_t *handle)
+{
+	struct nvmmd *nvmmd = handle->data;
+
+	server_close_socket(&nvmmd->server, nvmmd->server.old_fd, (uid_t)-1, nvmmd->server.old_no_fds);
+	nvmmd->server.old_fd = -1;
+	free(handle);
+}
+
+/* Puts a new socket in the place of the one whose file is gone. Who waits on the old one is accepted: nobody comes after
+ * them. */
+static int replace_socket(struct nvmmd *nvmmd)
+{
+	struct server *server = &nvmmd->server;
+	struct listener new, old = server->listener;
+	uv_poll_t *old_poll = server->poll;
+	int r;
+
+	if (server->old_fd >= 0)
+		return -EAGAIN; /* the one before is being closed */
+	r = listener_bind(&new, &nvmmd->config);
+	if (r < 0)
+		return r;
+	server_readable(old_poll, 0, UV_READABLE);
+	server->listener = new;
+	r = watch_socket(nvmmd);
+	if (r < 0) {
+		listener_remove(&server->listener, nvmmd->config.socket.path);
+		close(server->listener.fd);
+		server->listener = old;
+		server->poll = old_poll;
+		return r;
+	}
+	uv_timer_stop(&server->pause);
+	server->old_fd = old.fd;
+	server->old_no_fds = old.no_fds;
+	uv_close((uv_handle_t *)old_poll, old_closed);
+	return 0;
+}
+
+static void look_at_file(uv_timer_t *timer)
+{
+	server_look(timer->data);
+}
+
+void server_look(struct nvmmd *nvmmd)
+{
+	struct server *server = &nvmmd->server;
+	const char *path = nvmmd->config.socket.path;
+	enum listener_file file;
+	bool again = !server->events;
+	pid_t pid;
+	int r;
+
+	if (!server->watched || nvmmd->stopping || !server->listener.bound)
+		return;
+	file = listener_look(&server->listener, path, &pid);
+	if (file == LISTENER_GONE) {
+		r = replace_socket(nvmmd);
+		if (r == 0)
+			log_warning("socket %s was removed: it is made anew", path);
+		again |= r < 0;
+	} else if (file == LISTENER_OTHERS && !server->others) {
+		if (pid > 0)
+			log_warning("socket %s: process %d listens there now, and gets the new clients", path, pid);
+		else
+			log_warning("socket %s: something else is there now: no new client reaches the daemon", path);
+	}
+	server->others = file == LISTENER_OTHERS;
+	/* Another's may be left behind without an event in the directory. */
+	if (again || server->others)
+		uv_timer_start(&server->look, look_at_file, AGAIN_MS, 0);
+}
+
+static void on_event(uv_fs_event_t *event, const char *name, int events, int status)
+{
+	struct nvmmd *nvmmd = event->data;
+	const char *slash = strrchr(nvmmd->config.socket.path, '/');
+
+	if (name && slash && strcmp(name, slash + 1) != 0)
+		return;
+	if (!uv_is_active((uv_handle_t *)&nvmmd->server.look))
+		uv_timer_start(&nvmmd->server.look, look_at_file, LOOK_MS, 0);
+}
+
+/* Watches the directory of the socket's file. */
+static void watch_file(struct nvmmd *nvmmd)
+{
+	struct server *server = &nvmmd->server;
+	const char *path = nvmmd->config.socket.path, *slash = strrchr(path, '/');
+	char dir[sizeof(struct sockaddr_un)];
+
+	snprintf(dir, sizeof(dir), "%.*s", slash && slash > path ? (int)(slash - path) : 1, slash ? path : ".");
+	server->events = uv_fs_event_start(&server->event, on_event, dir, 0) == 0;
+	server_look(nvmmd);
 }
 
 int server_start(struct nvmmd *nvmmd)
 {
 	struct server *server = &nvmmd->server;
-	int r;
+	int r = watch_socket(nvmmd);
 
-	r = uv_poll_init(&nvmmd->loop, &server->poll, server->fd);
 	if (r < 0)
 		return r;
 	uv_timer_init(&nvmmd->loop, &server->pause);
+	uv_timer_init(&nvmmd->loop, &server->look);
+	uv_fs_event_init(&nvmmd->loop, &server->event);
 	server->watched = true;
-	server->poll.data = server->pause.data = nvmmd;
-	return uv_poll_start(&server->poll, UV_READABLE, server_readable);
+	server->pause.data = server->look.data = server->event.data = nvmmd;
+	if (server->listener.bound)
+		watch_file(nvmmd);
+	return 0;
 }
 
 void server_stop(struct nvmmd *nvmmd)
 {
 	struct server *server = &nvmmd->server;
-	const char *path = nvmmd->config.socket.path;
-	struct stat st;
 
 	if (server->watched) {
-		uv_close((uv_handle_t *)&server->poll, NULL);
+		uv_close((uv_handle_t *)server->poll, poll_free);
 		uv_close((uv_handle_t *)&server->pause, NULL);
+		uv_close((uv_handle_t *)&server->look, NULL);
+		uv_close((uv_handle_t *)&server->event, NULL);
 		server->watched = false;
 	}
-	/* Not if another has put its own there meanwhile. */
-	if (server->bound && lstat(path, &st) == 0 && st.st_ino == server->inode)
-		unlink(path);
-	server->bound = false;
+	listener_remove(&server->listener, nvmmd->config.socket.path);
 }
 
 void server_pause_connections(struct nvmmd *nvmmd)
@@ -350,9 +335,9 @@ void server_close_connections(struct nvmmd *nvmmd)
 void server_deinit(struct server *server)
 {
 	/* Connections that were never accepted go with it, and what was sent on them. */
-	if (server->fd >= 0)
-		server_close_socket(server, server->fd, (uid_t)-1, server->no_fds);
-	server->fd = -1;
+	if (server->listener.fd >= 0)
+		server_close_socket(server, server->listener.fd, (uid_t)-1, server->listener.no_fds);
+	server->listener.fd = -1;
 	closer_free(server->closer);
 	server->closer = NULL;
 }

@@ -10,20 +10,25 @@
 #include <uv.h>
 
 #include "daemon/connection.h"
+#include "daemon/listener.h"
 
 struct closer;
 struct nvmmd;
 
 struct server {
-	int fd;
-	bool no_fds;    /* the kernel delivers no descriptors to what is accepted from now on */
-	bool no_fds_soon; /* when what waits to be accepted was accepted */
+	struct listener listener;
+	bool no_fds_soon; /* the kernel delivers no descriptors when what waits to be accepted was accepted */
 	struct closer *closer;
-	bool bound;     /* the socket file is ours to remove */
-	ino_t inode;    /* of that file */
 	bool watched;
-	uv_poll_t poll;
+	uv_poll_t *poll;
 	uv_timer_t pause; /* after running out of descriptors */
+	/* The socket's file, if it is ours: */
+	uv_fs_event_t event; /* of its directory */
+	bool events;         /* it tells of changes */
+	uv_timer_t look;     /* soon after one; or now and then */
+	bool others;         /* it is another's now */
+	int old_fd;          /* of the socket that was replaced, while libuv lets it go; else -1 */
+	bool old_no_fds;
 	struct connection_list connections;
 	uint32_t n_connections;
 	uint32_t n_unknown; /* that have not said Hello */
@@ -36,6 +41,8 @@ void server_close_socket(struct server *server, int fd, uid_t uid, bool no_fds);
 int server_listen(struct nvmmd *nvmmd);
 /* Begins to accept. */
 int server_start(struct nvmmd *nvmmd);
+/* Looks whether the socket's file is there, and makes it anew if not. */
+void server_look(struct nvmmd *nvmmd);
 /* Accepts no more; removes the socket file. Idempotent. */
 void server_stop(struct nvmmd *nvmmd);
 /* Reads no more requests; replies of those under way still go out. */

@@ -11,6 +11,9 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "tests/system/harness.h"
@@ -376,6 +379,67 @@ START_TEST(operator_sees_it)
 }
 END_TEST
 
+static bool connects(void *arg)
+{
+	struct nvmm_options options = { .size = sizeof(options), .socket = h.socket };
+	struct nvmm_client *nvmm;
+
+	(void)arg;
+	if (nvmm_connect(&nvmm, &options) < 0)
+		return false;
+	nvmm_disconnect(nvmm);
+	return true;
+}
+
+static int listen_there(void)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	ck_assert_int_ge(fd, 0);
+	memcpy(addr.sun_path, h.socket, strlen(h.socket) + 1);
+	ck_assert_int_eq(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	ck_assert_int_eq(listen(fd, 1), 0);
+	return fd;
+}
+
+/* The socket's file is removed while the daemon serves: it comes back, and who is connected does not notice. */
+START_TEST(socket_file_comes_back)
+{
+	struct nvmm_client *nvmm;
+	struct stat before, after;
+	nvmm_pool_id id = 0;
+	int fd;
+
+	nvmm = harness_connect(&h);
+	ck_assert_int_eq(stat(h.socket, &before), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		ck_assert_int_eq(unlink(h.socket), 0);
+		harness_until(connects, NULL, 5000);
+		ck_assert_int_eq(stat(h.socket, &after), 0);
+		ck_assert_uint_eq(after.st_mode, before.st_mode);
+	}
+	ck_assert_int_eq(nvmm_region_create(nvmm, &id, 4096, NULL), 0);
+	ck_assert(harness_logged(&h, "was removed: it is made anew"));
+	/* What others put there stays, until it goes. */
+	ck_assert_int_eq(unlink(h.socket), 0);
+	fd = listen_there();
+	harness_signal(&h, SIGHUP);
+	harness_sleep_ms(300);
+	ck_assert_int_eq(stat(h.socket, &before), 0);
+	close(fd); /* the file stays, and nobody listens */
+	harness_until(connects, NULL, 5000);
+	ck_assert_int_eq(unlink(h.socket), 0);
+	fd = listen_there();
+	nvmm_disconnect(nvmm);
+	ck_assert_int_eq(stat(h.socket, &before), 0);
+	harness_stop(&h);
+	ck_assert_int_eq(stat(h.socket, &after), 0);
+	ck_assert_uint_eq(after.st_ino, before.st_ino);
+	close(fd);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("serve");
@@ -392,5 +456,6 @@ int main(void)
 	tcase_add_test(tcase, resize_grows_what_is_in_use);
 	tcase_add_test(tcase, list_pages_through_all);
 	tcase_add_test(tcase, operator_sees_it);
+	tcase_add_test(tcase, socket_file_comes_back);
 	return harness_run(suite);
 }
