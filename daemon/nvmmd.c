@@ -16,6 +16,7 @@
  */
 #include <config.h>
 
+#include "daemon/config_verify.h"
 #include "daemon/nvmmd.h"
 
 #include <errno.h>
@@ -63,6 +64,8 @@ static int load_config(struct nvmmd *nvmmd)
 		r = config_load(&nvmmd->config, path, &error);
 		nvmmd->config_path = path;
 	}
+	if (r == 0)
+		r = config_verify_start(&nvmmd->config, &error);
 	if (r < 0)
 		log_error("%s", error ? error : strerror(-r));
 	free(error);

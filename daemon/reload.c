@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "daemon/notify.h"
+#include "daemon/config_verify.h"
 #include "daemon/nvmmd.h"
 
 int nvmmd_find_admin(struct nvmmd *nvmmd)
@@ -87,6 +88,8 @@ void nvmmd_reload(struct nvmmd *nvmmd)
 	r = config_init(&new);
 	if (r == 0 && nvmmd->config_path)
 		r = config_load(&new, nvmmd->config_path, &error);
+	if (r == 0)
+		r = config_verify(&new, &error);
 	if (r < 0) {
 		log_error("the configuration stays as it is: %s", error ? error : strerror(-r));
 	} else {
