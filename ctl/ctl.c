@@ -38,10 +38,13 @@ static const struct command *const commands[] = {
 
 static const struct ctl_option globals[] = {
 	{ "socket", "PATH", "the daemon's socket; else $NVMM_SOCKET, else the default" },
+	{ "timeout", "SECONDS", "how long to wait for the daemon (30); 0: for ever" },
 	{ "json", NULL, "JSON instead of text" },
 	{ "help", NULL, "this help; with a command, the command's" },
 	{ "version", NULL, "the version of nvmmctl" },
 };
+
+#define TIMEOUT_MAX 86400u
 
 /* Values that getopt_long() returns: below a byte's range are its own. */
 enum {
@@ -216,6 +219,16 @@ static void fill_options(struct option *to, const struct command *command)
 	*to = (struct option){ 0 };
 }
 
+static int take_timeout(struct ctl *ctl, const char *text)
+{
+	uint64_t seconds;
+
+	if (text_parse_u64(&seconds, text, TIMEOUT_MAX) < 0)
+		return (int)ctl_usage(ctl, "timeout '%s', expected 0 to %u seconds", text, TIMEOUT_MAX);
+	ctl->timeout_ms = seconds == 0 ? -1 : (int)seconds * 1000;
+	return PARSE_GO;
+}
+
 static int take_option(struct ctl *ctl, int opt, char **argv)
 {
 	switch (opt) {
@@ -223,13 +236,15 @@ static int take_option(struct ctl *ctl, int opt, char **argv)
 		ctl->socket = optarg;
 		return PARSE_GO;
 	case OPT_GLOBAL + 1:
+		return take_timeout(ctl, optarg);
+	case OPT_GLOBAL + 2:
 		ctl->json = true;
 		return PARSE_GO;
 	case 'h':
-	case OPT_GLOBAL + 2:
+	case OPT_GLOBAL + 3:
 		ctl->help = true;
 		return PARSE_GO;
-	case OPT_GLOBAL + 3:
+	case OPT_GLOBAL + 4:
 		fprintf(ctl->out, "nvmmctl %s\n", NVMMCTL_VERSION);
 		return CTL_DONE;
 	case ':':
@@ -349,6 +364,7 @@ enum ctl_exit ctl_connect(struct ctl *ctl)
 		.size = sizeof(options),
 		.socket = ctl->socket,
 		.name = "nvmmctl",
+		.timeout_ms = ctl->timeout_ms,
 	};
 	enum ctl_exit code = ctl_write(ctl);
 	int r;

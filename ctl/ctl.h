@@ -51,6 +51,7 @@ struct ctl {
 	FILE *out, *err;
 	const struct command *command;
 	const char *socket; /* NULL: the library's default */
+	int timeout_ms;     /* for each call of the daemon; 0: the library's default; -1: none */
 	bool json;
 	bool help;
 	const char *values[CTL_OPTIONS_MAX]; /* of command->options; NULL: not given */

@@ -34,7 +34,7 @@ int block_lane(struct nvmm_heap *heap, struct lane **ret)
 static int late(const struct pool *pool)
 {
 	return nvmm_fail(pool->nvmm, -ETIMEDOUT,
-			 "heap %u: the daemon did not answer in time; is nvmmd stopped?", pool->id);
+			 "heap %u: nvmmd did not answer in time: it is stopped, or busy", pool->id);
 }
 
 static int lost(const struct pool *pool)

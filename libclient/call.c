@@ -160,7 +160,8 @@ static int late_lock(struct nvmm_client *nvmm, int r)
 
 static int late_daemon(struct nvmm_client *nvmm)
 {
-	return nvmm_fail(nvmm, -ETIMEDOUT, "the daemon did not answer in time; is nvmmd stopped?");
+	return nvmm_fail(nvmm, -ETIMEDOUT, "nvmmd did not answer within %d.%d s: it is stopped, or busy",
+			 nvmm->timeout_ms / 1000, nvmm->timeout_ms % 1000 / 100);
 }
 
 /* Closes again in the daemon what a reply opened that nobody has got: late, or its descriptors found no

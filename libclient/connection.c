@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -320,6 +321,8 @@ static int nvmm_new(struct nvmm_client **ret, const struct nvmm_options *options
 
 	if (!path)
 		path = secure_getenv("NVMM_SOCKET");
+	if (path && !*path)
+		path = NULL;
 	nvmm = calloc(1, sizeof(*nvmm));
 	if (!nvmm)
 		return -ENOMEM;
@@ -347,16 +350,25 @@ static int nvmm_new(struct nvmm_client **ret, const struct nvmm_options *options
 
 static int connect_text(struct nvmm_client *nvmm, int r)
 {
+	struct stat st;
+
 	switch (r) {
-	case -ENOENT:
+	case -ENAMETOOLONG:
+		return nvmm_fail(NULL, r, "the path of the socket has %zu bytes: the kernel takes %zu", strlen(nvmm->path),
+				 sizeof(((struct sockaddr_un *)0)->sun_path) - 1);
 	case -ECONNREFUSED:
+		if (stat(nvmm->path, &st) == 0 && !S_ISSOCK(st.st_mode))
+			return nvmm_fail(NULL, r, "%s is no socket: set NVMM_SOCKET to nvmmd's", nvmm->path);
+		/* fall through */
+	case -ENOENT:
 		return nvmm_fail(NULL, r, "no nvmmd serves %s: start it, or set NVMM_SOCKET",
 				 nvmm->path);
 	case -EACCES:
 	case -EPERM:
 		return nvmm_fail(NULL, -EACCES, "this user may not use the socket %s", nvmm->path);
 	case -ETIMEDOUT:
-		return nvmm_fail(NULL, r, "the daemon at %s did not answer in time", nvmm->path);
+		return nvmm_fail(NULL, r, "nvmmd at %s did not answer within %d.%d s: it is stopped, or busy",
+				 nvmm->path, nvmm->timeout_ms / 1000, nvmm->timeout_ms % 1000 / 100);
 	default:
 		return nvmm_fail(NULL, r, "cannot connect to %s: %s", nvmm->path, strerror(-r));
 	}
@@ -389,8 +401,14 @@ _public int nvmm_connect(struct nvmm_client **ret, const struct nvmm_options *op
 	int r;
 
 	r = options_read(&o, sizeof(o), options, options ? options->size : 0);
-	if (r < 0 || o.timeout_ms < -1)
-		return nvmm_fail(NULL, -EINVAL, "nvmm_connect: options: wrong size or timeout");
+	if (r < 0)
+		return nvmm_fail(NULL, -EINVAL, "nvmm_options.size is %zu: set it to sizeof(struct nvmm_options)",
+				 options->size);
+	if (o.timeout_ms < -1)
+		return nvmm_fail(NULL, -EINVAL, "a timeout of %d ms: 0 for the default, -1 for none, or more than 0",
+				 o.timeout_ms);
+	if (o.socket && !*o.socket)
+		return nvmm_fail(NULL, -EINVAL, "the path of the socket is empty: NULL means the default");
 	r = process_init();
 	if (r == 0)
 		r = nvmm_new(&nvmm, &o);

@@ -75,7 +75,8 @@ static int call_done(struct nvmm_client *nvmm, Nvmm__Request *request)
 static int name_check(struct nvmm_client *nvmm, const char *name)
 {
 	if (!name || !*name || strlen(name) > NVMM_NAME_MAX)
-		return nvmm_fail(nvmm, -EINVAL, "a pool's name has 1 to %d bytes", NVMM_NAME_MAX);
+		return nvmm_fail(nvmm, -EINVAL, "a name of %zu bytes: a pool's has 1 to %d", name ? strlen(name) : 0,
+				 NVMM_NAME_MAX);
 	return 0;
 }
 

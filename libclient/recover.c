@@ -191,7 +191,7 @@ _public int nvmm_heap_recover(struct nvmm_heap *heap, enum nvmm_recover_mode mod
 	int r;
 
 	if (mode != NVMM_RECOVER_ONLINE && mode != NVMM_RECOVER_OFFLINE)
-		return nvmm_fail(nvmm, -EINVAL, "recovery is online or offline");
+		return nvmm_fail(nvmm, -EINVAL, "a recovery of mode %d: NVMM_RECOVER_ONLINE or NVMM_RECOVER_OFFLINE", (int)mode);
 	if (!heap->handle.write)
 		return nvmm_fail(nvmm, -EROFS, "heap %u is open read-only", heap->handle.pool->id);
 	r = recover_begin(heap, mode);
@@ -281,7 +281,8 @@ _public int nvmm_heap_sweep(struct nvmm_heap *heap, unsigned flags,
 	int r;
 
 	if ((flags & ~NVMM_SWEEP_ALL) != 0)
-		return nvmm_fail(nvmm, -EINVAL, "unknown flags of a sweep: 0x%x", flags);
+		return nvmm_fail(nvmm, -EINVAL, "a sweep with flags 0x%x: NVMM_SWEEP_ALL (0x%x) or 0", flags,
+				 (unsigned)NVMM_SWEEP_ALL);
 	if (ret && !info_size_ok(ret->size))
 		return nvmm_fail(nvmm, -EINVAL, "set nvmm_sweep_info.size before the call");
 	if (!heap->handle.write)

@@ -11,8 +11,8 @@
 static int name_check(struct nvmm_heap *heap, const char *name)
 {
 	if (!name || !*name || strlen(name) > NVMM_ROOT_NAME_MAX)
-		return nvmm_fail(heap->handle.nvmm, -EINVAL, "a root's name has 1 to %d bytes",
-				 NVMM_ROOT_NAME_MAX);
+		return nvmm_fail(heap->handle.nvmm, -EINVAL, "a name of %zu bytes: a root's has 1 to %d",
+				 name ? strlen(name) : 0, NVMM_ROOT_NAME_MAX);
 	return 0;
 }
 

@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -305,6 +306,54 @@ START_TEST(writes_to_read_only)
 }
 END_TEST
 
+static void expect_refused(struct nvmm_options options, int error, const char *text)
+{
+	struct nvmm_client *nvmm;
+
+	ck_assert_int_eq(nvmm_connect(&nvmm, &options), error);
+	ck_assert_msg(strstr(nvmm_errmsg(NULL), text), "'%s', not '%s'", nvmm_errmsg(NULL), text);
+}
+
+/* A text names the value that is wrong, and what would be right. */
+START_TEST(texts_name_the_value)
+{
+	char path[256], expected[320];
+	struct nvmm_client *nvmm;
+	struct nvmm_heap *heap;
+	nvmm_pool_id id = 0;
+	FILE *f;
+
+	expect_refused((struct nvmm_options){ .size = 3 }, -EINVAL, "nvmm_options.size is 3");
+	expect_refused((struct nvmm_options){ .size = sizeof(struct nvmm_options), .timeout_ms = -7 }, -EINVAL,
+		       "a timeout of -7 ms");
+	expect_refused((struct nvmm_options){ .size = sizeof(struct nvmm_options), .socket = "" }, -EINVAL,
+		       "is empty");
+	memset(path, 'x', sizeof(path) - 1);
+	path[sizeof(path) - 1] = '\0';
+	expect_refused((struct nvmm_options){ .size = sizeof(struct nvmm_options), .socket = path }, -ENAMETOOLONG,
+		       "has 255 bytes: the kernel takes 107");
+	snprintf(path, sizeof(path), "%.100s/x", h.dir);
+	f = fopen(path, "we");
+	ck_assert_ptr_nonnull(f);
+	fclose(f);
+	snprintf(expected, sizeof(expected), "%s is no socket", path);
+	expect_refused((struct nvmm_options){ .size = sizeof(struct nvmm_options), .socket = path }, -ECONNREFUSED,
+		       expected);
+	nvmm = harness_connect(&h);
+	ck_assert_int_eq(nvmm_pool_lookup(nvmm, "", &id), -EINVAL);
+	ck_assert_str_eq(nvmm_errmsg(nvmm), "a name of 0 bytes: a pool's has 1 to 63");
+	heap = harness_heap(nvmm, &id, 1 << 20, NULL, 0);
+	ck_assert_int_eq(nvmm_root_set(heap, "", 0), -EINVAL);
+	ck_assert_str_eq(nvmm_errmsg(nvmm), "a name of 0 bytes: a root's has 1 to 47");
+	ck_assert_int_eq(nvmm_heap_recover(heap, (enum nvmm_recover_mode)5, NULL, NULL), -EINVAL);
+	ck_assert_ptr_nonnull(strstr(nvmm_errmsg(nvmm), "a recovery of mode 5"));
+	ck_assert_int_eq(nvmm_heap_sweep(heap, 8, NULL, NULL, NULL), -EINVAL);
+	ck_assert_ptr_nonnull(strstr(nvmm_errmsg(nvmm), "flags 0x8"));
+	nvmm_heap_close(heap);
+	nvmm_disconnect(nvmm);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("client");
@@ -318,6 +367,7 @@ int main(void)
 	tcase_add_test(tcase, null_is_freed);
 	tcase_add_test(tcase, connections_and_handles);
 	tcase_add_test(tcase, read_only);
+	tcase_add_test(tcase, texts_name_the_value);
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 	tcase_add_test_raise_signal(tcase, writes_to_read_only, SIGSEGV);
 #else

@@ -440,6 +440,21 @@ START_TEST(socket_file_comes_back)
 }
 END_TEST
 
+/* A daemon that is stopped costs an operator no more than was said. */
+START_TEST(stopped_daemon)
+{
+	const char *const argv[] = { "ctl/nvmmctl", "--timeout", "1", "status", NULL };
+	char out[4096];
+	uint64_t began;
+
+	harness_signal(&h, SIGSTOP);
+	began = harness_now_us();
+	ck_assert_int_eq(harness_command(&h, out, sizeof(out), argv), 3);
+	ck_assert_uint_lt(harness_now_us() - began, 20000000); /* not the 30 s of the default */
+	harness_signal(&h, SIGCONT);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("serve");
@@ -457,5 +472,6 @@ int main(void)
 	tcase_add_test(tcase, list_pages_through_all);
 	tcase_add_test(tcase, operator_sees_it);
 	tcase_add_test(tcase, socket_file_comes_back);
+	tcase_add_test(tcase, stopped_daemon);
 	return harness_run(suite);
 }

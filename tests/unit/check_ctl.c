@@ -387,6 +387,22 @@ START_TEST(status_shows_loop_turns)
 }
 END_TEST
 
+START_TEST(timeout_is_passed_on)
+{
+	ck_assert_int_eq(run("pools"), CTL_DAMAGED);
+	ck_assert_int_eq(fake.timeout_ms, 0);
+	ck_assert_int_eq(run("--timeout 3 pools"), CTL_DAMAGED);
+	ck_assert_int_eq(fake.timeout_ms, 3000);
+	ck_assert_int_eq(run("pools --timeout 0"), CTL_DAMAGED);
+	ck_assert_int_eq(fake.timeout_ms, -1);
+	ck_assert_int_eq(run("pools --timeout -1"), CTL_USAGE);
+	ck_assert_int_eq(run("pools --timeout 86401"), CTL_USAGE);
+	ck_assert_int_eq(run("pools --timeout soon"), CTL_USAGE);
+	fake.connect_error = -ETIMEDOUT;
+	ck_assert_int_eq(run("pools --timeout 1"), CTL_UNREACHABLE);
+}
+END_TEST
+
 START_TEST(status_shows_jobs)
 {
 	json_t *root, *job;
@@ -506,6 +522,7 @@ int main(void)
 	tcase_add_test(tcase, test_status);
 	tcase_add_test(tcase, status_shows_loop_turns);
 	tcase_add_test(tcase, status_shows_jobs);
+	tcase_add_test(tcase, timeout_is_passed_on);
 	tcase_add_test(tcase, test_clients);
 	tcase_add_test(tcase, test_create);
 	tcase_add_test(tcase, test_change);

@@ -47,6 +47,7 @@ static struct nvmm_pool_info *find(nvmm_pool_id id)
 int nvmm_connect(struct nvmm_client **ret, const struct nvmm_options *options)
 {
 	snprintf(fake.socket, sizeof(fake.socket), "%s", options->socket ? options->socket : "");
+	fake.timeout_ms = options->timeout_ms;
 	if (fake.connect_error < 0)
 		return fake.connect_error;
 	fake.connected = true;

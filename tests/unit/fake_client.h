@@ -22,6 +22,7 @@ struct fake {
 	struct nvmm_pool_info pools[FAKE_POOLS]; /* id 0: none */
 	bool connected;
 	char socket[128]; /* that was asked for */
+	int timeout_ms;
 	struct nvmm_pool_options options; /* of the last create */
 	uint64_t bytes; /* of the last create or resize */
 	uid_t uid;
