@@ -48,7 +48,7 @@ static int begin(struct ctl *ctl, uint32_t id)
 	return nvmm_call(ctl->nvmm, &request, NVMM__REPLY__RESULT__NOT_SET, 0, &reply);
 }
 
-#define ERASE "\033[K" /* to the end of the line */
+#define PROGRESS_WIDTH 40 /* columns that are written over; no terminal has to know how to erase */
 
 static bool shows_progress(const struct ctl *ctl)
 {
@@ -58,10 +58,13 @@ static bool shows_progress(const struct ctl *ctl)
 /* One line on the terminal, written over; nothing elsewhere. */
 static void show_progress(struct ctl *ctl, uint64_t done, uint64_t total)
 {
+	char text[PROGRESS_WIDTH + 1];
+
 	if (!shows_progress(ctl))
 		return;
-	fprintf(ctl->err, "\r%5.1f %% of %.1f GiB" ERASE,
-		total ? 100.0 * (double)done / (double)total : 100.0, (double)total / (1 << 30));
+	snprintf(text, sizeof(text), "%5.1f %% of %.1f GiB",
+		 total ? 100.0 * (double)done / (double)total : 100.0, (double)total / (1 << 30));
+	fprintf(ctl->err, "\r%-*s", PROGRESS_WIDTH, text);
 	fflush(ctl->err);
 }
 
@@ -70,7 +73,7 @@ static void end_progress(struct ctl *ctl)
 {
 	if (!shows_progress(ctl))
 		return;
-	fprintf(ctl->err, "\r" ERASE);
+	fprintf(ctl->err, "\r%*s\r", PROGRESS_WIDTH, "");
 	fflush(ctl->err);
 }
 

@@ -51,7 +51,7 @@ static void write_memory(struct writer *w, const Nvmm__StatusReply *status)
 	writer_count(w, "unlinked", status->unlinked > 0 ? "unlinked files held" : NULL, status->unlinked);
 	writer_count(w, "pool_count", "pools", status->pools);
 	writer_count(w, "pools_damaged", "pools damaged", status->pools_damaged);
-	writer_count(w, "pools_held", "destroyed, held", status->pools_held);
+	writer_count(w, "pools_held", "destroyed, in use", status->pools_held);
 	writer_count(w, "clients", "clients", status->clients);
 	writer_count(w, "sessions_detached", "clients detached", status->sessions_detached);
 	writer_count(w, "sessions_unread", "epochs unknown of", status->sessions_unread);
