@@ -32,6 +32,11 @@
 	X(unusable_64, "of a heap is not to be had in 64 B blocks", "%", 0)                        \
 	X(unusable_4096, "of a heap is not to be had in 4096 B blocks", "%", 0)                    \
 	X(lost_inside, "lost inside a block, at the worst size from 16 B to 1 GiB", "%", 25)       \
+	X(lock_pair, "nvmm_mutex_lock() and _unlock(), nobody else's", "ns", 0)                    \
+	X(lock_pthread, "the same of a pthread mutex that is shared and robust", "ns", 0)          \
+	X(lock_ratio, "the first by the second", "times", 1.3)                                     \
+	X(read_pair, "nvmm_rwlock_rdlock() and _unlock(), nobody else's", "ns", 0)                 \
+	X(read_pthread, "the same of a pthread rwlock that is shared", "ns", 0)                    \
 	X(pair_1, "nvmm_epoch_enter() and _exit(), 1 thread", "ns", 2)                             \
 	X(urcu_1, "the same by liburcu, memb", "ns", 0)                                            \
 	X(pair_2, "nvmm_epoch_enter() and _exit(), 2 threads", "ns", 2)                            \

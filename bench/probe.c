@@ -27,6 +27,7 @@
 
 #include "bench/figures.h"
 #include "bench/gauge.h"
+#include "bench/probe_locks.h"
 #include "bench/team.h"
 #include "common/macro.h"
 
@@ -369,6 +370,8 @@ static void probe_lost(void)
 
 static int figures(pid_t daemon)
 {
+	int r;
+
 	(void)team_cpus();
 	need(nvmm_connect(&nvmm, NULL) == 0, "connect");
 	make_heap("probe", 64 * MIB);
@@ -380,6 +383,8 @@ static int figures(pid_t daemon)
 	probe_round_trip();
 	probe_first_thread();
 	probe_settle(daemon);
+	r = probe_locks(nvmm, heap);
+	need(r == 0, strerror(-r));
 	drop();
 	probe_space();
 	probe_lost();
