@@ -84,7 +84,7 @@ static int heap_settled(struct request *request, struct pool *pool)
 {
 	int r = 0;
 
-	if (pool->record.kind == POOL_HEAP && pool->record.state != POOL_FREE && !pool->damage)
+	if (pool->record.kind == POOL_HEAP && !pool_is_gone(pool) && !pool->damage)
 		r = heap_need(request, pool);
 	return r == REQUEST_PENDING ? r : 0;
 }
@@ -93,18 +93,19 @@ static int heap_settled(struct request *request, struct pool *pool)
 static int pools_settled(struct request *request, uint32_t id)
 {
 	struct opening *opening;
+	bool found = id == 0;
 	int r;
 
-	if (id != 0) {
-		r = opening_need(request, id, false, &opening);
-		return r < 0 ? r : heap_settled(request, opening->pool);
-	}
+	/* Also one that was destroyed: locks in it are locks still. */
 	LIST_FOREACH (opening, &request->session->openings, of_session) {
+		if (id != 0 && opening->pool->id != id)
+			continue;
+		found = true;
 		r = heap_settled(request, opening->pool);
 		if (r != 0)
 			return r;
 	}
-	return 0;
+	return found ? 0 : request_fail(request, -EBADF, "this session does not have pool %u open", id);
 }
 
 /* Whether the session of this number may still touch memory, or is not settled. Settling of a dead one begins. */
