@@ -25,7 +25,7 @@
 #include "daemon/notify.h"
 #include "daemon/nvmmd.h"
 
-#define ACCEPT_NS UINT64_C(500000) /* that a turn of the loop accepts connections */
+#define ACCEPT_NS UINT64_C(200000) /* that a turn of the loop accepts connections */
 #define ACCEPT_EXTRA 64u /* connections over the limits that still get an answer */
 #define PAUSE_MS 200
 #define LOOK_MS 50u    /* after something happened beside the socket's file */
