@@ -42,7 +42,7 @@ static int heap_failed(struct request *request, struct pool *pool, int r, const 
 	if (pool->damage)
 		return request_fail(request, -EUCLEAN, "pool %u is damaged: %s", pool->id,
 				    pool->damage);
-	return request_fail(request, r, "pool %u: %s: %s", pool->id, what, strerror(-r));
+	return request_fail(request, r, "pool %u: %s: %s", pool->id, what, request_error_text(r));
 }
 
 static int reply_lanes(struct request *request, const uint32_t *lanes, uint32_t n)

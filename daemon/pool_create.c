@@ -125,7 +125,7 @@ static int create_fail(struct create *create, int r)
 				    "the file system of the shelf base cannot reserve space "
 				    "(fallocate): use tmpfs, ext4, xfs or a DAX file system");
 	return request_fail(create->request, r, "pool %u cannot be created: %s",
-			    create->record.pool, damage[0] ? damage : strerror(-r));
+			    create->record.pool, damage[0] ? damage : request_error_text(r));
 }
 
 static void create_done(struct job *job, int r)

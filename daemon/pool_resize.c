@@ -124,7 +124,7 @@ static int resize_fail(struct resize *resize, int r)
 				    "larger: remove pools, or make its file system larger",
 				    resize->pool->id);
 	return request_fail(resize->request, r, "pool %u cannot be made larger: %s",
-			    resize->pool->id, strerror(-r));
+			    resize->pool->id, request_error_text(r));
 }
 
 static void resize_done(struct job *job, int r)

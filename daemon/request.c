@@ -126,6 +126,13 @@ int request_fail(struct request *request, int r, const char *fmt, ...)
 	return r;
 }
 
+const char *request_error_text(int r)
+{
+	if (r == -EFBIG)
+		return "a file would be longer than nvmmd may make one (ulimit -f), or than the file system takes";
+	return strerror(-r);
+}
+
 void request_free(struct request *request)
 {
 	struct request_chunk *chunk;

@@ -85,6 +85,9 @@ void request_free(struct request *request);
 /* Sets the text of an error and returns it. */
 int request_fail(struct request *request, int r, const char *fmt, ...) _printf(3, 4);
 
+/* strerror() of a negative errno, or what it means here. Static memory. */
+const char *request_error_text(int r);
+
 /* Zeroed memory that lives as long as the request. NULL: there is none. */
 void *request_alloc(struct request *request, size_t size);
 char *request_strdup(struct request *request, const char *text);

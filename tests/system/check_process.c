@@ -151,6 +151,32 @@ START_TEST(program_under_file_size_limit)
 }
 END_TEST
 
+static void short_files(void)
+{
+	setrlimit(RLIMIT_FSIZE, &(struct rlimit){ 8 * MIB, 8 * MIB });
+}
+
+/* It says what stands in the way, leaves nothing behind, and goes on. */
+START_TEST(daemon_under_file_size_limit)
+{
+	struct nvmm_client *nvmm;
+	nvmm_pool_id id = 0;
+
+	harness_stop(&h);
+	h.prepare = short_files;
+	harness_start(&h);
+	nvmm = harness_connect(&h);
+	ck_assert_int_eq(nvmm_region_create(nvmm, &id, 16 * MIB, NULL), -EFBIG);
+	ck_assert_msg(strstr(nvmm_errmsg(nvmm), "ulimit -f"), "%s", nvmm_errmsg(nvmm));
+	id = 0;
+	ck_assert_int_eq(nvmm_region_create(nvmm, &id, MIB, NULL), 0);
+	ck_assert_int_eq(nvmm_pool_resize(nvmm, id, 16 * MIB), -EFBIG);
+	ck_assert_msg(strstr(nvmm_errmsg(nvmm), "ulimit -f"), "%s", nvmm_errmsg(nvmm));
+	nvmm_disconnect(nvmm);
+	harness_alive(&h);
+}
+END_TEST
+
 /* A TCP socket with unsent data whose last close waits LINGER_SECONDS. */
 static int lingering_socket(int *peer)
 {
@@ -262,6 +288,7 @@ int main(void)
 	tcase_add_test(tc, daemon_without_standard_descriptors);
 	tcase_add_test(tc, output_that_cannot_be_written);
 	tcase_add_test(tc, program_under_file_size_limit);
+	tcase_add_test(tc, daemon_under_file_size_limit);
 	tcase_add_loop_test(tc, lingering_socket_holds_nobody_up, 0, 6);
 	return harness_run(suite);
 }
