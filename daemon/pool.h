@@ -45,6 +45,8 @@ struct opening {
 	bool closing;            /* it is not for writing after that */
 	bool begun;              /* the heap knows of it */
 	uint64_t number;         /* in the order in which openings began to be settled */
+	uint64_t looked;         /* number of the last look at whether its process is dying */
+	bool dying;              /* what it saw */
 	struct heap_settle settle;
 	struct settle_work work;
 	struct request *request; /* that is answered after it; NULL: none */

@@ -273,6 +273,8 @@ uint64_t recovery_progress(const struct nvmmd *nvmmd)
 {
 	uint64_t bytes = nvmmd->recovery.bytes_done;
 
+	if (nvmmd->recovery.done == nvmmd->recovery.total)
+		return bytes;
 	for (uint32_t id = 1; id <= POOL_ID_MAX; id++) {
 		const struct pool *pool = nvmmd->pools.by_id[id];
 

@@ -49,6 +49,7 @@ struct request {
 	bool waited;     /* for readers, once */
 	bool flight_waited; /* for its user to read replies */
 	uint64_t settle_upto; /* SettleWait: number of the last opening that it waits for, plus 1; 0: not known */
+	uint64_t look;        /* SettleWait: number of its look at the openers; 0: not begun */
 	pid_t dying;          /* SettleWait: who was about to die then */
 	bool settled;         /* it has waited until the dead were settled, once */
 	bool relieved;   /* there is no more space to be given back for it */

@@ -32,6 +32,7 @@ struct settler {
 	uv_idle_t idle;            /* runs while there is work */
 	struct settle_users users; /* that have work, in turn */
 	uint64_t last;             /* number of the last opening that began to be settled */
+	uint64_t looks;            /* number of the last look at processes (settle_ops.c) */
 	bool ready;
 };
 

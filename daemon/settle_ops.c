@@ -6,35 +6,64 @@
  * of it. So it asks: the sessions of all openers that are dead by now end, and are settled before the answer. Those that
  * died before the daemon started are settled by loading the heap, for which the request waits. The kernel gives a
  * dying process's locks to others before it says that the process has ended; while there is such a one, the
- * answer is -EINPROGRESS, and the client asks again: so nothing is kept for who waits.
+ * answer is -EINPROGRESS, and the client asks again: so nothing is kept for who waits. Openers may be thousands, so they
+ * are looked at in slices.
  */
 #include <errno.h>
 
+#include "common/macro.h"
 #include "daemon/heap_load.h"
 #include "daemon/nvmmd.h"
 #include "daemon/pool_ops.h"
 #include "daemon/request.h"
 
-/* Ends the dead sessions that have the pool open. The pid of a process that is dying, or 0. */
-static pid_t end_dead(const struct pool *pool)
+#define LOOK_NS UINT64_C(200000) /* of one look: /proc is read for each opener, which takes some 20 us */
+
+/* Ends the session if its process is dead; whether it is about to be. */
+static bool look_at(struct session *session)
 {
-	const struct opening *opening;
-	pid_t dying = 0;
+	/* In this order: one that dies meanwhile is seen as either. */
+	bool soon = process_dying(session->peer.process.pid);
 
+	if (!process_ended(session->peer.pidfd))
+		return soon;
+	session_end(session, "its process is gone");
+	return false;
+}
+
+/*
+ * Ends the dead sessions that have the pool open: for LOOK_NS at most. Whether all were looked at; then *dying is the
+ * pid of a process that is dying, or 0. Who waits at the same time shares the looks: one that began later is as good.
+ */
+static bool end_dead(const struct pool *pool, uint64_t look, pid_t *dying)
+{
+	uint64_t until = uv_hrtime() + LOOK_NS;
+	struct opening *opening;
+
+	*dying = 0;
 	LIST_FOREACH (opening, &pool->openings, of_pool) {
-		struct session *session = opening->session;
-		bool soon;
-
-		if (session->ended)
+		if (opening->session->ended)
 			continue;
-		/* In this order: one that dies meanwhile is seen as either. */
-		soon = process_dying(session->peer.process.pid);
-		if (process_ended(session->peer.pidfd))
-			session_end(session, "its process is gone");
-		else if (soon)
-			dying = session->peer.process.pid;
+		if (opening->looked < look) {
+			if (uv_hrtime() >= until)
+				return false;
+			opening->looked = pool->nvmmd->settler.looks;
+			opening->dying = look_at(opening->session);
+		}
+		if (opening->dying)
+			*dying = opening->session->peer.process.pid;
 	}
-	return dying;
+	return true;
+}
+
+static void look_again(struct job *job, int r)
+{
+	struct request *request = container_of(job, struct request, resume);
+
+	if (r < 0)
+		request_finish(request, request_fail(request, r, "nvmmd stops"));
+	else
+		request_run(request);
 }
 
 int op_settle_wait(struct request *request)
@@ -54,7 +83,13 @@ int op_settle_wait(struct request *request)
 	if (r != 0)
 		return r;
 	if (request->settle_upto == 0) {
-		request->dying = end_dead(pool);
+		if (request->look == 0)
+			request->look = ++request->nvmmd->settler.looks;
+		if (!end_dead(pool, request->look, &request->dying)) {
+			request->resume.done = look_again;
+			job_pause(&request->resume, request->nvmmd, request_peer(request)->uid);
+			return REQUEST_PENDING;
+		}
 		request->settle_upto = request->nvmmd->settler.last + 1;
 	}
 	/* Those that began to be settled later died later. */

@@ -211,7 +211,7 @@ static void flood(struct harness *h, unsigned n, int (*send)(struct foe *foe, ui
 	many_files();
 	n = MIN(n, FOES_MAX);
 	for (unsigned i = 0; i < n; i++) {
-		foes[i] = malloc(sizeof(*foes[i]));
+		foes[i] = calloc(1, sizeof(*foes[i]));
 		if (foes[i] && foe_hello(foes[i], h, 0))
 			send(foes[i], id);
 	}
@@ -471,6 +471,23 @@ static void attack_root_flood(struct harness *h)
 
 	if (id > 0)
 		flood(h, 64, send_root, (uint32_t)id);
+}
+
+/* The pool is open in each session: the daemon looks at all of their processes. */
+static int send_settle_wait(struct foe *foe, uint32_t id)
+{
+	if (foe->id != id && open_pool(foe, id) == 0)
+		foe->id = id;
+	return SEND(foe, settle_wait, SETTLE_WAIT, Nvmm__SettleWait, op->id = id);
+}
+
+static void attack_settle_wait(struct harness *h)
+{
+	static struct foe foe;
+	int id = own_heap(&foe, h, 1, false);
+
+	if (id > 0)
+		flood(h, 512, send_settle_wait, (uint32_t)id);
 }
 
 static void attack_recover_flood(struct harness *h)
@@ -805,6 +822,7 @@ const struct attack attacks[] = {
 	{ "RootSet, 64 sessions", attack_root_flood, false },
 	{ "Recover, 32 sessions", attack_recover_flood, false },
 	{ "PoolList, 64 sessions", attack_list_flood, false },
+	{ "SettleWait, 512 openers", attack_settle_wait, false },
 	{ "slots, the last of each", attack_slots, false },
 	{ "slots, all inside", attack_slots_full, false },
 	{ "slots made longer", attack_slots_grow, false },
