@@ -79,14 +79,21 @@ int server_listen(struct nvmmd *nvmmd)
 	return 0;
 }
 
+/*
+ * All that a user has counts, sessions and connections that are to become one or were, so that no single one can have
+ * all places. A session without a connection has a place for the one that it will be attached to.
+ */
 static bool too_many(struct nvmmd *nvmmd, uid_t uid)
 {
 	const struct user *user = user_find(nvmmd, uid);
-	uint32_t mine = closer_of_user(nvmmd->server.closer, uid) + (user ? user->unknown + user->lingering : 0);
+	uint32_t mine = closer_of_user(nvmmd->server.closer, uid), mine_may = clients_of_user(nvmmd, uid) + ACCEPT_EXTRA;
+	uint32_t all = nvmmd->sessions.n + nvmmd->server.n_unknown + nvmmd->flights.n_lingering;
 
-	return nvmmd->sessions.n + nvmmd->server.n_unknown + nvmmd->flights.n_lingering >=
-		       nvmmd->config.limits.clients + ACCEPT_EXTRA ||
-	       mine >= clients_of_user(nvmmd, uid) + ACCEPT_EXTRA;
+	if (user) {
+		mine += user->sessions + user->unknown + user->lingering;
+		mine_may += user->detached;
+	}
+	return mine >= mine_may || all >= nvmmd->config.limits.clients + ACCEPT_EXTRA + nvmmd->sessions.detached;
 }
 
 static void server_admit(struct nvmmd *nvmmd, int fd)

@@ -63,6 +63,13 @@ static void session_count(struct session *session, struct user *user)
 		user->sessions++;
 }
 
+void session_count_detached(struct session *session, bool detached)
+{
+	session->nvmmd->sessions.detached += detached ? 1 : -1u;
+	if (session->user)
+		session->user->detached += detached ? 1 : -1u;
+}
+
 /* Takes it, which has no connection, out of the table; the last reference frees it. */
 static void session_drop(struct session *session)
 {
@@ -72,7 +79,7 @@ static void session_drop(struct session *session)
 	RB_REMOVE(session_ids, &sessions->by_id, session);
 	RB_REMOVE(session_owners, &sessions->by_owner, session);
 	sessions->n--;
-	sessions->detached--;
+	session_count_detached(session, false);
 	session_count(session, NULL);
 	uv_close((uv_handle_t *)&session->death, session_closed);
 }
@@ -103,7 +110,7 @@ static void session_hang_up(struct session *session)
 		return;
 	session->connection = NULL;
 	connection->session = NULL;
-	session->nvmmd->sessions.detached++;
+	session_count_detached(session, true);
 	connection_close(connection);
 }
 
@@ -234,7 +241,7 @@ int session_make(struct session **ret, struct nvmmd *nvmmd, struct peer *peer, u
 	RB_INSERT(session_ids, &nvmmd->sessions.by_id, session);
 	RB_INSERT(session_owners, &nvmmd->sessions.by_owner, session);
 	nvmmd->sessions.n++;
-	nvmmd->sessions.detached++;
+	session_count_detached(session, true);
 	nvmmd->sessions.next_id = MAX(nvmmd->sessions.next_id, id + 1);
 	*ret = session;
 	return 0;
@@ -274,7 +281,7 @@ void session_attach(struct session *session, struct connection *connection, stru
 		old->session = NULL;
 		connection_close(old);
 	} else {
-		session->nvmmd->sessions.detached--;
+		session_count_detached(session, false);
 	}
 	if (peer) {
 		/* The same process: its pidfd is watched already, but it may have other rights now.
@@ -299,7 +306,7 @@ void session_detach(struct session *session)
 {
 	session->connection->session = NULL;
 	session->connection = NULL;
-	session->nvmmd->sessions.detached++;
+	session_count_detached(session, true);
 	if (process_ended(session->peer.pidfd)) {
 		session_end(session, "its process is gone");
 	} else if (LIST_EMPTY(&session->openings) && !session->nvmmd->stopped) {

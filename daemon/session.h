@@ -103,6 +103,8 @@ uint32_t sessions_unread(struct nvmmd *nvmmd);
 
 /* Gives the session a connection, and its rights if `peer` is not NULL, which is taken over then; the
  * connection it had before is closed. */
+/* Counts it among those without a connection, or no more. */
+void session_count_detached(struct session *session, bool detached);
 void session_attach(struct session *session, struct connection *connection, struct peer *peer);
 /* Its connection is gone: it waits for the process's end, or ends if it holds nothing. */
 void session_detach(struct session *session);

@@ -184,7 +184,7 @@ int op_goodbye(struct request *request)
 	connection->closing = true;
 	session->connection = NULL;
 	connection->session = NULL;
-	session->nvmmd->sessions.detached++;
+	session_count_detached(session, true);
 	session->goodbye = request;
 	session_end(session, "it said goodbye");
 	return REQUEST_PENDING;

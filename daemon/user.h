@@ -22,6 +22,7 @@ struct user {
 	uid_t uid;
 	unsigned refs;
 	uint32_t sessions;            /* that have not ended, or have pools open still */
+	uint32_t detached;            /* of these sessions, without a connection */
 	uint64_t lane_bytes;          /* of lanes files that it made longer */
 	uint32_t unknown;             /* connections that have not said Hello */
 	uint32_t lingering;           /* closed ones, with replies that were not read */

@@ -5,9 +5,11 @@
  */
 #include <errno.h>
 #include <grp.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "tests/system/raw.h"
@@ -139,6 +141,86 @@ START_TEST(limit_on_pools)
 }
 END_TEST
 
+static void become(uid_t uid)
+{
+	if (setgroups(0, NULL) < 0 || setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0)
+		_exit(1);
+}
+
+#define GREEDY_UID 61011u
+#define OTHER_UID 61012u
+#define GREEDY_SESSIONS 12u
+#define GREEDY_SILENT 200u
+
+struct greed {
+	unsigned sessions;
+	bool done;
+};
+
+/* As many sessions as it may have, then connections that say nothing. */
+static void greedy_main(void *arg)
+{
+	static struct raw raw[GREEDY_SESSIONS], silent[GREEDY_SILENT];
+	struct greed *greed = arg;
+	Nvmm__Hello hello = NVMM__HELLO__INIT;
+	Nvmm__Request request = NVMM__REQUEST__INIT;
+	uint8_t cookie[16];
+
+	become(GREEDY_UID);
+	hello.version = 1;
+	hello.cookie.data = cookie;
+	hello.cookie.len = sizeof(cookie);
+	hello.name = (char *)(uintptr_t)"greedy";
+	request.op_case = NVMM__REQUEST__OP_HELLO;
+	request.hello = &hello;
+	for (unsigned i = 0; i < GREEDY_SESSIONS; i++) {
+		memset(cookie, (int)i + 1, sizeof(cookie));
+		raw_connect(&raw[i], &h);
+		greed->sessions += raw_error(&raw[i], &request) == 0;
+	}
+	for (unsigned i = 0; i < GREEDY_SILENT; i++)
+		raw_connect(&silent[i], &h);
+	greed->done = true;
+	pause();
+}
+
+static void modest_main(void *arg)
+{
+	struct nvmm_client *nvmm[3];
+
+	become(OTHER_UID);
+	for (unsigned i = 0; i < 3; i++)
+		nvmm[i] = harness_connect(&h);
+	for (unsigned i = 0; i < 3; i++)
+		nvmm_disconnect(nvmm[i]);
+}
+
+static bool greedy_done(void *arg)
+{
+	return ((volatile struct greed *)arg)->done;
+}
+
+/* Where nothing else is configured, an ordinary user has half of the clients, and no more by connections. */
+START_TEST(nobody_has_all_places)
+{
+	struct harness_options limited = { .limits = "  clients: 20\n" };
+	struct greed *greed = harness_shared(sizeof(*greed));
+	pid_t greedy;
+
+	if (geteuid() != 0)
+		return; /* nobody else to be */
+	harness_init(&h, &limited);
+	harness_start(&h);
+	greedy = harness_fork(greedy_main, greed);
+	harness_until(greedy_done, greed, 10000);
+	ck_assert_uint_eq(greed->sessions, 10);
+	harness_join(harness_fork(modest_main, NULL));
+	kill(greedy, SIGKILL);
+	waitpid(greedy, NULL, 0);
+	harness_stop(&h);
+}
+END_TEST
+
 /* Lanes */
 
 #define TAKER_UID 61012u
@@ -159,9 +241,7 @@ static void taker_main(void *arg)
 	struct taking *t = arg;
 	struct raw raw;
 
-	if (setgroups(0, NULL) < 0 || setresgid(TAKER_UID, TAKER_UID, TAKER_UID) < 0 ||
-	    setresuid(TAKER_UID, TAKER_UID, TAKER_UID) < 0)
-		_exit(1);
+	become(TAKER_UID);
 	raw_connect(&raw, &h);
 	raw_hello(&raw);
 	open.id = t->id;
@@ -266,6 +346,7 @@ int main(void)
 	tcase_add_test(tcase, three_hundred);
 	tcase_add_test(tcase, limit_on_clients);
 	tcase_add_test(tcase, limit_on_pools);
+	tcase_add_test(tcase, nobody_has_all_places);
 	tcase_add_test(tcase, lanes_count_for_who_takes_them);
 	tcase_add_test(tcase, lanes_count_for_the_capacity);
 	return harness_run(suite);
