@@ -94,7 +94,10 @@ do_fragment() {
 }
 
 do_config() {
-	cp "$1" "$dir/block.yaml"
+	# A group that there is, and a directory for what is to be made.
+	mkdir -p "$dir/trial"
+	sed "s/group: storage/group: root/; s|/dev/shm/trial|$dir/trial|; s|/mnt/pmem0|$dir/trial|" "$1" \
+		>"$dir/block.yaml"
 	"$build/run" nvmmd --check-config --config "$dir/block.yaml" >"$dir/out" 2>&1 ||
 		fail "nvmmd does not accept it"
 }
