@@ -17,7 +17,7 @@
 #include <bsd/sys/tree.h>
 #include <uv.h>
 
-#define FAIR_BUDGET_NS UINT64_C(500000)
+#define FAIR_BUDGET_NS UINT64_C(300000)
 
 struct fair_user;
 

@@ -31,7 +31,7 @@
 #define CLOSE_THREADS 2u
 #define CLOSE_PER_USER 1u
 #define TURN_JOBS 8u             /* slices, and ended jobs, in one turn of the loop */
-#define TURN_NS UINT64_C(500000) /* no more begins after this time */
+#define TURN_NS UINT64_C(200000) /* no more begins after this time */
 #define LOOKED_MIN 64u
 
 static uint64_t now_ms(void)

@@ -17,13 +17,14 @@
 #include "daemon/pool_ops.h"
 #include "daemon/request.h"
 
-#define LOOK_NS UINT64_C(200000) /* of one look: /proc is read for each opener, which takes some 20 us */
+#define LOOK_NS UINT64_C(100000) /* of one look: /proc is read for each opener, which takes some 20 us */
 
-/* Ends the session if its process is dead; whether it is about to be. */
-static bool look_at(struct session *session)
+/* Ends the session if its process is dead; whether it is about to be. `same`: an opening of the same process that was
+ * just looked at, or NULL. */
+static bool look_at(struct session *session, const struct opening *same)
 {
 	/* In this order: one that dies meanwhile is seen as either. */
-	bool soon = process_dying(session->peer.process.pid);
+	bool soon = same ? same->dying : process_dying(session->peer.process.pid);
 
 	if (!process_ended(session->peer.pidfd))
 		return soon;
@@ -38,7 +39,7 @@ static bool look_at(struct session *session)
 static bool end_dead(const struct pool *pool, uint64_t look, pid_t *dying)
 {
 	uint64_t until = uv_hrtime() + LOOK_NS;
-	struct opening *opening;
+	struct opening *opening, *before = NULL;
 
 	*dying = 0;
 	LIST_FOREACH (opening, &pool->openings, of_pool) {
@@ -48,7 +49,10 @@ static bool end_dead(const struct pool *pool, uint64_t look, pid_t *dying)
 			if (uv_hrtime() >= until)
 				return false;
 			opening->looked = pool->nvmmd->settler.looks;
-			opening->dying = look_at(opening->session);
+			if (before && before->session->peer.process.pid != opening->session->peer.process.pid)
+				before = NULL;
+			opening->dying = look_at(opening->session, before);
+			before = opening;
 		}
 		if (opening->dying)
 			*dying = opening->session->peer.process.pid;
