@@ -10,8 +10,8 @@
  * would have to wait for the same reader; the other pools go on. The number rises all the same, so
  * that one who leaves and enters is told from one who stays.
  *
- * Long work is cut: a tick looks at a bounded number of spans of each pool and, if there are more,
- * the next one follows at once, with whatever else the loop has to do in between. So is the look at
+ * Long work is cut: a tick looks at a bounded number of spans of each pool, and at pools for a bounded time. If there
+ * are more, the next one follows at once, with whatever else the loop has to do in between. So is the look at
  * the slots, which is a pass: it goes on for PASS_NS, then at the loop's next turn. What a
  * session's slots said earlier in the pass is as good as what they say at its end: all of it is
  * after the barrier. Requests that need a look wait for a pass that begins after they came; one
@@ -47,6 +47,7 @@
 #define PAGE "page"
 #define TICK_SPANS 16384u  /* that a tick looks at in one pool */
 #define TICK_WORDS 65536u  /* that a tick frees in one pool */
+#define ROUND_NS UINT64_C(500000) /* that a tick takes snapshots, and that it frees; then it ends, and others have a turn */
 #define URGENT_MS 1u       /* between ticks while an allocation waits */
 #define ROUNDS_MAX 4u      /* that an allocation runs at once, */
 #define PATIENCE_TICKS 5u  /* and waits for readers, */
@@ -300,20 +301,39 @@ static bool take_snapshot(struct pool *pool)
 	return r == 0 && limbo_blocks(limbo) > 0;
 }
 
+/* Those that were looked at go to the end: what is left over when time is up comes first in the next tick. */
+static bool take_snapshots(struct epochs *e, bool *more)
+{
+	uint64_t until = uv_hrtime() + ROUND_NS;
+	struct pool *pool, *next, *last = TAILQ_LAST(&e->active, epoch_pools);
+	bool any = false, end = false;
+
+	for (pool = TAILQ_FIRST(&e->active); pool && !end; pool = next) {
+		next = TAILQ_NEXT(pool, epochs.of_active);
+		end = pool == last;
+		pool->epochs.stamped = false;
+		if (!pool->heap || pool->damage || pool->epochs.phase != EPOCH_SNAPSHOT)
+			continue;
+		if (uv_hrtime() < until) {
+			TAILQ_REMOVE(&e->active, pool, epochs.of_active);
+			TAILQ_INSERT_TAIL(&e->active, pool, epochs.of_active);
+			pool->epochs.stamped = take_snapshot(pool);
+		} else {
+			pool->epochs.more = true;
+		}
+		any |= pool->epochs.stamped;
+		*more |= pool->epochs.more;
+	}
+	return any;
+}
+
 /* Snapshots first, then one stamp and one barrier for all of them, and a pass. */
 static void begin_round(struct nvmmd *nvmmd, bool *more)
 {
 	struct epochs *e = &nvmmd->epochs;
-	bool any = false;
+	bool any = take_snapshots(e, more);
 	struct pool *pool;
 
-	TAILQ_FOREACH(pool, &nvmmd->epochs.active, epochs.of_active) {
-		pool->epochs.stamped = pool->heap && !pool->damage &&
-				       pool->epochs.phase == EPOCH_SNAPSHOT &&
-				       take_snapshot(pool);
-		any |= pool->epochs.stamped;
-		*more |= pool->epochs.more;
-	}
 	/* It rises each time, so that one who leaves and enters is told from one who stays. */
 	pass_begin(nvmmd, any || e->asked || e->barrier_failed || !TAILQ_EMPTY(&e->asking));
 	nvmmd->counters.epochs += any;
@@ -332,7 +352,7 @@ static void begin_round(struct nvmmd *nvmmd, bool *more)
 }
 
 /* Frees what is ripe in a pool; *more: there is work left that waits for nobody. */
-static void release(struct pool *pool, bool *more)
+static void release(struct pool *pool, uint64_t until, bool *more)
 {
 	struct limbo *limbo = heap_service_limbo(pool->heap);
 	struct pool_epochs *p = &pool->epochs;
@@ -347,6 +367,10 @@ static void release(struct pool *pool, bool *more)
 		p->phase = EPOCH_RELEASE;
 	if (p->phase != EPOCH_RELEASE)
 		return;
+	if (uv_hrtime() >= until) {
+		*more = true;
+		return;
+	}
 	r = limbo_release(limbo, TICK_WORDS);
 	pool_judge(pool, r, "freeing what was in limbo");
 	pool->nvmmd->counters.blocks_reclaimed += limbo_freed(limbo) - freed;
@@ -379,7 +403,7 @@ static bool late(const struct pool *pool)
 	       uv_now(&pool->nvmmd->loop) >= pool->epochs.deadline;
 }
 
-static void finish_pool(struct pool *pool, bool *more)
+static void finish_pool(struct pool *pool, uint64_t until, bool *more)
 {
 	enum epoch_phase before = pool->epochs.phase;
 
@@ -387,7 +411,7 @@ static void finish_pool(struct pool *pool, bool *more)
 		deactivate(pool);
 		return;
 	}
-	release(pool, more);
+	release(pool, until, more);
 	if (before != EPOCH_SNAPSHOT && pool->epochs.phase == EPOCH_SNAPSHOT)
 		resume_waiting(pool);
 	else if (late(pool))
@@ -410,11 +434,12 @@ static bool anybody_waits(struct nvmmd *nvmmd)
 /* The pools, after a pass. */
 static void finish_round(struct nvmmd *nvmmd, bool *more)
 {
+	uint64_t until = uv_hrtime() + ROUND_NS;
 	struct pool *pool, *next;
 
 	for (pool = TAILQ_FIRST(&nvmmd->epochs.active); pool; pool = next) {
 		next = TAILQ_NEXT(pool, epochs.of_active);
-		finish_pool(pool, more);
+		finish_pool(pool, until, more);
 	}
 	resume_asking(nvmmd);
 	*more |= !TAILQ_EMPTY(&nvmmd->epochs.asking);

@@ -809,6 +809,34 @@ static void attack_limbo(struct harness *h)
 	}
 }
 
+/* The same in many heaps at once. */
+static void attack_limbo_many(struct harness *h)
+{
+	static struct foe foe;
+	static int state[96];
+	uint32_t ids[ARRAY_SIZE(state)];
+	unsigned n = 0;
+	struct stat st;
+	int id;
+
+	if (!foe_hello(&foe, h, 0))
+		return;
+	for (; n < ARRAY_SIZE(state); n++) {
+		id = create(&foe, 2, 8 * MIB, false);
+		if (id < 0 || open_pool(&foe, (uint32_t)id) < 0 || shelf_open(&foe, (uint32_t)id) < 0)
+			break;
+		ids[n] = (uint32_t)id;
+		state[n] = take_fd(&foe, 2);
+	}
+	attack_begun();
+	for (unsigned i = 0; n > 0; i = (i + 1) % n) {
+		if (fstat(state[i], &st) == 0)
+			write_all(state[i], 0xff, 4096, MIN(st.st_size, (off_t)(1 << 18)));
+		if (ASK(&foe, heap_trim, HEAP_TRIM, Nvmm__HeapTrim, op->id = ids[i]) == -ECONNRESET)
+			return;
+	}
+}
+
 const struct attack attacks[] = {
 	{ "lingering descriptors", attack_linger, false },
 	{ "unread descriptors", attack_unread, false },
@@ -834,6 +862,7 @@ const struct attack attacks[] = {
 	{ "silent connections", attack_silent, false },
 	{ "256 opens parked", attack_park, false },
 	{ "rubbish limbo", attack_limbo, false },
+	{ "rubbish limbo, 96 heaps", attack_limbo_many, false },
 };
 const unsigned n_attacks = ARRAY_SIZE(attacks);
 
