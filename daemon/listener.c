@@ -9,6 +9,7 @@
 #include "daemon/listener.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -128,6 +129,16 @@ static int bind_beside(int *ret, bool *ret_no_fds, const char *path,
 	return 0;
 }
 
+/* Where nothing was, nothing is replaced: another may have put its own there since. */
+static int put_there(const char *temp, const char *path, bool stale)
+{
+	if (!stale && renameat2(AT_FDCWD, temp, AT_FDCWD, path, RENAME_NOREPLACE) == 0)
+		return 0;
+	if (!stale && errno != EINVAL && errno != ENOSYS) /* not every file system can */
+		return -errno;
+	return rename(temp, path) < 0 ? -errno : 0;
+}
+
 int listener_bind(struct listener *ret, const struct config *config)
 {
 	char temp[sizeof(struct sockaddr_un)];
@@ -135,9 +146,11 @@ int listener_bind(struct listener *ret, const struct config *config)
 	struct sockaddr_un addr;
 	pid_t pid = 0;
 	struct stat st;
+	bool stale;
 	int r;
 
 	*ret = (struct listener){ .fd = -1 };
+	stale = lstat(path, &st) == 0;
 	r = set_address(&addr, path);
 	if (r == 0)
 		r = check_stale(path, &addr, &pid);
@@ -146,11 +159,13 @@ int listener_bind(struct listener *ret, const struct config *config)
 			  pid);
 	if (r == 0)
 		r = bind_beside(&ret->fd, &ret->no_fds, path, temp, config);
-	if (r == 0 && rename(temp, path) < 0) {
-		r = -errno;
-		unlink(temp);
-		close(ret->fd);
-		ret->fd = -1;
+	if (r == 0) {
+		r = put_there(temp, path, stale);
+		if (r < 0) {
+			unlink(temp);
+			close(ret->fd);
+			ret->fd = -1;
+		}
 	}
 	if (r < 0) {
 		if (r != -EADDRINUSE)

@@ -9,6 +9,9 @@
 
 struct config;
 
+/* Bytes of the name that the socket is bound under first, beside its path. */
+#define LISTENER_BESIDE_MAX (sizeof(".nvmmd.2147483647") - 1)
+
 struct listener {
 	int fd;
 	bool no_fds; /* the kernel delivers no descriptors to what is accepted from now on */

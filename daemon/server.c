@@ -33,7 +33,7 @@
 
 void server_init(struct server *server)
 {
-	*server = (struct server){ .listener = { .fd = -1 }, .old_fd = -1 };
+	*server = (struct server){ .listener = { .fd = -1 }, .old = { .fd = -1 } };
 	LIST_INIT(&server->connections);
 }
 
@@ -131,30 +131,36 @@ static void server_admit(struct nvmmd *nvmmd, int fd)
 
 static void server_pause(struct nvmmd *nvmmd);
 
+/* Accepts from a socket, for ACCEPT_NS: 1: there may be more; 0: nobody waits; -errno: none can be accepted now. */
+static int accept_some(struct nvmmd *nvmmd, int listener)
+{
+	uint64_t until = uv_hrtime() + ACCEPT_NS;
+
+	do {
+		int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+		if (fd >= 0)
+			server_admit(nvmmd, fd);
+		else if (errno == EAGAIN)
+			return 0;
+		else if (errno != ECONNABORTED && errno != EINTR)
+			return -errno;
+	} while (uv_hrtime() < until);
+	return 1;
+}
+
 static void server_readable(uv_poll_t *poll, int status, int events)
 {
 	struct nvmmd *nvmmd = poll->data;
+	int r = status == 0 ? accept_some(nvmmd, nvmmd->server.listener.fd) : 1;
 
-	uint64_t until = uv_hrtime() + ACCEPT_NS;
-
-	for (bool more = status == 0; more; more = uv_hrtime() < until) {
-		int fd = accept4(nvmmd->server.listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-
-		if (fd >= 0) {
-			server_admit(nvmmd, fd);
-			continue;
-		}
-		if (errno == ECONNABORTED || errno == EINTR)
-			continue;
-		/* Those that waited before the daemon forbade descriptors are accepted now. */
-		if (errno == EAGAIN)
-			nvmmd->server.listener.no_fds |= nvmmd->server.no_fds_soon;
-		if (errno != EAGAIN) {
-			client_log(nvmmd, CLIENT_COMPLAINT, CLIENT_LOG_NOBODY,
-				   "no connection can be accepted: %s", strerror(errno));
-			server_pause(nvmmd);
-		}
-		return;
+	/* Those that waited before the daemon forbade descriptors are accepted now. */
+	if (r == 0)
+		nvmmd->server.listener.no_fds |= nvmmd->server.no_fds_soon;
+	if (r < 0) {
+		client_log(nvmmd, CLIENT_COMPLAINT, CLIENT_LOG_NOBODY,
+			   "no connection can be accepted: %s", strerror(-r));
+		server_pause(nvmmd);
 	}
 }
 
@@ -172,7 +178,14 @@ static void server_pause(struct nvmmd *nvmmd)
 	uv_timer_start(&nvmmd->server.pause, server_go_on, PAUSE_MS, 0);
 }
 
+static void look_at_file(uv_timer_t *timer);
+
 /* The socket's file */
+
+static void poll_free(uv_handle_t *handle)
+{
+	free(handle);
+}
 
 static int watch_socket(struct nvmmd *nvmmd)
 {
@@ -188,12 +201,10 @@ static int watch_socket(struct nvmmd *nvmmd)
 		return r;
 	}
 	server->poll->data = nvmmd;
-	return uv_poll_start(server->poll, UV_READABLE, server_readable);
-}
-
-static void poll_free(uv_handle_t *handle)
-{
-	free(handle);
+	r = uv_poll_start(server->poll, UV_READABLE, server_readable);
+	if (r < 0)
+		uv_close((uv_handle_t *)take(server->poll), poll_free);
+	return r;
 }
 
 /* A socket that was replaced: libuv watches it no more. */
@@ -201,13 +212,33 @@ static void old_closed(uv_handle_t *handle)
 {
 	struct nvmmd *nvmmd = handle->data;
 
-	server_close_socket(&nvmmd->server, nvmmd->server.old_fd, (uid_t)-1, nvmmd->server.old_no_fds);
-	nvmmd->server.old_fd = -1;
+	server_close_socket(&nvmmd->server, nvmmd->server.old.fd, (uid_t)-1, nvmmd->server.old.no_fds);
+	nvmmd->server.old.fd = -1;
 	free(handle);
 }
 
-/* Puts a new socket in the place of the one whose file is gone. Who waits on the old one is accepted: nobody comes after
- * them. */
+/* Who waits on a socket that was replaced is accepted; then it is closed. */
+static void old_readable(uv_poll_t *poll, int status, int events)
+{
+	struct nvmmd *nvmmd = poll->data;
+	struct server *server = &nvmmd->server;
+	int r = status == 0 ? accept_some(nvmmd, server->old.fd) : 0;
+
+	if (r == 0)
+		uv_close((uv_handle_t *)take(server->old_poll), old_closed);
+	if (r >= 0)
+		return;
+	uv_poll_stop(poll);
+	uv_timer_start(&server->look, look_at_file, AGAIN_MS, 0);
+}
+
+static void accept_old(struct nvmmd *nvmmd)
+{
+	if (nvmmd->server.old_poll)
+		uv_poll_start(nvmmd->server.old_poll, UV_READABLE, old_readable);
+}
+
+/* Puts a new socket in the place of the one whose file is gone. Nobody comes to the old one after those that wait. */
 static int replace_socket(struct nvmmd *nvmmd)
 {
 	struct server *server = &nvmmd->server;
@@ -215,12 +246,11 @@ static int replace_socket(struct nvmmd *nvmmd)
 	uv_poll_t *old_poll = server->poll;
 	int r;
 
-	if (server->old_fd >= 0)
+	if (server->old.fd >= 0)
 		return -EAGAIN; /* the one before is being closed */
 	r = listener_bind(&new, &nvmmd->config);
 	if (r < 0)
 		return r;
-	server_readable(old_poll, 0, UV_READABLE);
 	server->listener = new;
 	r = watch_socket(nvmmd);
 	if (r < 0) {
@@ -231,15 +261,61 @@ static int replace_socket(struct nvmmd *nvmmd)
 		return r;
 	}
 	uv_timer_stop(&server->pause);
-	server->old_fd = old.fd;
-	server->old_no_fds = old.no_fds;
-	uv_close((uv_handle_t *)old_poll, old_closed);
+	server->old = old;
+	server->old_poll = old_poll;
+	uv_poll_stop(old_poll);
+	accept_old(nvmmd);
+	/* Its last ones may have come already: a poll tells of none. */
+	old_readable(old_poll, 0, UV_READABLE);
 	return 0;
+}
+
+static void on_event(uv_fs_event_t *event, const char *name, int events, int status);
+
+/* The directory of the socket's file. */
+static void socket_dir(char ret[sizeof(struct sockaddr_un)], const struct nvmmd *nvmmd)
+{
+	const char *path = nvmmd->config.socket.path, *slash = strrchr(path, '/');
+
+	snprintf(ret, sizeof(struct sockaddr_un), "%.*s", slash && slash > path ? (int)(slash - path) : 1,
+		 slash ? path : ".");
+}
+
+static void watch_directory(struct nvmmd *nvmmd)
+{
+	struct server *server = &nvmmd->server;
+	char dir[sizeof(struct sockaddr_un)];
+
+	socket_dir(dir, nvmmd);
+	uv_fs_event_stop(&server->event);
+	server->events = uv_fs_event_start(&server->event, on_event, dir, 0) == 0;
 }
 
 static void look_at_file(uv_timer_t *timer)
 {
 	server_look(timer->data);
+}
+
+/* The file is gone: makes another one. False: to be tried again. */
+static bool make_anew(struct nvmmd *nvmmd)
+{
+	struct server *server = &nvmmd->server;
+	const char *path = nvmmd->config.socket.path;
+	char dir[sizeof(struct sockaddr_un)];
+
+	socket_dir(dir, nvmmd);
+	if (access(dir, F_OK) < 0) {
+		if (!server->homeless)
+			log_warning("socket %s: its directory is gone; it is made when there is one again", path);
+		server->homeless = true;
+		return false;
+	}
+	if (replace_socket(nvmmd) < 0)
+		return false;
+	server->homeless = false;
+	log_warning("socket %s was removed: it is made anew", path);
+	watch_directory(nvmmd); /* it may be another directory by now */
+	return true;
 }
 
 void server_look(struct nvmmd *nvmmd)
@@ -249,21 +325,20 @@ void server_look(struct nvmmd *nvmmd)
 	enum listener_file file;
 	bool again = !server->events;
 	pid_t pid;
-	int r;
 
 	if (!server->watched || nvmmd->stopping || !server->listener.bound)
 		return;
+	accept_old(nvmmd);
 	file = listener_look(&server->listener, path, &pid);
 	if (file == LISTENER_GONE) {
-		r = replace_socket(nvmmd);
-		if (r == 0)
-			log_warning("socket %s was removed: it is made anew", path);
-		again |= r < 0;
+		again |= !make_anew(nvmmd);
 	} else if (file == LISTENER_OTHERS && !server->others) {
 		if (pid > 0)
-			log_warning("socket %s: process %d listens there now, and gets the new clients", path, pid);
+			log_warning("socket %s: process %d listens there now, and gets the new clients", path,
+				    pid);
 		else
-			log_warning("socket %s: something else is there now: no new client reaches the daemon", path);
+			log_warning("socket %s: something else is there now: no new client reaches the daemon",
+				    path);
 	}
 	server->others = file == LISTENER_OTHERS;
 	/* Another's may be left behind without an event in the directory. */
@@ -274,24 +349,13 @@ void server_look(struct nvmmd *nvmmd)
 static void on_event(uv_fs_event_t *event, const char *name, int events, int status)
 {
 	struct nvmmd *nvmmd = event->data;
-	const char *slash = strrchr(nvmmd->config.socket.path, '/');
+	const char *path = nvmmd->config.socket.path, *slash = strrchr(path, '/');
 
-	if (name && slash && strcmp(name, slash + 1) != 0)
+	/* Of another file; unless the directory itself was moved away, which has another name. */
+	if (name && slash && strcmp(name, slash + 1) != 0 && access(path, F_OK) == 0)
 		return;
 	if (!uv_is_active((uv_handle_t *)&nvmmd->server.look))
 		uv_timer_start(&nvmmd->server.look, look_at_file, LOOK_MS, 0);
-}
-
-/* Watches the directory of the socket's file. */
-static void watch_file(struct nvmmd *nvmmd)
-{
-	struct server *server = &nvmmd->server;
-	const char *path = nvmmd->config.socket.path, *slash = strrchr(path, '/');
-	char dir[sizeof(struct sockaddr_un)];
-
-	snprintf(dir, sizeof(dir), "%.*s", slash && slash > path ? (int)(slash - path) : 1, slash ? path : ".");
-	server->events = uv_fs_event_start(&server->event, on_event, dir, 0) == 0;
-	server_look(nvmmd);
 }
 
 int server_start(struct nvmmd *nvmmd)
@@ -306,8 +370,10 @@ int server_start(struct nvmmd *nvmmd)
 	uv_fs_event_init(&nvmmd->loop, &server->event);
 	server->watched = true;
 	server->pause.data = server->look.data = server->event.data = nvmmd;
-	if (server->listener.bound)
-		watch_file(nvmmd);
+	if (server->listener.bound) {
+		watch_directory(nvmmd);
+		server_look(nvmmd);
+	}
 	return 0;
 }
 
@@ -317,6 +383,8 @@ void server_stop(struct nvmmd *nvmmd)
 
 	if (server->watched) {
 		uv_close((uv_handle_t *)server->poll, poll_free);
+		if (server->old_poll)
+			uv_close((uv_handle_t *)take(server->old_poll), old_closed);
 		uv_close((uv_handle_t *)&server->pause, NULL);
 		uv_close((uv_handle_t *)&server->look, NULL);
 		uv_close((uv_handle_t *)&server->event, NULL);

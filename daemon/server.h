@@ -27,8 +27,9 @@ struct server {
 	bool events;         /* it tells of changes */
 	uv_timer_t look;     /* soon after one; or now and then */
 	bool others;         /* it is another's now */
-	int old_fd;          /* of the socket that was replaced, while libuv lets it go; else -1 */
-	bool old_no_fds;
+	bool homeless;       /* it, and its directory, are gone: that was said */
+	struct listener old; /* that was replaced, while somebody waits on it or libuv lets it go; else fd -1 */
+	uv_poll_t *old_poll;
 	struct connection_list connections;
 	uint32_t n_connections;
 	uint32_t n_unknown; /* that have not said Hello */

@@ -227,7 +227,8 @@ int pools_create(struct nvmm_client *nvmm, nvmm_pool_id *id, enum nvmm_pool_kind
 	if (o.name && name_check(nvmm, o.name) < 0)
 		return -EINVAL;
 	if (bytes == 0 || bytes > NVMM_SIZE_MAX)
-		return nvmm_fail(nvmm, -EINVAL, "a pool has 1 to 2^48 bytes");
+		return nvmm_fail(nvmm, -EINVAL, "%llu bytes: a pool has 1 to 2^48",
+				 (unsigned long long)bytes);
 	op.id = *id;
 	op.kind = kind;
 	op.size = bytes;
@@ -297,7 +298,8 @@ _public int nvmm_pool_destroy(struct nvmm_client *nvmm, nvmm_pool_id id, unsigne
 
 	if (flags & ~NVMM_DESTROY_FORCED) {
 		r = enter(&entry, nvmm);
-		return r < 0 ? r : nvmm_fail(nvmm, -EINVAL, "flags must be 0 or NVMM_DESTROY_FORCED");
+		return r < 0 ? r : nvmm_fail(nvmm, -EINVAL, "flags 0x%x: 0 or NVMM_DESTROY_FORCED",
+						 flags);
 	}
 	return pools_destroy(nvmm, id, 0, flags & NVMM_DESTROY_FORCED);
 }
@@ -317,7 +319,7 @@ _public int nvmm_pool_release(struct nvmm_client *nvmm, nvmm_pool_id id)
 int open_flags(struct nvmm_client *nvmm, int flags, bool *write)
 {
 	if (flags != O_RDONLY && flags != O_RDWR)
-		return nvmm_fail(nvmm, -EINVAL, "open flags must be O_RDONLY or O_RDWR");
+		return nvmm_fail(nvmm, -EINVAL, "open flags 0x%x: O_RDONLY or O_RDWR", (unsigned)flags);
 	*write = flags == O_RDWR;
 	return 0;
 }

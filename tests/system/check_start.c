@@ -251,7 +251,8 @@ START_TEST(wrong_configuration)
 }
 END_TEST
 
-/* Each with a text, of a configuration in which $ is the test's directory, and of what the daemon says to it. */
+/* Each with a text, of a configuration in which $ is the test's directory, and @ a name that
+ * makes a path of 105 bytes, and of what the daemon says to it. */
 static const char *const unusable[][2] = {
 	{ "shelves: {base: $/b}\nruntime: $/r\nsocket: {path: $/s, group: nosuchgroup}\n",
 	  "socket.group: there is no group 'nosuchgroup'" },
@@ -261,6 +262,7 @@ static const char *const unusable[][2] = {
 	{ "shelves: {base: $/b}\nruntime: $/none/r\nsocket: {path: $/s}\n", "runtime: $/none/r is not there" },
 	{ "shelves: {base: $/wrong.yaml}\nruntime: $/r\nsocket: {path: $/s}\n", "is no directory" },
 	{ "shelves: {base: $/b}\nruntime: $/b\nsocket: {path: $/s}\n", "runtime: it is the same directory" },
+	{ "shelves: {base: $/b}\nruntime: $/r\nsocket: {path: $/@/s}\n", "socket.path: its directory has" },
 	{ "shelves: {base: $/b}\nruntime: $/r\nsocket: {path: $/none/s}\n", "socket.path: no socket can be made in" },
 	{ "shelves: {base: $/b}\nruntime: $/r\nsocket: {path: $/wrong.yaml}\n", "is there and is no socket" },
 	{ "shelves: {base: $/b}\nruntime: $/r\nsocket: {path: $/s}\nlimits: {clients: 10, clients_per_user: 100}\n",
@@ -271,10 +273,17 @@ static const char *const unusable[][2] = {
 
 static void put_directory(char *ret, size_t room, const char *text, const char *dir)
 {
+	int name = 105 - (int)strlen(dir) - (int)strlen("//s");
 	size_t n = 0;
 
-	for (; *text; text++)
-		n += (size_t)snprintf(ret + n, room - n, *text == '$' ? "%s" : "%.1s", *text == '$' ? dir : text);
+	ck_assert_int_gt(name, 0);
+	for (; *text; text++) {
+		if (*text == '@')
+			n += (size_t)snprintf(ret + n, room - n, "%0*d", name, 0);
+		else
+			n += (size_t)snprintf(ret + n, room - n, *text == '$' ? "%s" : "%.1s",
+					      *text == '$' ? dir : text);
+	}
 }
 
 /* What --check-config refuses, a start refuses, and leaves nothing behind. */
