@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Read-write locks and conditions while those who use them are killed and stopped at any moment: what they guard stays
- * whole, what was acknowledged is there, and afterwards each goes on. NVMMD_TEST_SEED replays the choice of victims.
+ * Read-write locks and conditions while those who use them are killed and stopped at any moment:
+ * what they guard stays whole, what was acknowledged is there, and afterwards each goes on.
+ * NVMMD_TEST_SEED replays the choice of victims.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* daemon/owner.c: numbers of owners are never given out twice, whatever the node file says and the clock. */
+/* daemon/owner.c: no number is given out twice, whatever the node file and the clock say. */
 #include "daemon/owner.h"
 
 #include <errno.h>
