@@ -9,7 +9,8 @@
  *   readers[i]   owner number and count. Changes by compare-and-swap alone: its owner changes the count; anybody takes a
  *                word whose count is 0 for himself; a writer, or a reader that finds no room, clears a word whose
  *                owner the daemon calls dead.
- *   drain        raised by a reader that leaves where somebody may wait for that, who sleeps on it.
+ *   drain        raised by a reader that leaves where somebody may wait for that, who sleeps on it;
+ *                and by who cleared a dead one's word.
  *   crowd        1: a reader may wait for a word.
  *
  * Linearisation: a reader has the lock when it finds no writer; a writer when it has seen each word without readers.
@@ -70,6 +71,16 @@ static int reader_enter(struct nvmm_rwlock *rwlock, uint64_t me)
 	return 0;
 }
 
+/* A word has no readers any more: who waits for that looks again. */
+static void tell_waiters(struct nvmm_rwlock *rwlock)
+{
+	/* ordering: sequentially consistent; after the count, before the wake-up. */
+	__atomic_store_n(&rwlock->crowd, 0, __ATOMIC_SEQ_CST);
+	/* ordering: sequentially consistent; likewise. */
+	__atomic_add_fetch(&rwlock->drain, 1, __ATOMIC_SEQ_CST);
+	lock_wake(&rwlock->drain, INT_MAX);
+}
+
 /* Counts a reader of this process out. False: there is none. */
 static bool reader_leave(struct nvmm_rwlock *rwlock, uint64_t me)
 {
@@ -83,13 +94,8 @@ static bool reader_leave(struct nvmm_rwlock *rwlock, uint64_t me)
 		while (!found && LOCK_OWNER(word) == me && COUNT(word) > 0)
 			found = swap(at, &word, word - 1);
 	}
-	if (found && (look(&rwlock->writer.word) != 0 || look32(&rwlock->crowd) != 0)) {
-		/* ordering: sequentially consistent; after the count, before the wake-up. */
-		__atomic_store_n(&rwlock->crowd, 0, __ATOMIC_SEQ_CST);
-		/* ordering: sequentially consistent; likewise. */
-		__atomic_add_fetch(&rwlock->drain, 1, __ATOMIC_SEQ_CST);
-		lock_wake(&rwlock->drain, INT_MAX);
-	}
+	if (found && (look(&rwlock->writer.word) != 0 || look32(&rwlock->crowd) != 0))
+		tell_waiters(rwlock);
 	return found;
 }
 
@@ -107,11 +113,15 @@ static unsigned find_readers(struct nvmm_rwlock *rwlock, uint64_t words[NVMM_RWL
 	return n;
 }
 
-/* Clears the words of readers whom the daemon calls dead. */
+/*
+ * Clears the words of readers whom the daemon calls dead. Others may have looked before, and be
+ * about to sleep.
+ */
 static int bury_readers(struct lock_wait *wait, struct nvmm_rwlock *rwlock)
 {
 	uint64_t words[NVMM_RWLOCK_READERS], dead;
 	unsigned n = find_readers(rwlock, words);
+	bool cleared = false;
 	int r;
 
 	r = lock_ask(wait, rwlock, words, n, &dead);
@@ -119,10 +129,14 @@ static int bury_readers(struct lock_wait *wait, struct nvmm_rwlock *rwlock)
 		for (unsigned i = 0; (dead >> k & 1) && i < NVMM_RWLOCK_READERS; i++) {
 			uint64_t word = look(&rwlock->readers[i]);
 
-			while (LOCK_OWNER(word) == LOCK_OWNER(words[k]) &&
-			       !swap(&rwlock->readers[i], &word, 0))
-				;
+			while (LOCK_OWNER(word) == LOCK_OWNER(words[k]))
+				if (swap(&rwlock->readers[i], &word, 0)) {
+					cleared = true;
+					break;
+				}
 		}
+	if (cleared)
+		tell_waiters(rwlock);
 	return r;
 }
 

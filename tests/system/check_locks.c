@@ -303,6 +303,7 @@ START_TEST(readers_and_writers)
 	struct view v = look_at(O_RDWR), w = look_at(O_RDWR);
 	struct nvmm_rwlock *rw = &v.l->rwlock;
 	struct timespec t;
+	uint32_t drain;
 	pid_t pid;
 
 	ck_assert_int_eq(nvmm_rwlock_rdlock(v.nvmm, rw), 0);
@@ -318,9 +319,11 @@ START_TEST(readers_and_writers)
 	t = in_ms(30);
 	ck_assert_int_eq(nvmm_rwlock_timedrdlock(v.nvmm, rw, &t), -ETIMEDOUT);
 	ck_assert_int_eq(nvmm_rwlock_unlock(w.nvmm, &w.l->rwlock), 0);
-	/* A dead reader keeps nobody out. */
+	/* A dead reader keeps nobody out, and who clears its word tells those that are about to sleep. */
 	kill_and_wait(start(&v, hold_read));
+	drain = rw->drain;
 	ck_assert_int_eq(nvmm_rwlock_wrlock(v.nvmm, rw), 0);
+	ck_assert_uint_ne(rw->drain, drain);
 	ck_assert_int_eq(nvmm_rwlock_unlock(v.nvmm, rw), 0);
 	/* A dead writer is told to readers, and taken over by a writer. */
 	pid = start(&v, hold_write);
